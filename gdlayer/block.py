@@ -1,0 +1,75 @@
+"""From J to O: normalisation, nonlinearity, down-sampling (section 2 of the paper)."""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+from gdlayer.synthesis import int_pair, one_of
+
+
+class Shift(nn.Module):
+    r"""Batch normalisation with :math:`\gamma = 1`, statistics fixed at 0 and 1: only :math:`\beta` trains.
+
+    .. math:: J + \beta
+
+    Experiment 1 of the paper uses it so that no batch statistics help any layer. x (b, f, h, w) -> the same shape.
+    """
+
+    def __init__(self, num_features: int, device: torch.device | str | None = None, dtype: torch.dtype | None = None):
+        super().__init__()
+        self.num_features = num_features
+        self.beta = nn.Parameter(torch.zeros(num_features, device=device, dtype=dtype))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.beta.to(x.dtype)[:, None, None]
+
+    def extra_repr(self) -> str:
+        return f"{self.num_features}"
+
+
+class ConvBlock(nn.Module):
+    r"""A convolution, then section 2's way from J to O.
+
+    .. math:: O = \Big[F\Big(\gamma \frac{J - \mu_{batch}}{\sqrt{\sigma^2_{batch} + \epsilon}}
+        + \beta\Big)\Big]_{\downarrow s}
+
+    Parameters
+    ----------
+    conv : module with ``out_channels``
+        Any convolution that makes J. Give it no bias: beta is one.
+    norm : "batch" or "beta"
+        Batch normalisation, or :class:`Shift`: gamma = 1 and the statistics 0 and 1 fixed, only beta trains.
+    activation : callable
+        F, e.g. ``nn.ReLU()``.
+    downsample : int or pair
+        s: every s-th row and column of F's output is kept, as the paper writes it. The authors' code strides inside
+        the convolution instead; that is ``conv``'s own stride, and differs in training by the batch statistics.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If ``norm`` or ``downsample`` is none of these.
+    """
+
+    def __init__(
+        self,
+        conv: nn.Module,
+        *,
+        norm: str = "batch",
+        activation: Callable[[Tensor], Tensor] | None = None,
+        downsample: int | tuple[int, int] = 1,
+    ) -> None:
+        super().__init__()
+        channels = conv.out_channels
+        if not isinstance(channels, int):
+            raise TypeError(f"conv must have an integer out_channels, got {channels!r}")
+        self.conv = conv
+        norm = one_of("norm", norm, ("batch", "beta"))
+        self.norm = nn.BatchNorm2d(channels) if norm == "batch" else Shift(channels)
+        self.activation = nn.ReLU() if activation is None else activation
+        self.downsample = int_pair("downsample", downsample)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.activation(self.norm(self.conv(x)))
+        return x if self.downsample == (1, 1) else x[..., :: self.downsample[0], :: self.downsample[1]]

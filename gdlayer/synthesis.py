@@ -1,0 +1,177 @@
+"""Convolutions whose filters are computed from other parameters: what they all share with nn.Conv2d."""
+
+from abc import abstractmethod
+from typing import Any, Literal, cast
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+PADDING_MODES = ("zeros", "reflect", "replicate", "circular")
+
+
+class SynthesizedConv2d(nn.Module):
+    r"""A cross-correlation :math:`J_j = \sum_i W_j^i * I_i + c_j` with filters W computed at every call.
+
+    Subclasses define :meth:`filters`. Sizes, strides, padding and bias follow nn.Conv2d, with one difference:
+    ``padding="same"`` gives ceil(in / stride) for every stride, as in Keras; where the padding is odd, the extra row
+    or column goes to the bottom and right.
+
+    Parameters
+    ----------
+    in_channels, out_channels : int
+    kernel_size : int or (kh, kw)
+        Odd or even.
+    stride, dilation : int or pair
+    padding : "same", "valid", int or pair
+    padding_mode : "zeros", "reflect", "replicate" or "circular"
+    bias : bool
+
+    Raises
+    ------
+    ValueError, TypeError
+        If an argument is not one of these.
+    """
+
+    bias: nn.Parameter | None
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: int | tuple[int, int],
+        *,
+        stride: int | tuple[int, int] = 1,
+        padding: str | int | tuple[int, int] = "same",
+        dilation: int | tuple[int, int] = 1,
+        padding_mode: str = "zeros",
+        bias: bool = True,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        super().__init__()
+        self.in_channels = positive_int("in_channels", in_channels)
+        self.out_channels = positive_int("out_channels", out_channels)
+        self.kernel_size = int_pair("kernel_size", kernel_size)
+        self.stride = int_pair("stride", stride)
+        self.dilation = int_pair("dilation", dilation)
+        self.padding = _padding(padding)
+        self.padding_mode = one_of("padding_mode", padding_mode, PADDING_MODES)
+        self.register_parameter(
+            "bias", nn.Parameter(torch.zeros(out_channels, device=device, dtype=dtype)) if bias else None
+        )
+
+    @abstractmethod
+    def filters(self) -> Tensor:
+        """The dense filters W, shape (f_out, f_in, kh, kw), computed in float32 or better also under autocast."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """x (..., f_in, h, w) -> J (..., f_out, h_out, w_out), cross-correlated with :meth:`filters`."""
+        with torch.autocast(x.device.type, enabled=False):
+            filters = self.filters()
+        return padded_conv2d(
+            x, filters, self.bias, self.stride, self.padding, self.dilation, padding_mode=self.padding_mode
+        )
+
+    @torch.no_grad()
+    def deploy(self) -> nn.Conv2d:
+        """A plain convolution with the present filters and the same outputs; this layer is left as it is."""
+        conv = Conv2dSame if self.padding == "same" and self.stride != (1, 1) else nn.Conv2d
+        filters = self.filters()
+        plain = conv(
+            self.in_channels,
+            self.out_channels,
+            self.kernel_size,
+            stride=self.stride,
+            padding=self.padding,
+            dilation=self.dilation,
+            padding_mode=cast(Literal["zeros", "reflect", "replicate", "circular"], self.padding_mode),
+            bias=self.bias is not None,
+            device=filters.device,
+            dtype=filters.dtype,
+        )
+        plain.weight.copy_(filters)
+        if self.bias is not None and plain.bias is not None:
+            plain.bias.copy_(self.bias)
+        return plain.train(self.training)
+
+    def extra_repr(self) -> str:
+        count = sum(p.numel() for p in self.parameters() if p.requires_grad)
+        size = self.in_channels * self.out_channels * self.kernel_size[0] * self.kernel_size[1]
+        dense = size + (self.out_channels if self.bias is not None else 0)
+        return (
+            f"{self.in_channels}, {self.out_channels}, kernel_size={self.kernel_size}, stride={self.stride}, "
+            f"padding={self.padding!r}, dilation={self.dilation}, padding_mode={self.padding_mode!r}, "
+            f"bias={self.bias is not None}, parameters={count} (Conv2d: {dense})"
+        )
+
+
+class Conv2dSame(nn.Conv2d):
+    """nn.Conv2d with the ``padding="same"`` of :class:`SynthesizedConv2d` for every stride."""
+
+    def __init__(self, *args: Any, padding: Any = "same", **kwargs: Any) -> None:
+        one_of("padding", padding, ("same",))
+        super().__init__(*args, **kwargs)
+
+    def forward(self, input: Tensor) -> Tensor:
+        return padded_conv2d(
+            input, self.weight, self.bias, self.stride, "same", self.dilation, padding_mode=self.padding_mode
+        )
+
+
+def padded_conv2d(
+    x: Tensor,
+    filters: Tensor,
+    bias: Tensor | None,
+    stride: tuple[int, ...],
+    padding: str | tuple[int, int],
+    dilation: tuple[int, ...],
+    *,
+    padding_mode: str,
+) -> Tensor:
+    """F.conv2d with every padding mode, and Keras' "same" for every stride."""
+    if padding == "same":
+        axes = zip(x.shape[-2:], filters.shape[-2:], stride, dilation, strict=True)
+        before, after = zip(*(same_padding(*axis) for axis in axes), strict=True)
+    else:
+        before = after = cast(tuple[int, int], padding)
+    if padding_mode == "zeros" and before == after:
+        return F.conv2d(x, filters, bias, stride, before, dilation)
+    x = F.pad(x, (before[1], after[1], before[0], after[0]), "constant" if padding_mode == "zeros" else padding_mode)
+    return F.conv2d(x, filters, bias, stride, 0, dilation)
+
+
+def same_padding(size: int, kernel: int, stride: int, dilation: int) -> tuple[int, int]:
+    """Padding (before, after) along one axis that gives ceil(size / stride) outputs."""
+    outputs = -(-size // stride)
+    total = max((outputs - 1) * stride + dilation * (kernel - 1) + 1 - size, 0)
+    return total // 2, total - total // 2
+
+
+def positive_int(name: str, value: int) -> int:
+    if not isinstance(value, int) or isinstance(value, bool):
+        raise TypeError(f"{name} must be an integer >= 1, got {value!r}")
+    if value < 1:
+        raise ValueError(f"{name} must be an integer >= 1, got {value}")
+    return value
+
+
+def int_pair(name: str, value: int | tuple[int, int], minimum: int = 1) -> tuple[int, int]:
+    pair = (value, value) if isinstance(value, int) else value
+    if not isinstance(pair, tuple | list) or len(pair) != 2 or any(type(v) is not int for v in pair):
+        raise TypeError(f"{name} must be an integer >= {minimum} or a pair of them, got {value!r}")
+    if min(pair) < minimum:
+        raise ValueError(f"{name} must be an integer >= {minimum} or a pair of them, got {value!r}")
+    return pair[0], pair[1]
+
+
+def one_of(name: str, value: str, allowed: tuple[str, ...]) -> str:
+    if value not in allowed:
+        raise ValueError(f"{name} must be one of {', '.join(map(repr, allowed))}, got {value!r}")
+    return value
+
+
+def _padding(padding: str | int | tuple[int, int]) -> str | tuple[int, int]:
+    if isinstance(padding, str):
+        return (0, 0) if one_of("padding", padding, ("same", "valid")) == "valid" else "same"
+    return int_pair("padding", padding, minimum=0)
