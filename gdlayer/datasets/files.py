@@ -1,0 +1,192 @@
+"""The one way to find a data file: `$GDLAYER_DATA`, then the cache, then a download into the cache.
+
+Every file is checked against its published SHA256 wherever it is found. Directories in `$GDLAYER_DATA` are
+only ever read. Three more variables change the search:
+
+- `GDLAYER_CACHE`: the cache directory (default `$XDG_CACHE_HOME/gdlayer`, or `~/.cache/gdlayer`);
+- `GDLAYER_OFFLINE=1`: never download.
+"""
+
+import hashlib
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+CONNECT_SECONDS = 3  # short: without a network the caller shall hear about it at once
+READ_SECONDS = 30
+RETRIES = 2
+
+_SAMPLE = Path(__file__).parents[2] / "data" / "sample"
+
+
+class DataError(RuntimeError):
+    """Data cannot be used; base of the two errors below."""
+
+
+class DataNotFoundError(DataError):
+    """A file is neither on this machine nor to be had from its published place."""
+
+
+class DataCorruptError(DataError, ValueError):
+    """A file is there, but its content is not what it should be."""
+
+
+@dataclass(frozen=True)
+class DataFile:
+    """A published file.
+
+    Parameters
+    ----------
+    path : str
+        Canonical relative path, such as `"fashion-mnist/train-images-idx3-ubyte.gz"`; the same below every
+        directory of `$GDLAYER_DATA` and below the cache.
+    url : str
+        Where it is published.
+    sha256 : str
+        SHA256 of its bytes, 64 lower-case hexadecimal digits.
+    """
+
+    path: str
+    url: str
+    sha256: str
+
+
+def find(file: DataFile) -> tuple[Path, str]:
+    """Find a published file, downloading it when it is nowhere on this machine.
+
+    Parameters
+    ----------
+    file : DataFile
+        The file to look for.
+
+    Returns
+    -------
+    path : Path
+        A file with the right SHA256.
+    source : str
+        `"GDLAYER_DATA"`, `"cache"` or `"download"`.
+
+    Raises
+    ------
+    DataCorruptError
+        The file found first, or the one downloaded, has another SHA256. It is left as it is.
+    DataNotFoundError
+        The file is nowhere and cannot be downloaded.
+    DataError
+        `$GDLAYER_DATA` names something that is not a directory, or a file cannot be read.
+    """
+    places = [(root, "GDLAYER_DATA") for root in _data_directories()]
+    for root, source in [*places, (_cache_directory(), "cache")]:
+        path = root / file.path
+        if os.path.lexists(path):
+            _verify(path, file.sha256, str(path), f"remove it or replace it by {file.url}")
+            return path, source
+    return _download(file), "download"
+
+
+def find_sample(path: str, sha256: str) -> Path:
+    """Find a file of the samples embedded in the repository.
+
+    Parameters
+    ----------
+    path : str
+        Path below `data/sample`.
+    sha256 : str
+        SHA256 of its bytes.
+
+    Returns
+    -------
+    Path
+        A file with the right SHA256.
+
+    Raises
+    ------
+    DataNotFoundError
+        It is absent: the package was installed without the repository around it.
+    DataCorruptError
+        It has another SHA256.
+    """
+    found = _SAMPLE / path
+    if not found.exists():
+        raise DataNotFoundError(
+            f"no embedded sample at {found}: it is part of the repository, not of the installed package; "
+            "install gdlayer from a checkout with `pip install -e .`"
+        )
+    _verify(found, sha256, str(found), "restore it with `git checkout -- data/sample`")
+    return found
+
+
+def _data_directories() -> list[Path]:
+    names = [name for name in os.environ.get("GDLAYER_DATA", "").split(os.pathsep) if name]
+    for name in names:
+        if not os.path.isdir(os.path.expanduser(name)):
+            raise DataError(f"GDLAYER_DATA names {name!r}, which is not a directory; create it or unset it")
+    return [Path(name).expanduser() for name in names]
+
+
+def _cache_directory() -> Path:
+    named = os.environ.get("GDLAYER_CACHE")
+    return Path(named or Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache") / "gdlayer").expanduser()
+
+
+def _verify(path: Path, sha256: str, name: str, remedy: str) -> None:
+    try:
+        with path.open("rb") as stream:
+            found = hashlib.file_digest(stream, "sha256").hexdigest()
+            size = stream.tell()
+    except OSError as error:
+        raise DataError(f"{name} cannot be read: {error.strerror}") from error
+    if found != sha256:
+        raise DataCorruptError(
+            f"{name} is not the published file: SHA256 {found} ({size} bytes), expected {sha256}; {remedy}"
+        )
+
+
+def _download(file: DataFile) -> Path:
+    if os.environ.get("GDLAYER_OFFLINE", "") not in ("", "0"):
+        raise _not_found(file, f"GDLAYER_OFFLINE={os.environ['GDLAYER_OFFLINE']} forbids it")
+    try:
+        import pooch
+        import requests
+        from tqdm import tqdm
+    except ModuleNotFoundError as error:
+        raise _not_found(file, f"{error.name} is missing, `pip install gdlayer[experiments]`") from error
+
+    def attempt(url: str, output: str, _: object) -> None:  # called by position, whatever pooch types say
+        try:
+            with (
+                requests.get(url, stream=True, timeout=(CONNECT_SECONDS, READ_SECONDS)) as response,
+                open(output, "wb") as stream,
+            ):
+                response.raise_for_status()
+                size = int(response.headers.get("Content-Length", 0)) or None
+                with tqdm(desc=file.path, total=size, unit="B", unit_scale=True, disable=None) as progress:
+                    for chunk in response.iter_content(1 << 16):
+                        progress.update(stream.write(chunk))
+        except requests.ConnectionError as error:  # pooch would try this again, and then wait as long again
+            raise _not_found(file, f"no connection ({type(error).__name__})") from error
+        _verify(Path(output), file.sha256, f"the download of {url}", "it was not kept; get the file elsewhere")
+
+    pooch.get_logger().setLevel("WARNING")
+    store = pooch.create(
+        _cache_directory(),
+        base_url="",
+        registry={file.path: file.sha256},
+        urls={file.path: file.url},
+        retry_if_failed=RETRIES,
+    )
+    try:
+        return Path(store.fetch(file.path, downloader=attempt))  # pyright: ignore[reportArgumentType]
+    except requests.RequestException as error:
+        raise _not_found(file, str(error)) from error
+    except OSError as error:
+        problem = f"the cache cannot be written ({error.strerror or error}), GDLAYER_CACHE can name another"
+        raise _not_found(file, problem) from error
+
+
+def _not_found(file: DataFile, reason: str) -> DataNotFoundError:
+    return DataNotFoundError(
+        f"{file.path} is neither in GDLAYER_DATA={os.environ.get('GDLAYER_DATA', '')!r} nor in the cache "
+        f"{_cache_directory()}, and {file.url} was not downloaded: {reason}; "
+        "download it elsewhere and let GDLAYER_DATA name the directory that holds it"
+    )

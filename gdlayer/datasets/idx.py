@@ -1,0 +1,88 @@
+"""The IDX format of the MNIST family: a big-endian header, then unsigned bytes, all in one gzip stream."""
+
+import gzip
+import math
+import struct
+import zlib
+from os import PathLike
+from pathlib import Path
+
+import numpy as np
+
+from gdlayer.datasets.files import DataCorruptError
+
+_UNSIGNED_BYTE = b"\0\0\x08"  # then one byte, the number of dimensions, and each as a 4-byte integer
+_CHUNK = 1 << 20
+
+
+def read_idx(path: str | PathLike[str], max_bytes: int = 1 << 28) -> np.ndarray:
+    """Read a gzipped IDX file of unsigned bytes.
+
+    The header is believed only as far as the bytes that follow bear it out: memory grows with what is really
+    there, and never beyond `max_bytes`.
+
+    Parameters
+    ----------
+    path : path-like
+        A `.gz` file.
+    max_bytes : int
+        Largest array accepted, in bytes.
+
+    Returns
+    -------
+    ndarray of uint8
+        Writable, with the shape in the header.
+
+    Raises
+    ------
+    DataCorruptError
+        Not gzip, not IDX of unsigned bytes, truncated, longer than its header says, or above `max_bytes`.
+    OSError
+        The file cannot be opened.
+    """
+    with open(path, "rb") as file, gzip.open(file) as stream:
+        try:
+            magic = stream.read(4)
+            if len(magic) < 4 or not magic.startswith(_UNSIGNED_BYTE):
+                raise DataCorruptError(f"{path}: IDX magic {magic.hex()!r}, expected '000008' and one byte more")
+            header = stream.read(4 * magic[3])
+            if len(header) < 4 * magic[3]:
+                raise DataCorruptError(
+                    f"{path}: truncated in the header, {len(header)} bytes for {magic[3]} dimensions, "
+                    f"expected {4 * magic[3]}"
+                )
+            shape = struct.unpack(f">{magic[3]}I", header)
+            size = math.prod(shape)
+            if size > max_bytes:
+                raise DataCorruptError(f"{path}: shape {shape} is {size} bytes, allowed are {max_bytes}")
+            data = bytearray()
+            while chunk := stream.read(min(_CHUNK, size + 1 - len(data))):
+                data += chunk
+        except (EOFError, gzip.BadGzipFile, zlib.error) as error:
+            raise DataCorruptError(f"{path}: broken gzip stream: {error}") from error
+    if len(data) != size:
+        found = f"only {len(data)}" if len(data) < size else "more"
+        raise DataCorruptError(f"{path}: shape {shape} needs {size} bytes, found {found}")
+    return np.frombuffer(data, np.uint8).reshape(shape)
+
+
+def write_idx(path: str | PathLike[str], array: np.ndarray) -> None:
+    """Write unsigned bytes as a gzipped IDX file, with neither time stamp nor file name in it.
+
+    Parameters
+    ----------
+    path : path-like
+        File to write.
+    array : ndarray of uint8
+        Any shape of at most 255 dimensions.
+
+    Raises
+    ------
+    ValueError
+        `array` is not uint8.
+    """
+    if array.dtype != np.uint8:
+        raise ValueError(f"array has dtype {array.dtype}, allowed is uint8")
+    header = _UNSIGNED_BYTE + struct.pack(f">B{array.ndim}I", array.ndim, *array.shape)
+    with Path(path).open("wb") as file, gzip.GzipFile("", "wb", 9, file, mtime=0) as stream:
+        stream.write(header + array.tobytes())
