@@ -9,7 +9,7 @@ from torch.nn import functional as F
 
 from gdlayer.basis import gaussian_derivative_kernels, jet_orders
 from gdlayer.initialization import RELU_GAIN, mixing_std
-from gdlayer.synthesis import SynthesizedConv2d, one_of, positive_int
+from gdlayer.synthesis import SynthesizedConv2d, inverse_softplus, one_of, positive_int
 
 GEOMETRY = ("sigma", "mu", "theta")
 
@@ -146,7 +146,7 @@ class GaussianDerivativeConv2d(SynthesizedConv2d):
         if not bool(((excess > 0) & excess.isfinite()).all()):
             raise ValueError(f"sigma must be finite and greater than sigma_min = {self.sigma_min}, got {value!r}")
         with torch.no_grad():
-            self.raw_sigma.copy_(excess + torch.log(-torch.expm1(-excess)))  # inverse of softplus
+            self.raw_sigma.copy_(inverse_softplus(excess))
 
     @torch.no_grad()
     def reset_parameters(self) -> None:

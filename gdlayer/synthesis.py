@@ -1,13 +1,24 @@
 """Convolutions whose filters are computed from other parameters: what they all share with nn.Conv2d."""
 
 from abc import abstractmethod
-from typing import Any, Literal, cast
+from typing import Any, Literal, TypedDict, cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 PADDING_MODES = ("zeros", "reflect", "replicate", "circular")
+
+
+class ConvOptions(TypedDict, total=False):
+    """Keyword arguments that a layer hands on to :class:`SynthesizedConv2d`."""
+
+    stride: int | tuple[int, int]
+    padding: str | int | tuple[int, int]
+    dilation: int | tuple[int, int]
+    padding_mode: str
+    device: torch.device | str | None
+    dtype: torch.dtype | None
 
 
 class SynthesizedConv2d(nn.Module):
@@ -81,7 +92,7 @@ class SynthesizedConv2d(nn.Module):
         plain = conv(
             self.in_channels,
             self.out_channels,
-            self.kernel_size,
+            (filters.shape[-2], filters.shape[-1]),
             stride=self.stride,
             padding=self.padding,
             dilation=self.dilation,
@@ -146,6 +157,11 @@ def same_padding(size: int, kernel: int, stride: int, dilation: int) -> tuple[in
     outputs = -(-size // stride)
     total = max((outputs - 1) * stride + dilation * (kernel - 1) + 1 - size, 0)
     return total // 2, total - total // 2
+
+
+def inverse_softplus(y: Tensor) -> Tensor:
+    """x with softplus(x) = log(1 + exp(x)) = y, for y > 0."""
+    return y + torch.log(-torch.expm1(-y))
 
 
 def positive_int(name: str, value: int) -> int:

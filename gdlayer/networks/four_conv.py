@@ -1,0 +1,69 @@
+"""The network of Table 1: four convolutions, global average pooling, a dense layer."""
+
+from collections.abc import Sequence
+
+from torch import Tensor, nn
+
+from gdlayer.block import ConvBlock
+from gdlayer.networks.layers import ConvSpec, make_conv
+
+
+class FourConv(nn.Module):
+    """Four blocks J -> O of one layer type, global average pooling, dense.
+
+    The paper prints neither widths nor kernel sizes nor strides; the defaults match what can be inferred from it, see
+    the choices of experiment 1.
+
+    Parameters
+    ----------
+    layer : str
+        A name in :data:`gdlayer.networks.layers.LAYERS`.
+    widths : four ints
+        Feature maps of each convolution.
+    bases : four ints
+        Bases B of each convolution, for the layers that have them.
+    kernel_size : int
+        Support of the layers whose filters it bounds.
+    pooled : bool
+        2 x 2 max pooling after each of the first three blocks.
+    norm : "beta" or "batch"
+        As :class:`~gdlayer.block.ConvBlock`; the paper trains beta only.
+    in_channels, num_classes : int
+
+    Shapes
+    ------
+    (b, in_channels, h, w) -> logits (b, num_classes)
+
+    Raises
+    ------
+    ValueError
+        If ``layer`` is unknown, or ``widths`` and ``bases`` are not four each.
+    """
+
+    def __init__(
+        self,
+        layer: str,
+        *,
+        widths: Sequence[int] = (16, 16, 16, 32),
+        bases: Sequence[int] = (8, 8, 8, 16),
+        kernel_size: int = 7,
+        pooled: bool = False,
+        norm: str = "beta",
+        in_channels: int = 1,
+        num_classes: int = 10,
+    ) -> None:
+        super().__init__()
+        if len(widths) != 4 or len(bases) != 4:
+            raise ValueError(f"widths and bases must be four integers each, got {widths!r} and {bases!r}")
+        stages = []
+        for depth, (width, b) in enumerate(zip(widths, bases, strict=True)):
+            conv = make_conv(layer, ConvSpec(in_channels, width, kernel_size, b, depth))
+            stages.append(ConvBlock(conv, norm=norm))
+            if pooled and depth < 3:
+                stages.append(nn.MaxPool2d(2))
+            in_channels = width
+        self.features = nn.Sequential(*stages)
+        self.classifier = nn.Linear(in_channels, num_classes)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.classifier(self.features(x).mean((-2, -1)))

@@ -1,0 +1,112 @@
+"""Displaced aggregation units: filters as mixtures of shifted isotropic Gaussians, references [8, 13, 14]."""
+
+from typing import Unpack
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from gdlayer.basis import sampling_grid
+from gdlayer.hermite import gaussian_derivatives
+from gdlayer.initialization import RELU_GAIN, mixing_std
+from gdlayer.related.rfnn import odd_size
+from gdlayer.synthesis import ConvOptions, SynthesizedConv2d, int_pair, inverse_softplus, one_of
+
+
+class DAUConv2d(SynthesizedConv2d):
+    r"""The convolution of DAU-ConvNet (Tabernik et al., 2016 to 2020) with learned shifts and scales.
+
+    .. math:: W_j^i = \sum_k w_k \frac{g_k}{\sum_{x,y} g_k(x, y)}, \qquad
+        g_k(x, y) = e^{-((x - \mu_{k,1})^2 + (y - \mu_{k,2})^2) / 2\sigma_k^2}
+
+    Each filter j and channel i has its own units k: 4 numbers a unit, 4 units f_in f_out in all.
+
+    Parameters
+    ----------
+    in_channels, out_channels, stride, padding, dilation, padding_mode, bias :
+        As :class:`~gdlayer.synthesis.SynthesizedConv2d`; no bias by default.
+    kernel_size : int
+        k, odd. Shifts are kept within :math:`\pm(\lfloor k/2 \rfloor - 0.01)`, by projection in training.
+    units : (nx, ny)
+        Units start on a regular grid, nx along x and ny along y.
+    sigma_min : float
+        Lower bound of sigma in pixels: :math:`\sigma = \sigma_{min} + \mathrm{softplus}(s)`. At the start sigma is 0.5.
+    init : "variance_preserving" or "authors"
+        w normal, see :mod:`gdlayer.initialization`; or normal with deviation 0.1, as published.
+
+    Attributes
+    ----------
+    weight : (f_out, f_in, units); mu : (f_out, f_in, units, 2), in pixels; raw_sigma : the s, (f_out, f_in, units)
+
+    Raises
+    ------
+    ValueError, TypeError
+        If an argument is none of these.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: int,
+        *,
+        units: tuple[int, int] = (5, 2),
+        bias: bool = False,
+        sigma_min: float = 0.1,
+        init: str = "variance_preserving",
+        gain: float = RELU_GAIN,
+        **options: Unpack[ConvOptions],
+    ) -> None:
+        super().__init__(in_channels, out_channels, odd_size(kernel_size), bias=bias, **options)
+        device, dtype = options.get("device"), options.get("dtype")
+        if kernel_size < 3:
+            raise ValueError(f"kernel_size must be 3 or more, got {kernel_size}")
+        if not 0 < sigma_min < 0.5:
+            raise ValueError(f"sigma_min must be between 0 and 0.5 pixels, got {sigma_min!r}")
+        self.units = int_pair("units", units)
+        self.sigma_min = sigma_min
+        self.max_shift = kernel_size // 2 - 0.01
+        self.init = one_of("init", init, ("variance_preserving", "authors"))
+        self.gain = gain
+        shape = (out_channels, in_channels, self.units[0] * self.units[1])
+        self.weight = nn.Parameter(torch.empty(shape, device=device, dtype=dtype))
+        self.mu = nn.Parameter(torch.empty((*shape, 2), device=device, dtype=dtype))
+        self.raw_sigma = nn.Parameter(torch.empty(shape, device=device, dtype=dtype))
+        self.reset_parameters()
+
+    @property
+    def sigma(self) -> Tensor:
+        """Standard deviations (f_out, f_in, units) in pixels."""
+        return self.sigma_min + F.softplus(self.raw_sigma)
+
+    @torch.no_grad()
+    def reset_parameters(self) -> None:
+        """mu on its grid, sigma = 0.5, weights anew from torch's global generator; a bias becomes zero."""
+        m = self.kernel_size[0] // 2 - 1
+        x, y = ((torch.arange(n) + 0.5) * (2 * m + 1) / n - 0.5 - m for n in self.units)
+        self.mu.copy_(torch.cartesian_prod(x, y))
+        self.raw_sigma.copy_(inverse_softplus(torch.full_like(self.raw_sigma, 0.5 - self.sigma_min)))
+        self.weight.normal_(std=0.1)
+        if self.init == "variance_preserving":
+            gx, gy = self._profiles()
+            kernels = gy[..., :, None] * gx[..., None, :]
+            self.weight.mul_(mixing_std(kernels, self.in_channels, self.gain) / 0.1)
+        if self.bias is not None:
+            self.bias.zero_()
+
+    def _profiles(self) -> tuple[Tensor, Tensor]:
+        """The factors of g_k / sum g_k along x and y, each (f_out, f_in, units, k)."""
+        x, _ = sampling_grid(self.kernel_size, dtype=self.mu.dtype, device=self.mu.device)
+        sigma = self.sigma[..., None]
+        gx, gy = (gaussian_derivatives(x - self.mu[..., i, None], sigma, 0)[0] for i in (0, 1))
+        return gx / gx.sum(-1, keepdim=True), gy / gy.sum(-1, keepdim=True)
+
+    def filters(self) -> Tensor:
+        if self.training:
+            with torch.no_grad():
+                self.mu.clamp_(-self.max_shift, self.max_shift)
+        gx, gy = self._profiles()
+        return (gy * self.weight[..., None]).mT @ gx  # the sum over units k
+
+    def extra_repr(self) -> str:
+        return f"{super().extra_repr()}, units={self.units}"

@@ -1,0 +1,88 @@
+"""Resolution learning: a Gaussian derivative basis of one learned scale a layer, reference [15]."""
+
+import math
+from typing import Unpack
+
+import torch
+from torch import Tensor, nn
+
+from gdlayer.basis import jet_orders
+from gdlayer.initialization import RELU_GAIN, mixing_std
+from gdlayer.related.rfnn import normalised_kernels
+from gdlayer.synthesis import ConvOptions, SynthesizedConv2d, one_of
+
+
+class NJetConv2d(SynthesizedConv2d):
+    r"""The convolution of N-JetNet (Pintea et al., 2021), reference [15].
+
+    .. math:: W_j^i = \sum_n \alpha^i_{n,j}\, \phi^n(\sigma), \qquad \sigma = 2^s
+
+    with :func:`~gdlayer.related.rfnn.normalised_kernels` of one scale, learned through s. The kernel covers
+    -e, ..., e with :math:`e = \lceil 2\sigma + 1/2 \rceil`, found anew at every call: 7 x 7 at the initial sigma = 1.
+
+    Parameters
+    ----------
+    in_channels, out_channels, stride, padding, dilation, padding_mode, bias :
+        As :class:`~gdlayer.synthesis.SynthesizedConv2d`; no bias by default, as published.
+    order : int
+        K of the N-jet.
+    init : "variance_preserving" or "authors"
+        alpha normal, see :mod:`gdlayer.initialization`; or standard normal, as published.
+
+    Attributes
+    ----------
+    alpha : (N, f_in, f_out)
+    log2_sigma : (), the s above
+
+    Raises
+    ------
+    ValueError, TypeError
+        If an argument is none of these.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        *,
+        order: int = 3,
+        bias: bool = False,
+        init: str = "variance_preserving",
+        gain: float = RELU_GAIN,
+        **options: Unpack[ConvOptions],
+    ) -> None:
+        super().__init__(in_channels, out_channels, 7, bias=bias, **options)
+        device, dtype = options.get("device"), options.get("dtype")
+        self.orders = jet_orders(order)
+        self.init = one_of("init", init, ("variance_preserving", "authors"))
+        self.gain = gain
+        self.log2_sigma = nn.Parameter(torch.zeros((), device=device, dtype=dtype))
+        self.alpha = nn.Parameter(torch.empty(len(self.orders), in_channels, out_channels, device=device, dtype=dtype))
+        self.reset_parameters()
+
+    @property
+    def sigma(self) -> Tensor:
+        """The scale of the layer, in pixels."""
+        return torch.exp2(self.log2_sigma)
+
+    @torch.no_grad()
+    def reset_parameters(self) -> None:
+        """sigma = 1, and alpha anew from torch's global generator, as ``init`` says; a bias becomes zero."""
+        self.log2_sigma.zero_()
+        self.alpha.normal_()
+        if self.init == "variance_preserving":
+            self.alpha.mul_(mixing_std(self.kernels(), self.in_channels, self.gain)[:, None, None])
+        if self.bias is not None:
+            self.bias.zero_()
+
+    def kernels(self) -> Tensor:
+        """The kernels at the present scale, shape (N, k, k)."""
+        half_size = math.ceil(2 * self.sigma.item() + 0.5)
+        self.kernel_size = (2 * half_size + 1, 2 * half_size + 1)
+        return normalised_kernels(self.sigma, self.orders, half_size)
+
+    def filters(self) -> Tensor:
+        return torch.einsum("nio,nyx->oiyx", self.alpha, self.kernels())
+
+    def extra_repr(self) -> str:
+        return f"{super().extra_repr()}, kernels={len(self.orders)}, sigma={self.sigma.item():.3f}"

@@ -1,0 +1,120 @@
+"""Structured receptive fields: learned combinations of a fixed Gaussian derivative basis, reference [10]."""
+
+from typing import Unpack
+
+import torch
+from torch import Tensor, nn
+
+from gdlayer.hermite import gaussian_derivatives
+from gdlayer.initialization import RELU_GAIN, mixing_std
+from gdlayer.synthesis import ConvOptions, SynthesizedConv2d, one_of, positive_int
+
+ORDERS = ((0, 0), (1, 0), (0, 1), (2, 0), (0, 2), (1, 1), (3, 0), (0, 3), (2, 1), (1, 2))
+"""Derivative orders (p, q) in the order in which RFNN numbers its kernels: 6 of them make order 2, 10 order 3."""
+
+
+def normalised_kernels(sigma: Tensor, orders: tuple[tuple[int, int], ...], half_size: int) -> Tensor:
+    r"""Isotropic, centred kernels, normalised in scale and by the Gaussian's sum over the samples.
+
+    .. math:: \phi^{p,q}(x, y) = g_p(x)\, g_q(y), \qquad
+        g_p(x) = \sigma^p\, \frac{G_p(x, \sigma)}{\sum_{x'} G_0(x', \sigma)}
+
+    Parameters
+    ----------
+    sigma : scalar tensor, in pixels
+    orders : N pairs (p, q)
+    half_size : int
+        e: the kernel covers -e, ..., e.
+
+    Returns
+    -------
+    tensor of shape (N, 2e + 1, 2e + 1)
+    """
+    x = torch.arange(-half_size, half_size + 1, dtype=sigma.dtype, device=sigma.device)
+    g = gaussian_derivatives(x, sigma, max(map(max, orders)))
+    scale = torch.stack([sigma**p for p in range(len(g))]) / g[0].sum()
+    g = g * scale[:, None]
+    return torch.stack([g[q][:, None] * g[p] for p, q in orders])
+
+
+class RFNNConv2d(SynthesizedConv2d):
+    r"""The convolution of structured receptive field networks (Jacobsen et al., 2016), reference [10].
+
+    .. math:: W_j^i = \sum_n \alpha_{j,n}^i\, \phi^n
+
+    with :func:`normalised_kernels` of one fixed sigma; only alpha trains.
+
+    Parameters
+    ----------
+    in_channels, out_channels, stride, padding, dilation, padding_mode, bias :
+        As :class:`~gdlayer.synthesis.SynthesizedConv2d`; no bias by default, as published.
+    kernel_size : int
+        Odd. Published: 11 for sigma = 1.5, 7 for sigma = 1.
+    sigma : float
+        In pixels, positive.
+    num_kernels : int
+        N, the first so many of :data:`ORDERS`: 1 to 10.
+    init : "variance_preserving" or "authors"
+        alpha normal, see :mod:`gdlayer.initialization`; or uniform on (-1, 1), as published.
+
+    Attributes
+    ----------
+    alpha : (f_out, f_in, N)
+    kernels : (N, k, k), fixed
+
+    Raises
+    ------
+    ValueError, TypeError
+        If an argument is none of these.
+    """
+
+    kernels: Tensor
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: int,
+        *,
+        sigma: float,
+        num_kernels: int = 10,
+        bias: bool = False,
+        init: str = "variance_preserving",
+        gain: float = RELU_GAIN,
+        **options: Unpack[ConvOptions],
+    ) -> None:
+        super().__init__(in_channels, out_channels, odd_size(kernel_size), bias=bias, **options)
+        device, dtype = options.get("device"), options.get("dtype")
+        if not sigma > 0:
+            raise ValueError(f"sigma must be a positive number of pixels, got {sigma!r}")
+        if positive_int("num_kernels", num_kernels) > len(ORDERS):
+            raise ValueError(f"num_kernels must be 1 to {len(ORDERS)}, got {num_kernels}")
+        self.sigma = sigma
+        self.init = one_of("init", init, ("variance_preserving", "authors"))
+        self.gain = gain
+        self.alpha = nn.Parameter(torch.empty(out_channels, in_channels, num_kernels, device=device, dtype=dtype))
+        exact = normalised_kernels(torch.tensor(sigma, dtype=torch.float64), ORDERS[:num_kernels], kernel_size // 2)
+        self.register_buffer("kernels", exact.to(self.alpha), persistent=False)
+        self.reset_parameters()
+
+    @torch.no_grad()
+    def reset_parameters(self) -> None:
+        """Draws alpha anew from torch's global generator, as ``init`` says; a bias becomes zero."""
+        if self.init == "authors":
+            self.alpha.uniform_(-1, 1)
+        else:
+            self.alpha.normal_().mul_(mixing_std(self.kernels, self.in_channels, self.gain))
+        if self.bias is not None:
+            self.bias.zero_()
+
+    def filters(self) -> Tensor:
+        return torch.tensordot(self.alpha, self.kernels, 1)
+
+    def extra_repr(self) -> str:
+        return f"{super().extra_repr()}, sigma={self.sigma}, num_kernels={len(self.kernels)}"
+
+
+def odd_size(kernel_size: int) -> int:
+    if positive_int("kernel_size", kernel_size) % 2 == 0:
+        raise ValueError(f"kernel_size must be odd, got {kernel_size}")
+    return kernel_size
