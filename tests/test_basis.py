@@ -1,0 +1,178 @@
+"""Eq. (1): the orders of an N-jet, the sampling grid, and the kernels against a scalar loop."""
+
+import math
+import re
+
+import numpy as np
+import oracle
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import Tensor
+from torch.autograd import gradcheck
+
+from gdlayer.basis import gaussian_derivative_kernels, jet_orders, sampling_grid
+
+
+def geometry(*batch: int, n: int, dtype: torch.dtype = torch.float64) -> tuple[Tensor, Tensor, Tensor]:
+    """Random sigma, mu and theta, from the ranges of the authors' initialisation."""
+    sigma = torch.empty(*batch, n, 2, dtype=dtype).uniform_(0.5, 2)
+    mu = torch.empty(*batch, n, 2, dtype=dtype).uniform_(-1, 1)
+    theta = torch.empty(*batch, n, dtype=dtype).uniform_(-math.pi, math.pi)
+    return sigma, mu, theta
+
+
+def one_kernel(order, sigma, mu, theta, kernel_size) -> Tensor:
+    s, m, t = (torch.tensor([v], dtype=torch.float64) for v in (sigma, mu, theta))
+    return gaussian_derivative_kernels(s, m, t, [order], kernel_size)[0]
+
+
+@pytest.mark.parametrize("k", range(7))
+def test_jet_orders_are_the_authors(k):
+    orders = jet_orders(k)
+    assert orders == tuple((j, i - j) for i in range(k + 1) for j in range(i + 1))
+    assert len(orders) == (k + 1) * (k + 2) // 2
+
+
+def test_jet_orders_begin_as_documented():
+    assert jet_orders(2) == ((0, 0), (0, 1), (1, 0), (0, 2), (1, 1), (2, 0))
+
+
+@pytest.mark.parametrize(
+    "explicit", [[(2, 0), (0, 0)], ((2, 0), (0, 0)), [[2, 0], [0, 0]], iter([(2, 0), (0, 0)])], ids=repr
+)
+def test_explicit_orders_are_taken_as_they_are(explicit):
+    assert jet_orders(explicit) == ((2, 0), (0, 0))
+
+
+@pytest.mark.parametrize(
+    ("order", "message"),
+    [
+        (-1, "order must be an integer >= 0 or a list of pairs (p, q), got -1"),
+        (1.5, "order must be an integer >= 0 or a list of pairs (p, q), got 1.5"),
+        (True, "order must be an integer >= 0 or a list of pairs (p, q), got True"),
+        (None, "order must be an integer >= 0 or a list of pairs (p, q), got None"),
+        ([0, 1], "order must be an integer >= 0 or a list of pairs (p, q), got [0, 1]"),
+        ("3", "each derivative order must be a pair (p, q) of integers >= 0, got ('3',)"),
+        ([(0, 0), (1,)], "each derivative order must be a pair (p, q) of integers >= 0, got (1,)"),
+        ([(0, 0, 1)], "each derivative order must be a pair (p, q) of integers >= 0, got (0, 0, 1)"),
+        ([(0, -1)], "each derivative order must be a pair (p, q) of integers >= 0, got (0, -1)"),
+        ([(0.0, 1)], "each derivative order must be a pair (p, q) of integers >= 0, got (0.0, 1)"),
+        ([(True, 1)], "each derivative order must be a pair (p, q) of integers >= 0, got (True, 1)"),
+        ([], "order must list at least one pair (p, q), each once, got ()"),
+        ([(0, 1), (0, 1)], "order must list at least one pair (p, q), each once, got ((0, 1), (0, 1))"),
+    ],
+)
+def test_bad_orders(order, message):
+    with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
+        jet_orders(order)
+
+
+def test_sampling_grid():
+    x, y = sampling_grid((3, 4))
+    assert x.tolist() == [-1.5, -0.5, 0.5, 1.5]
+    assert y.tolist() == [-1, 0, 1]
+    assert sampling_grid((1, 1))[0].tolist() == [0]
+    assert all(t.dtype == torch.float64 for t in sampling_grid((3, 4), dtype=torch.float64))
+    assert all(t.device.type == "meta" for t in sampling_grid((3, 4), device=torch.device("meta")))
+
+
+@given(
+    batch=st.sampled_from([(), (1,), (3,), (2, 2)]),
+    order=st.one_of(
+        st.integers(0, 4),
+        st.lists(st.tuples(st.integers(0, 5), st.integers(0, 5)), min_size=1, max_size=4, unique=True),
+    ),
+    kernel_size=st.tuples(st.integers(1, 7), st.integers(1, 7)),
+    seed=st.integers(0, 2**32 - 1),
+)
+def test_kernels_equal_the_scalar_loop(batch, order, kernel_size, seed):
+    torch.manual_seed(seed)
+    orders = jet_orders(order)
+    sigma, mu, theta = geometry(*batch, n=len(orders))
+    kernels = gaussian_derivative_kernels(sigma, mu, theta, orders, kernel_size)
+    assert kernels.shape == (*batch, len(orders), *kernel_size)
+    for b in np.ndindex(*batch):
+        for n, pair in enumerate(orders):
+            expected = oracle.kernel(pair, sigma[b][n].numpy(), mu[b][n].numpy(), float(theta[b][n]), kernel_size)
+            np.testing.assert_allclose(kernels[b][n], expected, rtol=1e-9, atol=1e-12 * max(1, np.abs(expected).max()))
+
+
+@pytest.mark.parametrize("sigma", [(1.2, 1.2), (0.8, 1.9)])
+def test_centre_is_mu_rotated_back(sigma):
+    """The shift follows the rotation: for theta = .7 and mu = (1.3, -.4) the centre is (1.25, .53)."""
+    theta, mu = 0.7, (1.3, -0.4)
+    phi = one_kernel((0, 0), sigma, mu, theta, (31, 33))
+    x, y = sampling_grid((31, 33), dtype=torch.float64)
+    centroid = torch.stack([(phi * x).sum(), (phi * y[:, None]).sum()]) / phi.sum()
+    rotation = torch.tensor([[math.cos(theta), math.sin(theta)], [-math.sin(theta), math.cos(theta)]]).double()
+    torch.testing.assert_close(centroid, rotation.T @ torch.tensor(mu).double(), rtol=0, atol=1e-6)
+    torch.testing.assert_close(centroid, torch.tensor([1.25, 0.53]).double(), rtol=0, atol=5e-3)
+
+
+def test_x_runs_along_columns_and_y_along_rows():
+    """The ramp x gives -1 with (1, 0), the ramp y gives -1 with (0, 1): * is cross-correlation, not convolution."""
+    x, y = sampling_grid((13, 15), dtype=torch.float64)
+    ramps = torch.stack([x.expand(13, 15), y[:, None].expand(13, 15)])
+    for order, expected in (((1, 0), [-1.0, 0.0]), ((0, 1), [0.0, -1.0])):
+        response = (one_kernel(order, (1.0, 1.0), (0.0, 0.0), 0.0, (13, 15)) * ramps).sum((-2, -1))
+        torch.testing.assert_close(response, torch.tensor(expected).double(), rtol=0, atol=1e-4)
+
+
+@pytest.mark.parametrize("kernel_size", [(5, 5), (4, 4), (5, 7), (4, 3)])
+@pytest.mark.parametrize("order", [(0, 0), (1, 0), (0, 1), (2, 1)])
+def test_a_quarter_turn_transposes_and_flips(order, kernel_size):
+    sigma, mu, theta = (0.7, 1.6), (0.8, -0.3), 0.4
+    upright = one_kernel(order, sigma, mu, theta, kernel_size)
+    turned = one_kernel(order, sigma, mu, theta + math.pi / 2, kernel_size[::-1])
+    torch.testing.assert_close(turned, upright.flip(0).T, rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize("theta", [0.3, 1.1, -2.0])
+def test_isotropic_derivatives_are_steerable(theta):
+    def phi(order, angle):
+        return one_kernel(order, (1.1, 1.1), (0.0, 0.0), angle, (7, 8))
+
+    c, s = math.cos(theta), math.sin(theta)
+    torch.testing.assert_close(phi((0, 0), theta), phi((0, 0), 0))
+    torch.testing.assert_close(phi((1, 0), theta), c * phi((1, 0), 0) + s * phi((0, 1), 0))
+    torch.testing.assert_close(phi((0, 1), theta), -s * phi((1, 0), 0) + c * phi((0, 1), 0))
+    second = c * c * phi((2, 0), 0) + 2 * c * s * phi((1, 1), 0) + s * s * phi((0, 2), 0)
+    torch.testing.assert_close(phi((2, 0), theta), second)
+
+
+@pytest.mark.parametrize("order", [0, 2, [(3, 1), (0, 2)]])
+@pytest.mark.parametrize("kernel_size", [(3, 3), (2, 3)])
+def test_gradcheck(order, kernel_size):
+    orders = jet_orders(order)
+    parameters = [p.requires_grad_() for p in geometry(2, n=len(orders))]
+    assert gradcheck(lambda s, m, t: gaussian_derivative_kernels(s, m, t, orders, kernel_size), parameters)
+
+
+def test_geometries_broadcast():
+    """One sigma for every basis: the leading dimensions broadcast."""
+    sigma, mu, theta = geometry(4, n=3)
+    orders = jet_orders(1)
+    shared = gaussian_derivative_kernels(sigma[0], mu, theta, orders, (3, 3))
+    torch.testing.assert_close(
+        shared, gaussian_derivative_kernels(sigma[:1].expand(4, 3, 2), mu, theta, orders, (3, 3))
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "shape", "message"),
+    [
+        ("sigma", (2, 4, 2), "sigma must have shape (..., 3, 2), got (2, 4, 2)"),
+        ("sigma", (3,), "sigma must have shape (..., 3, 2), got (3,)"),
+        ("mu", (2, 3), "mu must have shape (..., 3, 2), got (2, 3)"),
+        ("mu", (2, 3, 1), "mu must have shape (..., 3, 2), got (2, 3, 1)"),
+        ("theta", (2, 3, 1), "theta must have shape (..., 3), got (2, 3, 1)"),
+        ("theta", (), "theta must have shape (..., 3), got ()"),
+    ],
+)
+def test_bad_shapes(name, shape, message):
+    parameters = dict(zip(("sigma", "mu", "theta"), geometry(2, n=3), strict=True))
+    parameters[name] = torch.ones(shape)
+    with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
+        gaussian_derivative_kernels(**parameters, orders=jet_orders(1), kernel_size=(3, 3))
