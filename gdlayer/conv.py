@@ -9,7 +9,14 @@ from torch.nn import functional as F
 
 from gdlayer.basis import gaussian_derivative_kernels, jet_orders
 from gdlayer.initialization import RELU_GAIN, mixing_std
-from gdlayer.synthesis import SynthesizedConv2d, inverse_softplus, one_of, positive_int
+from gdlayer.synthesis import (
+    SynthesizedConv2d,
+    autocast_off,
+    inverse_softplus,
+    one_of,
+    positive_int,
+    positive_number,
+)
 
 GEOMETRY = ("sigma", "mu", "theta")
 
@@ -110,15 +117,16 @@ class GaussianDerivativeConv2d(SynthesizedConv2d):
         self.bases = positive_int("bases", bases)
         if out_channels % bases:
             raise ValueError(f"out_channels must be a multiple of bases, got {out_channels} and {bases}")
-        if isinstance(trainable, str) or not set(trainable := tuple(trainable)) <= set(GEOMETRY):
+        trainable = (
+            tuple(trainable) if isinstance(trainable, Iterable) and not isinstance(trainable, str) else trainable
+        )
+        if not isinstance(trainable, tuple) or any(name not in GEOMETRY for name in trainable):
             raise ValueError(f"trainable must list some of 'sigma', 'mu', 'theta', got {trainable!r}")
-        if not 0 < sigma_min < math.inf:
-            raise ValueError(f"sigma_min must be a positive number of pixels, got {sigma_min!r}")
         self.separated = separated
         self.trainable = trainable
-        self.sigma_min = sigma_min
+        self.sigma_min = positive_number("sigma_min", sigma_min)
         self.init = one_of("init", init, ("variance_preserving", "authors"))
-        self.gain = gain
+        self.gain = positive_number("gain", gain)
 
         b, n, per_basis = bases, len(self.orders), out_channels // bases
 
@@ -136,13 +144,18 @@ class GaussianDerivativeConv2d(SynthesizedConv2d):
         self.reset_parameters()
 
     @property
+    def _kernel_dtype(self) -> torch.dtype:
+        """float32 or better."""
+        return torch.promote_types(self.raw_sigma.dtype, torch.float32)
+
+    @property
     def sigma(self) -> Tensor:
         """Standard deviations (B, N, 2) in pixels, above ``sigma_min`` by construction."""
         return self.sigma_min + F.softplus(self.raw_sigma)
 
     @sigma.setter
     def sigma(self, value: Tensor | float) -> None:
-        excess = torch.as_tensor(value, dtype=self.raw_sigma.dtype, device=self.raw_sigma.device) - self.sigma_min
+        excess = torch.as_tensor(value, dtype=self._kernel_dtype, device=self.raw_sigma.device) - self.sigma_min
         if not bool(((excess > 0) & excess.isfinite()).all()):
             raise ValueError(f"sigma must be finite and greater than sigma_min = {self.sigma_min}, got {value!r}")
         with torch.no_grad():
@@ -151,7 +164,8 @@ class GaussianDerivativeConv2d(SynthesizedConv2d):
     @torch.no_grad()
     def reset_parameters(self) -> None:
         """Draws every parameter anew from torch's global generator, as ``init`` says; the bias becomes zero."""
-        self.sigma = torch.empty_like(self.raw_sigma).uniform_(0.5, 2).clamp_min(self.sigma_min + 1e-3)
+        sigma = torch.empty_like(self.raw_sigma, dtype=self._kernel_dtype).uniform_(0.5, 2)
+        self.raw_sigma.copy_(inverse_softplus((sigma - self.sigma_min).clamp_min(1e-3)))
         self.mu.uniform_(-1, 1)
         self.theta.uniform_(-math.pi, math.pi)
         if self.bias is not None:
@@ -170,9 +184,7 @@ class GaussianDerivativeConv2d(SynthesizedConv2d):
 
     def kernels(self) -> Tensor:
         """The kernels phi of eq. (1), shape (B, N, kh, kw), in float32 or better."""
-        sigma, mu, theta = (
-            t.to(torch.promote_types(t.dtype, torch.float32)) for t in (self.sigma, self.mu, self.theta)
-        )
+        sigma, mu, theta = (t.to(self._kernel_dtype) for t in (self.sigma, self.mu, self.theta))
         return gaussian_derivative_kernels(sigma, mu, theta, self.orders, self.kernel_size)
 
     def filters(self) -> Tensor:
@@ -180,7 +192,8 @@ class GaussianDerivativeConv2d(SynthesizedConv2d):
         # (B, f_out/B, f_in, N)
         weight = self.lam[:, :, None, :] * self.beta.mT[:, None, :, :] if self.separated else self.weight
         kernels = self.kernels()
-        filters = weight.flatten(1, 2).to(kernels.dtype) @ kernels.flatten(2)  # (B, f_out/B * f_in, kh * kw)
+        with autocast_off(kernels.device):
+            filters = weight.flatten(1, 2).to(kernels.dtype) @ kernels.flatten(2)  # (B, f_out/B * f_in, kh * kw)
         return filters.view(self.out_channels, self.in_channels, *self.kernel_size).to(weight.dtype)
 
     def extra_repr(self) -> str:

@@ -1,6 +1,8 @@
 """Convolutions whose filters are computed from other parameters: what they all share with nn.Conv2d."""
 
+import math
 from abc import abstractmethod
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Literal, TypedDict, cast
 
 import torch
@@ -78,7 +80,7 @@ class SynthesizedConv2d(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """x (..., f_in, h, w) -> J (..., f_out, h_out, w_out), cross-correlated with :meth:`filters`."""
-        with torch.autocast(x.device.type, enabled=False):
+        with autocast_off(x.device):
             filters = self.filters()
         return padded_conv2d(
             x, filters, self.bias, self.stride, self.padding, self.dilation, padding_mode=self.padding_mode
@@ -98,9 +100,9 @@ class SynthesizedConv2d(nn.Module):
             dilation=self.dilation,
             padding_mode=cast(Literal["zeros", "reflect", "replicate", "circular"], self.padding_mode),
             bias=self.bias is not None,
-            device=filters.device,
+            device="meta",  # where initialisation draws no random numbers
             dtype=filters.dtype,
-        )
+        ).to_empty(device=filters.device)
         plain.weight.copy_(filters)
         if self.bias is not None and plain.bias is not None:
             plain.bias.copy_(self.bias)
@@ -123,6 +125,7 @@ class Conv2dSame(nn.Conv2d):
     def __init__(self, *args: Any, padding: Any = "same", **kwargs: Any) -> None:
         one_of("padding", padding, ("same",))
         super().__init__(*args, **kwargs)
+        self.padding = "same"
 
     def forward(self, input: Tensor) -> Tensor:
         return padded_conv2d(
@@ -164,11 +167,24 @@ def inverse_softplus(y: Tensor) -> Tensor:
     return y + torch.log(-torch.expm1(-y))
 
 
+def autocast_off(device: torch.device) -> AbstractContextManager[Any]:
+    """Computes in the precision of the operands; does nothing on a device without autocast, such as meta."""
+    return torch.autocast(device.type, enabled=False) if torch.amp.is_autocast_available(device.type) else nullcontext()
+
+
 def positive_int(name: str, value: int) -> int:
     if not isinstance(value, int) or isinstance(value, bool):
         raise TypeError(f"{name} must be an integer >= 1, got {value!r}")
     if value < 1:
         raise ValueError(f"{name} must be an integer >= 1, got {value}")
+    return value
+
+
+def positive_number(name: str, value: float) -> float:
+    if not isinstance(value, int | float) or isinstance(value, bool):
+        raise TypeError(f"{name} must be a positive number, got {value!r}")
+    if not 0 < value < math.inf:
+        raise ValueError(f"{name} must be a positive number, got {value}")
     return value
 
 
