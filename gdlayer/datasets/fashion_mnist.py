@@ -11,6 +11,7 @@ from gdlayer.datasets.idx import read_idx
 
 FULL = "fashion-mnist"
 SAMPLE = "fashion-mnist-sample"
+TRAIN_SIZE = {FULL: 60_000, SAMPLE: 5_000}
 
 CLASSES = (
     "T-shirt/top",

@@ -28,6 +28,8 @@ class FourConv(nn.Module):
         2 x 2 max pooling after each of the first three blocks.
     norm : "beta" or "batch"
         As :class:`~gdlayer.block.ConvBlock`; the paper trains beta only.
+    init, sigma_min :
+        As :class:`~gdlayer.networks.layers.ConvSpec`.
     in_channels, num_classes : int
 
     Shapes
@@ -49,6 +51,8 @@ class FourConv(nn.Module):
         kernel_size: int = 7,
         pooled: bool = False,
         norm: str = "beta",
+        init: str = "variance_preserving",
+        sigma_min: float = 0.5,
         in_channels: int = 1,
         num_classes: int = 10,
     ) -> None:
@@ -57,7 +61,7 @@ class FourConv(nn.Module):
             raise ValueError(f"widths and bases must be four integers each, got {widths!r} and {bases!r}")
         stages = []
         for depth, (width, b) in enumerate(zip(widths, bases, strict=True)):
-            conv = make_conv(layer, ConvSpec(in_channels, width, kernel_size, b, depth))
+            conv = make_conv(layer, ConvSpec(in_channels, width, kernel_size, b, depth, init, sigma_min))
             stages.append(ConvBlock(conv, norm=norm))
             if pooled and depth < 3:
                 stages.append(nn.MaxPool2d(2))

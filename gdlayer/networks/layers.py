@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from torch import nn
 
 from gdlayer.conv import GaussianDerivativeConv2d
-from gdlayer.initialization import RELU_GAIN
 from gdlayer.related import DAUConv2d, NJetConv2d, RFNNConv2d
+from gdlayer.synthesis import one_of
 
 
 @dataclass(frozen=True)
@@ -20,18 +20,33 @@ class ConvSpec:
     bases: int
     depth: int
     """How many convolutions come before it."""
+    init: str = "variance_preserving"
+    """Or "authors": what each layer's own authors publish."""
+    sigma_min: float = 0.5
+    """Of the Gaussian derivative layer, in pixels."""
 
 
 def free_form(spec: ConvSpec, kernel_size: int) -> nn.Conv2d:
-    """Free-form filters, initialised like all other layers for unit variance before a ReLU (He et al., 2015)."""
+    """Free-form filters: He's normal initialisation, or Keras' default (Glorot's uniform) for "authors"."""
     conv = nn.Conv2d(spec.in_channels, spec.out_channels, kernel_size, padding="same", bias=False)
-    nn.init.normal_(conv.weight, std=RELU_GAIN / (spec.in_channels * kernel_size**2) ** 0.5)
+    if one_of("init", spec.init, ("variance_preserving", "authors")) == "authors":
+        nn.init.xavier_uniform_(conv.weight)
+    else:
+        nn.init.kaiming_normal_(conv.weight, nonlinearity="relu")
     return conv
 
 
 def rfnn(spec: ConvSpec) -> RFNNConv2d:
     sigma, kernel_size = (1.5, 11) if spec.depth == 0 else (1.0, 7)
-    return RFNNConv2d(spec.in_channels, spec.out_channels, kernel_size, sigma=sigma)
+    return RFNNConv2d(spec.in_channels, spec.out_channels, kernel_size, sigma=sigma, init=spec.init)
+
+
+def dau(spec: ConvSpec) -> DAUConv2d:
+    return DAUConv2d(spec.in_channels, spec.out_channels, spec.kernel_size, init=spec.init)
+
+
+def njet(spec: ConvSpec) -> NJetConv2d:
+    return NJetConv2d(spec.in_channels, spec.out_channels, init=spec.init)
 
 
 def ours(spec: ConvSpec, *, bases: int | None = None, separated: bool = False) -> GaussianDerivativeConv2d:
@@ -39,21 +54,23 @@ def ours(spec: ConvSpec, *, bases: int | None = None, separated: bool = False) -
         spec.in_channels,
         spec.out_channels,
         spec.kernel_size,
-        bases=bases or spec.bases,
+        bases=spec.bases if bases is None else bases,
         separated=separated,
         bias=False,
+        sigma_min=spec.sigma_min,
+        init=spec.init,
     )
 
 
 LAYERS: dict[str, Callable[[ConvSpec], nn.Module]] = {
     "free-form": lambda spec: free_form(spec, 3),
     "rfnn": rfnn,
-    "dau": lambda spec: DAUConv2d(spec.in_channels, spec.out_channels, spec.kernel_size),
+    "dau": dau,
     "ours": ours,
     "ours-few": lambda spec: ours(spec, bases=spec.bases // 2),
     "ours-separated": lambda spec: ours(spec, separated=True),
     "free-form-same-support": lambda spec: free_form(spec, spec.kernel_size),
-    "n-jet": lambda spec: NJetConv2d(spec.in_channels, spec.out_channels),
+    "n-jet": njet,
 }
 """Layer type by name: the six columns of Table 1, then two controls that the paper lacks. None has a bias."""
 

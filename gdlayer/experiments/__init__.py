@@ -1,0 +1,1 @@
+"""The paper's experiments: trials in, records out. Run them with ``python -m gdlayer.experiments``."""

@@ -1,0 +1,219 @@
+"""One training loop for every classification network."""
+
+import math
+import os
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from tqdm import tqdm
+
+PRECISIONS = ("fp32", "bf16")
+SCHEDULES = ("cosine", "cosine-as-printed")
+CURVE_POINTS = 20
+CHECKPOINT_SECONDS = 60
+EVALUATION_BATCH = 500
+
+
+def cosine_decay(step: int, total: int, lr0: float, alpha: float) -> float:
+    r"""Learning rate of the decay that the paper means, as in Keras: from lr0 to alpha lr0.
+
+    .. math:: lr_k = lr_0 \Big(\alpha + (1 - \alpha) \tfrac12 \big(1 + \cos(\pi \min(k, K_{max}) / K_{max})\big)\Big)
+    """
+    return lr0 * (alpha + (1 - alpha) * (1 + math.cos(math.pi * min(step, total) / total)) / 2)
+
+
+def cosine_as_printed(step: int, total: int, lr0: float, alpha: float) -> float:
+    r"""Learning rate as section 3 prints it: from lr0 (2 - alpha) down to alpha lr0 at K_max / 2, and back up.
+
+    .. math:: lr_k = lr_0 \Big(\alpha + (1 - \alpha) \big(1 + \cos(2\pi \min(k, K_{max}) / K_{max})\big)\Big)
+    """
+    return lr0 * (alpha + (1 - alpha) * (1 + math.cos(2 * math.pi * min(step, total) / total)))
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How a network is trained; every field goes into the record.
+
+    Raises
+    ------
+    ValueError
+        If a field is not one of the allowed values.
+    """
+
+    steps: int
+    batch_size: int
+    learning_rate: float
+    alpha: float
+    schedule: str
+    precision: str
+    evaluations: int
+    seed: int
+
+    def __post_init__(self) -> None:
+        for name, value, allowed in (
+            ("schedule", self.schedule, SCHEDULES),
+            ("precision", self.precision, PRECISIONS),
+        ):
+            if value not in allowed:
+                raise ValueError(f"{name} is {value!r}, allowed are {', '.join(allowed)}")
+        for name in ("steps", "batch_size", "evaluations"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} is {getattr(self, name)}, allowed are integers from 1 on")
+
+
+@dataclass
+class Run:
+    """A training run under way; what a checkpoint holds besides the tensors."""
+
+    step: int
+    seconds: float
+    curve: list[dict[str, Any]]
+
+
+def train(
+    model: nn.Module,
+    images: Tensor,
+    labels: Tensor,
+    evaluate: Callable[[], dict[str, float]],
+    recipe: Recipe,
+    *,
+    checkpoint: Path | None = None,
+    checkpoint_seconds: float = CHECKPOINT_SECONDS,
+) -> Run:
+    """Trains ``model`` in place by Adam on cross-entropy, batches drawn without replacement epoch by epoch.
+
+    The order of epoch e depends on (seed, e) alone, so a run resumed from its checkpoint continues as if it had never
+    stopped.
+
+    Parameters
+    ----------
+    model : module, on its device
+    images : (n, c, h, w), float, on the same device; labels : (n,)
+    evaluate : function
+        Called at ``recipe.evaluations`` evenly spread steps, the last one included; its metrics enter the curve.
+    recipe : Recipe
+    checkpoint : path, optional
+        Written every ``checkpoint_seconds`` and read if it is there; removed by the caller once the record exists.
+
+    Returns
+    -------
+    Run
+        With the curve: at about 20 steps the mean training loss and accuracy since the last, and the metrics.
+    """
+    if recipe.precision == "bf16":
+        model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        images = images.contiguous(memory_format=torch.channels_last)
+    schedule = cosine_decay if recipe.schedule == "cosine" else cosine_as_printed
+    optimiser = torch.optim.Adam([p for p in model.parameters() if p.requires_grad], lr=recipe.learning_rate)
+    run = _resume(checkpoint, model, optimiser, recipe) or Run(0, 0.0, [])
+    curve_steps = {round(recipe.steps * i / CURVE_POINTS) for i in range(1, CURVE_POINTS + 1)}
+    evaluation_steps = {round(recipe.steps * i / recipe.evaluations) for i in range(1, recipe.evaluations + 1)}
+    batches = -(-len(images) // recipe.batch_size)
+    order, epoch = torch.empty(0, dtype=torch.int64), -1
+    losses, hits, seen = [], [], 0
+    started = saved = time.perf_counter()
+    already = run.seconds
+    model.train()
+    with tqdm(total=recipe.steps, initial=run.step, unit="step", disable=None, leave=False) as progress:
+        while run.step < recipe.steps:
+            if run.step // batches != epoch:
+                epoch = run.step // batches
+                order = epoch_order(len(images), recipe.seed, epoch).to(images.device)
+            start = run.step % batches * recipe.batch_size
+            chosen = order[start : start + recipe.batch_size]
+            x, y = images[chosen], labels[chosen]
+
+            for group in optimiser.param_groups:
+                group["lr"] = schedule(run.step, recipe.steps, recipe.learning_rate, recipe.alpha)
+            with autocast(x.device, recipe.precision):
+                logits = model(x)
+            loss = F.cross_entropy(logits.float(), y)
+            optimiser.zero_grad()
+            loss.backward()
+            optimiser.step()
+
+            losses.append(loss.detach() * len(y))
+            hits.append((logits.detach().argmax(1) == y).sum())
+            seen += len(y)
+            run.step += 1
+            progress.update()
+            if run.step in curve_steps | evaluation_steps:
+                point = {
+                    "step": run.step,
+                    "epoch": run.step / batches,
+                    "train_loss": _finite(torch.stack(losses).sum().item() / seen),
+                    "train_accuracy": torch.stack(hits).sum().item() / seen,
+                }
+                if run.step in evaluation_steps:
+                    point |= evaluate()
+                    model.train()
+                run.curve.append(point)
+                losses, hits, seen = [], [], 0
+                run.seconds = already + time.perf_counter() - started
+                if checkpoint is not None and time.perf_counter() - saved > checkpoint_seconds:
+                    _save(checkpoint, model, optimiser, run, recipe)
+                    saved = time.perf_counter()
+    return run
+
+
+def epoch_order(n: int, seed: int, epoch: int) -> Tensor:
+    """The order of the n images in an epoch: (n,), decided by the seed and the epoch alone."""
+    generator = torch.Generator().manual_seed(seed * 1_000_003 + epoch)
+    return torch.randperm(n, generator=generator)
+
+
+def autocast(device: torch.device, precision: str) -> torch.autocast:
+    """bf16 autocast, or for "fp32" none. Layers keep the synthesis of their filters in fp32 in both."""
+    return torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16")
+
+
+@torch.no_grad()
+def accuracy(model: nn.Module, images: Tensor, labels: Tensor, precision: str) -> float:
+    """Fraction of images whose largest logit is that of their label, in evaluation mode."""
+    model.eval()
+    correct = 0
+    for x, y in zip(images.split(EVALUATION_BATCH), labels.split(EVALUATION_BATCH), strict=True):
+        if precision == "bf16":
+            x = x.contiguous(memory_format=torch.channels_last)
+        with autocast(x.device, precision):
+            correct += (model(x).argmax(1) == y).sum().item()
+    return correct / len(labels)
+
+
+def _finite(value: float) -> float | None:
+    """JSON has no NaN: a loss that is not finite is recorded as null."""
+    return value if math.isfinite(value) else None
+
+
+def _save(path: Path, model: nn.Module, optimiser: torch.optim.Optimizer, run: Run, recipe: Recipe) -> None:
+    part = path.with_name(f"{path.name}.part")
+    state = {
+        "recipe": vars(recipe),
+        "run": vars(run),
+        "model": model.state_dict(),
+        "optimiser": optimiser.state_dict(),
+    }
+    try:
+        torch.save(state, part)
+        os.replace(part, path)
+    except (OSError, RuntimeError) as error:  # the run goes on; only a restart would lose time
+        part.unlink(missing_ok=True)
+        tqdm.write(f"checkpoint {path} was not saved: {error}")
+
+
+def _resume(path: Path | None, model: nn.Module, optimiser: torch.optim.Optimizer, recipe: Recipe) -> Run | None:
+    if path is None or not path.exists():
+        return None
+    device = next(model.parameters()).device
+    state = torch.load(path, map_location=device, weights_only=True)
+    if state["recipe"] != vars(recipe):
+        return None
+    model.load_state_dict(state["model"])
+    optimiser.load_state_dict(state["optimiser"])
+    return Run(**state["run"])
