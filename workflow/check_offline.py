@@ -1,4 +1,4 @@
-"""Proves that a built book opens without a network: `python tests/check_offline.py _build/html`.
+"""Proves that a built book opens without a network: `python workflow/check_offline.py _build/html`.
 
 Lists each resource that a page loads from elsewhere, and each local one that is missing; exits 1 if there is any.
 Links that a reader may click can point anywhere, but a link to a local file needs that file.

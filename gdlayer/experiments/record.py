@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import gdlayer
 
@@ -23,45 +23,48 @@ class ResultsError(RuntimeError):
 
 @contextmanager
 def reserve(path: Path) -> Iterator["Reservation"]:
-    """Holds the place of a record while its trial runs.
+    """Holds the place of a record while its trial runs; waits while another process holds it.
 
     Space is taken on the disk before hours are spent, so that a full disk or a read-only folder is known at the start
-    and cannot cost the result at the end. A lock keeps a second process from running the same trial.
+    and cannot cost the result at the end. The lock goes with the process, however it ends.
 
     Raises
     ------
     ResultsError
-        If the folder cannot be written, the disk is full, or another process runs this trial.
+        If the folder cannot be written or the disk is full.
     """
     part = path.with_name(f".{path.name}.part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        stream = part.open("a+b")
+        stream = _open_locked(part)
     except OSError as error:
         raise ResultsError(f"results cannot be written to {path.parent}: {error.strerror}") from error
+    reservation = Reservation(path, part)
     with stream:
-        try:
-            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise ResultsError(f"another process is running {path.stem}: it holds {part}") from None
         try:
             stream.truncate(0)
             stream.write(b" " * RESERVED_BYTES)
             stream.flush()
             os.fsync(stream.fileno())
-        except OSError as error:
-            part.unlink(missing_ok=True)
-            raise ResultsError(f"no room for a record in {path.parent}: {error.strerror}") from error
-        reservation = Reservation(path, part)
-        try:
             yield reservation
+        except OSError as error:
+            raise ResultsError(f"results cannot be written to {path.parent}: {error.strerror}") from error
         finally:
             if not reservation.written:
                 part.unlink(missing_ok=True)
 
 
+def _open_locked(part: Path) -> BinaryIO:
+    while True:
+        stream = part.open("a+b")
+        fcntl.flock(stream, fcntl.LOCK_EX)
+        if part.exists() and os.path.samestat(os.fstat(stream.fileno()), part.stat()):
+            return stream
+        stream.close()  # who held it has turned it into the record meanwhile
+
+
 class Reservation:
-    """A reserved place; :meth:`write` turns it into the record."""
+    """The place of a record; :meth:`write` fills it, all at once."""
 
     def __init__(self, path: Path, part: Path) -> None:
         self.path = path

@@ -50,9 +50,12 @@ def run(trial: Trial, results: Path, *, device: str = "cpu", force: bool = False
         check_current(finished, settings, path)
         return finished
     with reserve(path) as place:
-        record = _train(trial, settings, path.with_name(f".{trial.id}.checkpoint"), torch.device(device))
+        if not force and (finished := read_record(path)):  # by the process that held the place until now
+            return finished
+        checkpoint = path.with_name(f".{trial.id}.checkpoint")
+        record = _train(trial, settings, checkpoint, torch.device(device))
         place.write(record)
-        path.with_name(f".{trial.id}.checkpoint").unlink(missing_ok=True)
+        checkpoint.unlink(missing_ok=True)
     return record
 
 

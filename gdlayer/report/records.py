@@ -24,8 +24,8 @@ REQUIRED = (
 )
 
 
-def load_records(folder: Path, profile: str, experiment: str) -> list[dict[str, Any]]:
-    """All finished records of an experiment, in the order of their file names; none yet gives an empty list.
+def load_records(folder: Path, profile: str, experiment: str, dataset: str) -> list[dict[str, Any]]:
+    """All finished records of an experiment on a data set, by file name; none yet gives an empty list.
 
     Raises
     ------
@@ -33,7 +33,7 @@ def load_records(folder: Path, profile: str, experiment: str) -> list[dict[str, 
         If a file is no record or lacks a field.
     """
     records = []
-    for path in sorted((folder / profile / experiment).glob("*/*.json")):
+    for path in sorted((folder / profile / experiment / dataset).glob("*.json")):
         record = read_record(path)
         assert record is not None
         if missing := [field for field in REQUIRED if field not in record]:

@@ -1,0 +1,51 @@
+# Each target sets up what it needs. PYTHON: the interpreter that makes .venv (3.11 or newer).
+PYTHON ?= python3
+PROFILE ?= quick
+CORES ?= all
+TABLE ?= 1
+LAYER ?= ours
+N ?= 5000
+
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+export PYTHONWARNINGS ?=
+# one thread a process: trials, tests and notebooks run side by side
+export OMP_NUM_THREADS := 1
+
+.PHONY: help reproduce test book cell bench lock clean
+.DEFAULT_GOAL := help
+
+help:  ## this list
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
+
+$(READY): requirements.lock pyproject.toml
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and f"Python 3.11 or newer is needed, {sys.executable} is {sys.version.split()[0]}: make PYTHON=python3.11")'
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.lock
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	touch $@
+
+reproduce: $(READY)  ## every trial of PROFILE (quick), then tables, chapters and a book of your own run
+	@$(BIN)/python workflow/reproduce.py --profile $(PROFILE) --cores $(CORES)
+
+cell: $(READY)  ## one cell again, beside the paper's: TABLE=1 LAYER=ours N=5000
+	@$(BIN)/python -m gdlayer.experiments cell table$(TABLE) --layer $(LAYER) --n-train $(N) --profile $(PROFILE)
+
+book: $(READY)  ## the book of the committed record: _build/html
+	@$(BIN)/python workflow/build_book.py . _build/html
+
+test: $(READY)  ## lint, types, tests, notebooks, book, and a smoke reproduction
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/pyright
+	$(BIN)/python -m pytest -n 2
+	$(BIN)/python -m pytest -n 2 --dist loadscope -p no:cacheprovider --nbval book
+	$(BIN)/python workflow/build_book.py . _build/html
+	$(BIN)/python workflow/reproduce.py --profile smoke --cores 2
+
+lock: $(READY)  ## requirements.lock anew from pyproject.toml
+	$(BIN)/python workflow/lock.py
+
+clean:  ## removes what was built; .venv, records in results/ and the record stay
+	rm -rf _build .pytest_cache .ruff_cache .hypothesis .snakemake *.egg-info

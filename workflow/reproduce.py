@@ -1,0 +1,66 @@
+"""``make reproduce``: checks what could go wrong, says how long it takes, hands over to Snakemake."""
+
+import argparse
+import os
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+from gdlayer.datasets import DataError
+from gdlayer.experiments.progress import count_finished, in_words, seconds_left
+from gdlayer.experiments.record import ResultsError, check_current, read_record
+from gdlayer.experiments.trial import PROFILES, Trial, choose_dataset, hyperparameters, plan
+
+RESULTS = Path("results")
+RECORD = Path("data/results")
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--profile", default="quick", metavar="PROFILE", help=", ".join(PROFILES))
+    parser.add_argument("--cores", default="all", help="trials at a time, or 'all'")
+    options = parser.parse_args()
+    try:
+        cores = (os.cpu_count() or 1) if options.cores == "all" else int(options.cores)
+        dataset = choose_dataset(options.profile, lambda line: print(f"note: {line}"))
+        trials = plan(options.profile, "table1", dataset)
+        check_results(trials)
+        left = seconds_left(trials, RESULTS, RECORD, cores)
+        finished = count_finished(trials, RESULTS)
+    except (DataError, ResultsError, ValueError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    print(f"profile {options.profile} on {dataset}: {len(trials)} trials, {finished} finished; ", end="")
+    print(f"about {in_words(left)} left on {cores} cores, then the book", flush=True)
+    page = Path("_build", options.profile, "html", "index.html").resolve()
+    status = subprocess.run(
+        [
+            *(sys.executable, "-m", "snakemake", "--snakefile", "workflow/Snakefile"),
+            *("--workflow-profile", "workflow/profiles/local", "--cores", str(cores)),
+            *("--config", f"profile={options.profile}", f"dataset={dataset}", f"results={RESULTS}"),
+        ],
+        env=os.environ | {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"},
+    ).returncode
+    print(f"the book of this run: {page}" if status == 0 else "not finished; call again to go on", flush=True)
+    return status
+
+
+def check_results(trials: list[Trial]) -> None:
+    """Raises before anything runs if results cannot be written, or were made with other settings."""
+    try:
+        RESULTS.mkdir(exist_ok=True)
+        tempfile.TemporaryFile(dir=RESULTS).close()
+    except OSError as error:
+        raise ResultsError(f"results cannot be written to {RESULTS.resolve()}: {error.strerror}") from error
+    for trial in trials:
+        path = trial.record_path(RESULTS)
+        if record := read_record(path):
+            check_current(record, hyperparameters(trial), path)
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(main())
+    except KeyboardInterrupt:
+        sys.exit("interrupted; call again to go on")
