@@ -9,11 +9,10 @@ N ?= 5000
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
-export PYTHONWARNINGS ?=
 # one thread a process: trials, tests and notebooks run side by side
 export OMP_NUM_THREADS := 1
 
-.PHONY: help reproduce test book cell bench lock clean
+.PHONY: help reproduce test book cell lock clean
 .DEFAULT_GOAL := help
 
 help:  ## this list
@@ -33,7 +32,7 @@ cell: $(READY)  ## one cell again, beside the paper's: TABLE=1 LAYER=ours N=5000
 	@$(BIN)/python -m gdlayer.experiments cell table$(TABLE) --layer $(LAYER) --n-train $(N) --profile $(PROFILE)
 
 book: $(READY)  ## the book of the committed record: _build/html
-	@$(BIN)/python workflow/build_book.py . _build/html
+	@$(BIN)/python workflow/build_book.py _build/html
 
 test: $(READY)  ## lint, types, tests, notebooks, book, and a smoke reproduction
 	$(BIN)/ruff check
@@ -41,7 +40,7 @@ test: $(READY)  ## lint, types, tests, notebooks, book, and a smoke reproduction
 	$(BIN)/pyright
 	$(BIN)/python -m pytest -n 2
 	$(BIN)/python -m pytest -n 2 --dist loadscope -p no:cacheprovider --nbval book
-	$(BIN)/python workflow/build_book.py . _build/html
+	$(BIN)/python workflow/build_book.py _build/html
 	$(BIN)/python workflow/reproduce.py --profile smoke --cores 2
 
 lock: $(READY)  ## requirements.lock anew from pyproject.toml
