@@ -10,7 +10,7 @@ from gdlayer.basis import sampling_grid
 from gdlayer.hermite import gaussian_derivatives
 from gdlayer.initialization import RELU_GAIN, mixing_std
 from gdlayer.related.rfnn import odd_size
-from gdlayer.synthesis import ConvOptions, SynthesizedConv2d, int_pair, inverse_softplus, one_of
+from gdlayer.synthesis import ConvOptions, SynthesizedConv2d, int_pair, inverse_softplus, one_of, positive_number
 
 
 class DAUConv2d(SynthesizedConv2d):
@@ -61,13 +61,13 @@ class DAUConv2d(SynthesizedConv2d):
         device, dtype = options.get("device"), options.get("dtype")
         if kernel_size < 3:
             raise ValueError(f"kernel_size must be 3 or more, got {kernel_size}")
-        if not 0 < sigma_min < 0.5:
+        if positive_number("sigma_min", sigma_min) >= 0.5:
             raise ValueError(f"sigma_min must be between 0 and 0.5 pixels, got {sigma_min!r}")
         self.units = int_pair("units", units)
         self.sigma_min = sigma_min
         self.max_shift = kernel_size // 2 - 0.01
         self.init = one_of("init", init, ("variance_preserving", "authors"))
-        self.gain = gain
+        self.gain = positive_number("gain", gain)
         shape = (out_channels, in_channels, self.units[0] * self.units[1])
         self.weight = nn.Parameter(torch.empty(shape, device=device, dtype=dtype))
         self.mu = nn.Parameter(torch.empty((*shape, 2), device=device, dtype=dtype))

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from gdlayer.basis import jet_orders
 from gdlayer.initialization import RELU_GAIN, mixing_std
 from gdlayer.related.rfnn import normalised_kernels
-from gdlayer.synthesis import ConvOptions, SynthesizedConv2d, one_of
+from gdlayer.synthesis import ConvOptions, SynthesizedConv2d, one_of, positive_number
 
 
 class NJetConv2d(SynthesizedConv2d):
@@ -55,7 +55,7 @@ class NJetConv2d(SynthesizedConv2d):
         device, dtype = options.get("device"), options.get("dtype")
         self.orders = jet_orders(order)
         self.init = one_of("init", init, ("variance_preserving", "authors"))
-        self.gain = gain
+        self.gain = positive_number("gain", gain)
         self.log2_sigma = nn.Parameter(torch.zeros((), device=device, dtype=dtype))
         self.alpha = nn.Parameter(torch.empty(len(self.orders), in_channels, out_channels, device=device, dtype=dtype))
         self.reset_parameters()

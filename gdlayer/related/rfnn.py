@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from gdlayer.hermite import gaussian_derivatives
 from gdlayer.initialization import RELU_GAIN, mixing_std
-from gdlayer.synthesis import ConvOptions, SynthesizedConv2d, one_of, positive_int
+from gdlayer.synthesis import ConvOptions, SynthesizedConv2d, one_of, positive_int, positive_number
 
 ORDERS = ((0, 0), (1, 0), (0, 1), (2, 0), (0, 2), (1, 1), (3, 0), (0, 3), (2, 1), (1, 2))
 """Derivative orders (p, q) in the order in which RFNN numbers its kernels: 6 of them make order 2, 10 order 3."""
@@ -85,13 +85,11 @@ class RFNNConv2d(SynthesizedConv2d):
     ) -> None:
         super().__init__(in_channels, out_channels, odd_size(kernel_size), bias=bias, **options)
         device, dtype = options.get("device"), options.get("dtype")
-        if not sigma > 0:
-            raise ValueError(f"sigma must be a positive number of pixels, got {sigma!r}")
         if positive_int("num_kernels", num_kernels) > len(ORDERS):
             raise ValueError(f"num_kernels must be 1 to {len(ORDERS)}, got {num_kernels}")
-        self.sigma = sigma
+        self.sigma = positive_number("sigma", sigma)
         self.init = one_of("init", init, ("variance_preserving", "authors"))
-        self.gain = gain
+        self.gain = positive_number("gain", gain)
         self.alpha = nn.Parameter(torch.empty(out_channels, in_channels, num_kernels, device=device, dtype=dtype))
         exact = normalised_kernels(torch.tensor(sigma, dtype=torch.float64), ORDERS[:num_kernels], kernel_size // 2)
         self.register_buffer("kernels", exact.to(self.alpha), persistent=False)
