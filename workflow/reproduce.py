@@ -22,7 +22,7 @@ def main() -> int:
     parser.add_argument("--cores", default="all", help="trials at a time, or 'all'")
     options = parser.parse_args()
     try:
-        cores = (os.cpu_count() or 1) if options.cores == "all" else int(options.cores)
+        cores = count_cores(options.cores)
         dataset = choose_dataset(options.profile, lambda line: print(f"note: {line}"))
         trials = plan(options.profile, "table1", dataset)
         check_results(trials)
@@ -44,6 +44,14 @@ def main() -> int:
     ).returncode
     print(f"the book of this run: {page}" if status == 0 else "not finished; call again to go on", flush=True)
     return status
+
+
+def count_cores(option: str) -> int:
+    if option == "all":
+        return os.cpu_count() or 1
+    if not option.isdecimal() or int(option) < 1:
+        raise ValueError(f"cores is {option!r}, allowed are 'all' and integers from 1 on")
+    return int(option)
 
 
 def check_results(trials: list[Trial]) -> None:

@@ -17,6 +17,9 @@ def main(arguments: list[str] | None = None) -> int:
     """Runs one command; every foreseeable error is one line on stderr and exit status 2."""
     options = _parser().parse_args(arguments)
     try:
+        for name in ("jobs", "threads"):
+            if getattr(options, name, 1) < 1:
+                raise ValueError(f"{name} is {getattr(options, name)}, allowed are integers from 1 on")
         options.action(options)
     except (DataError, ResultsError, ValueError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
@@ -92,8 +95,11 @@ def _execute(trial: Trial, options: argparse.Namespace, results: Path | None = N
 
     from gdlayer.experiments import table1
 
+    if options.device == "cuda" and not torch.cuda.is_available():
+        raise ValueError("device is 'cuda', but torch finds no GPU; allowed is cpu")
     torch.set_num_threads(options.threads)
     torch.use_deterministic_algorithms(True)
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # without it cuBLAS refuses, being asked for the above
     return table1.run(trial, results or options.results, device=options.device, force=options.force)
 
 
@@ -112,7 +118,7 @@ def _parser() -> argparse.ArgumentParser:
         sub.add_argument("--profile", default="quick", choices=PROFILES)
         sub.add_argument("--dataset", choices=(fashion_mnist.FULL, fashion_mnist.SAMPLE), help="default: by profile")
         sub.add_argument("--results", type=Path, default=Path("results"), help="folder of the records")
-        sub.add_argument("--jobs", type=int, default=os.cpu_count(), help="trials at a time, for the estimate")
+        sub.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="trials at a time, for the estimate")
         return sub
 
     def training(sub: argparse.ArgumentParser) -> None:

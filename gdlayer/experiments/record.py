@@ -7,7 +7,7 @@ import platform
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -15,6 +15,21 @@ from typing import Any, BinaryIO
 import gdlayer
 
 RESERVED_BYTES = 1 << 16
+REQUIRED = (
+    "trial",
+    "hyperparameters",
+    "metrics",
+    "curve",
+    "parameters",
+    "started",
+    "seconds",
+    "peak_memory_bytes",
+    "data",
+    "git",
+    "versions",
+    "machine",
+)
+"""What every record holds."""
 
 
 class ResultsError(RuntimeError):
@@ -34,24 +49,28 @@ def reserve(path: Path) -> Iterator["Reservation"]:
         If the folder cannot be written or the disk is full.
     """
     part = path.with_name(f".{path.name}.part")
-    try:
+    with _writing_to(path.parent):
         path.parent.mkdir(parents=True, exist_ok=True)
         stream = _open_locked(part)
-    except OSError as error:
-        raise ResultsError(f"results cannot be written to {path.parent}: {error.strerror}") from error
     reservation = Reservation(path, part)
     with stream:
         try:
-            stream.truncate(0)
-            stream.write(b" " * RESERVED_BYTES)
-            stream.flush()
-            os.fsync(stream.fileno())
+            with _writing_to(path.parent):
+                part.write_bytes(b" " * RESERVED_BYTES)
+                os.fsync(stream.fileno())
             yield reservation
-        except OSError as error:
-            raise ResultsError(f"results cannot be written to {path.parent}: {error.strerror}") from error
         finally:
             if not reservation.written:
-                part.unlink(missing_ok=True)
+                with suppress(OSError):
+                    part.unlink()
+
+
+@contextmanager
+def _writing_to(folder: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise ResultsError(f"results cannot be written to {folder}: {error.strerror}") from error
 
 
 def _open_locked(part: Path) -> BinaryIO:
@@ -73,12 +92,13 @@ class Reservation:
 
     def write(self, record: dict[str, Any]) -> None:
         text = json.dumps(record, indent=1, allow_nan=False) + "\n"
-        with self.part.open("r+b") as stream:
-            stream.write(text.encode())
-            stream.truncate()
-            stream.flush()
-            os.fsync(stream.fileno())
-        os.replace(self.part, self.path)
+        with _writing_to(self.path.parent):
+            with self.part.open("r+b") as stream:
+                stream.write(text.encode())
+                stream.truncate()
+                stream.flush()
+                os.fsync(stream.fileno())
+            os.replace(self.part, self.path)
         self.written = True
 
 
@@ -88,16 +108,18 @@ def read_record(path: Path) -> dict[str, Any] | None:
     Raises
     ------
     ResultsError
-        If the file is not a record.
+        If the file is not a record, or lacks a field.
     """
     try:
         record = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return None
     except (OSError, ValueError) as error:
         raise ResultsError(f"{path} is not a record ({error}); move it away") from error
-    if not isinstance(record, dict) or "metrics" not in record:
-        raise ResultsError(f"{path} is not a record (no metrics); move it away")
+    if not isinstance(record, dict):
+        raise ResultsError(f"{path} is not a record (a {type(record).__name__}); move it away")
+    if missing := [field for field in REQUIRED if field not in record]:
+        raise ResultsError(f"{path} is not a record (no {', '.join(missing)}); move it away")
     return record
 
 

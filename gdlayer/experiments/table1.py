@@ -106,7 +106,7 @@ def _train(trial: Trial, settings: dict[str, Any], checkpoint: Path, device: tor
     def evaluate() -> dict[str, float]:
         return {"test_accuracy": accuracy(model, test_images, test_labels, recipe.precision)}
 
-    outcome = train(model, train_images, train_labels, evaluate, recipe, checkpoint=checkpoint)
+    outcome = train(model, train_images, train_labels, evaluate, recipe, checkpoint=checkpoint, settings=settings)
     return {
         "trial": describe(trial),
         "hyperparameters": settings,

@@ -2,8 +2,10 @@
 
 import math
 import os
+import pickle
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -85,6 +87,7 @@ def train(
     *,
     checkpoint: Path | None = None,
     checkpoint_seconds: float = CHECKPOINT_SECONDS,
+    settings: dict[str, Any] | None = None,
 ) -> Run:
     """Trains ``model`` in place by Adam on cross-entropy, batches drawn without replacement epoch by epoch.
 
@@ -100,6 +103,8 @@ def train(
     recipe : Recipe
     checkpoint : path, optional
         Written every ``checkpoint_seconds`` and read if it is there; removed by the caller once the record exists.
+    settings : dict, optional
+        What made the model and the data. A checkpoint of other settings, or of another recipe, is not read.
 
     Returns
     -------
@@ -111,7 +116,8 @@ def train(
         images = images.contiguous(memory_format=torch.channels_last)
     schedule = cosine_decay if recipe.schedule == "cosine" else cosine_as_printed
     optimiser = torch.optim.Adam([p for p in model.parameters() if p.requires_grad], lr=recipe.learning_rate)
-    run = _resume(checkpoint, model, optimiser, recipe) or Run(0, 0.0, [])
+    made_for = {"recipe": vars(recipe), "settings": settings}
+    run = _resume(checkpoint, model, optimiser, made_for) or Run(0, 0.0, [])
     curve_steps = {round(recipe.steps * i / CURVE_POINTS) for i in range(1, CURVE_POINTS + 1)}
     evaluation_steps = {round(recipe.steps * i / recipe.evaluations) for i in range(1, recipe.evaluations + 1)}
     batches = -(-len(images) // recipe.batch_size)
@@ -157,7 +163,7 @@ def train(
                 losses, hits, seen = [], [], 0
                 run.seconds = already + time.perf_counter() - started
                 if checkpoint is not None and time.perf_counter() - saved > checkpoint_seconds:
-                    _save(checkpoint, model, optimiser, run, recipe)
+                    _save(checkpoint, model, optimiser, run, made_for)
                     saved = time.perf_counter()
     return run
 
@@ -191,10 +197,10 @@ def _finite(value: float) -> float | None:
     return value if math.isfinite(value) else None
 
 
-def _save(path: Path, model: nn.Module, optimiser: torch.optim.Optimizer, run: Run, recipe: Recipe) -> None:
+def _save(path: Path, model: nn.Module, optimiser: torch.optim.Optimizer, run: Run, made_for: dict) -> None:
     part = path.with_name(f"{path.name}.part")
     state = {
-        "recipe": vars(recipe),
+        "made_for": made_for,
         "run": vars(run),
         "model": model.state_dict(),
         "optimiser": optimiser.state_dict(),
@@ -203,16 +209,21 @@ def _save(path: Path, model: nn.Module, optimiser: torch.optim.Optimizer, run: R
         torch.save(state, part)
         os.replace(part, path)
     except (OSError, RuntimeError) as error:  # the run goes on; only a restart would lose time
-        part.unlink(missing_ok=True)
+        with suppress(OSError):
+            part.unlink()
         tqdm.write(f"checkpoint {path} was not saved: {error}")
 
 
-def _resume(path: Path | None, model: nn.Module, optimiser: torch.optim.Optimizer, recipe: Recipe) -> Run | None:
+def _resume(path: Path | None, model: nn.Module, optimiser: torch.optim.Optimizer, made_for: dict) -> Run | None:
     if path is None or not path.exists():
         return None
     device = next(model.parameters()).device
-    state = torch.load(path, map_location=device, weights_only=True)
-    if state["recipe"] != vars(recipe):
+    try:
+        state = torch.load(path, map_location=device, weights_only=True)
+    except (OSError, RuntimeError, EOFError, pickle.UnpicklingError):
+        tqdm.write(f"checkpoint {path} cannot be read; the run starts anew")
+        return None
+    if state["made_for"] != made_for:
         return None
     model.load_state_dict(state["model"])
     optimiser.load_state_dict(state["optimiser"])
