@@ -196,7 +196,8 @@ def _legend(cells: pd.DataFrame, record: pd.DataFrame | None) -> str:
     if any(name.endswith("-sample") for name in shown["dataset"]):
         notes.append("† Trained and tested on the small sample embedded in the repository, not on the data set.")
     if reduced := sorted({p for p in shown["profile"] if p != "paper"}):
-        notes.append(f"‡ Reduced budget (profile {', '.join(reduced)}): cannot be held against the paper's number.")
+        names = html.escape(", ".join(reduced))
+        notes.append(f"‡ Reduced budget (profile {names}): cannot be held against the paper's number.")
     if len(_find_missing(cells)):
         notes.append("— No record: the embedded sample is too small for this column, or the trial was not run.")
     return " ".join(notes)
