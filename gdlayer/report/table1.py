@@ -80,10 +80,10 @@ def write_csv(cells: pd.DataFrame, path: Path) -> None:
 
 
 def render(cells: pd.DataFrame, record: pd.DataFrame | None = None) -> str:
-    """HTML of the table: a row a training set size, a column a layer, the paper's number under ours.
+    """HTML of the table: a row a training set size, a column a layer, the paper's number in parentheses under ours.
 
     Every cell says what it is: † embedded sample instead of the data set, ‡ smaller budget than the full protocol;
-    a dash where no record exists. With ``record``, a third line shows the committed record.
+    a dash where no record exists. With ``record``, another line shows the committed record in brackets.
     """
     sizes = sorted({n for _, n in published()} | set(cells["n_train"]))
     head = "".join(
@@ -165,9 +165,10 @@ def _find(cells: pd.DataFrame, layer: str, n: int) -> pd.DataFrame:
 def _entry(cells: pd.DataFrame, record: pd.DataFrame | None, layer: str, n: int) -> str:
     lines = [_values(cells, layer, n)]
     if record is not None:
-        lines.append(f"<small>record {_values(record, layer, n)}</small>")
+        lines.append(f"<small>[{_values(record, layer, n)}]</small>")
     paper = published().get((layer, n))
-    lines.append(f"<small>paper {paper:.1f}</small>" if paper is not None else "<small>not in paper</small>")
+    if paper is not None:
+        lines.append(f"<small>({paper:.1f})</small>")
     return "<br>".join(lines)
 
 
@@ -189,10 +190,10 @@ def _legend(cells: pd.DataFrame, record: pd.DataFrame | None) -> str:
     seeds = sorted(set(cells["seeds"]))
     notes = [
         "Test accuracy in percent, mean ± standard deviation over seeds "
-        f"({' or '.join(map(str, seeds)) or 'no'} seed{'s' * (seeds != [1])} a cell), the paper's number below."
+        f"({' or '.join(map(str, seeds)) or 'no'} seed{'s' * (seeds != [1])} a cell); in parentheses the paper's."
     ]
     if record is not None:
-        notes.append("<em>record</em>: the run kept in the repository.")
+        notes.append("In brackets: the run kept in the repository.")
     if any(name.endswith("-sample") for name in shown["dataset"]):
         notes.append("† Trained and tested on the small sample embedded in the repository, not on the data set.")
     if reduced := sorted({p for p in shown["profile"] if p != "paper"}):
