@@ -10,7 +10,15 @@ from gdlayer.basis import sampling_grid
 from gdlayer.hermite import gaussian_derivatives
 from gdlayer.initialization import RELU_GAIN, mixing_std
 from gdlayer.related.rfnn import odd_size
-from gdlayer.synthesis import ConvOptions, SynthesizedConv2d, int_pair, inverse_softplus, one_of, positive_number
+from gdlayer.synthesis import (
+    ConvOptions,
+    SynthesizedConv2d,
+    autocast_off,
+    int_pair,
+    inverse_softplus,
+    one_of,
+    positive_number,
+)
 
 
 class DAUConv2d(SynthesizedConv2d):
@@ -106,7 +114,8 @@ class DAUConv2d(SynthesizedConv2d):
             with torch.no_grad():
                 self.mu.clamp_(-self.max_shift, self.max_shift)
         gx, gy = self._profiles()
-        return (gy * self.weight[..., None]).mT @ gx  # the sum over units k
+        with autocast_off(self.mu.device):
+            return (gy * self.weight[..., None]).mT @ gx  # the sum over units k
 
     def extra_repr(self) -> str:
         return f"{super().extra_repr()}, units={self.units}"

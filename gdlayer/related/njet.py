@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from gdlayer.basis import jet_orders
 from gdlayer.initialization import RELU_GAIN, mixing_std
 from gdlayer.related.rfnn import normalised_kernels
-from gdlayer.synthesis import ConvOptions, SynthesizedConv2d, one_of, positive_number
+from gdlayer.synthesis import ConvOptions, SynthesizedConv2d, autocast_off, one_of, positive_number
 
 
 class NJetConv2d(SynthesizedConv2d):
@@ -82,7 +82,8 @@ class NJetConv2d(SynthesizedConv2d):
         return normalised_kernels(self.sigma, self.orders, half_size)
 
     def filters(self) -> Tensor:
-        return torch.einsum("nio,nyx->oiyx", self.alpha, self.kernels())
+        with autocast_off(self.alpha.device):
+            return torch.einsum("nio,nyx->oiyx", self.alpha, self.kernels())
 
     def extra_repr(self) -> str:
         return f"{super().extra_repr()}, kernels={len(self.orders)}, sigma={self.sigma.item():.3f}"

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from gdlayer.hermite import gaussian_derivatives
 from gdlayer.initialization import RELU_GAIN, mixing_std
-from gdlayer.synthesis import ConvOptions, SynthesizedConv2d, one_of, positive_int, positive_number
+from gdlayer.synthesis import ConvOptions, SynthesizedConv2d, autocast_off, one_of, positive_int, positive_number
 
 ORDERS = ((0, 0), (1, 0), (0, 1), (2, 0), (0, 2), (1, 1), (3, 0), (0, 3), (2, 1), (1, 2))
 """Derivative orders (p, q) in the order in which RFNN numbers its kernels: 6 of them make order 2, 10 order 3."""
@@ -106,7 +106,8 @@ class RFNNConv2d(SynthesizedConv2d):
             self.bias.zero_()
 
     def filters(self) -> Tensor:
-        return torch.tensordot(self.alpha, self.kernels, 1)
+        with autocast_off(self.alpha.device):
+            return torch.tensordot(self.alpha, self.kernels, 1)
 
     def extra_repr(self) -> str:
         return f"{super().extra_repr()}, sigma={self.sigma}, num_kernels={len(self.kernels)}"
