@@ -76,7 +76,7 @@ class Decoder(nn.Module):
 
 
 class UNet(nn.Module):
-    r"""A U-net (Ronneberger et al., 2015) matching the published counts: 97,202 and 25,298.
+    """A U-net (Ronneberger et al., 2015) matching the published counts: 97,202 and 25,298.
 
     Widths 8-16-32 and 14 convolutions, all of one layer type: on each of two levels two and a strided one, at the
     bottom two, on each level upwards one after the up-sampling and two after the concatenation; the very last is the
@@ -96,7 +96,7 @@ class UNet(nn.Module):
 
     All convolutions are initialised by one rule, to keep the second moment of white input, with the gain of a
     rectifier where one follows. There is no Gaussian net without BN: features are not white, and the kernels of order
-    zero amplify what is smooth, so that over 14 layers its logits would start above 100.
+    zero amplify what is smooth, so that over 14 layers its logits would start at a hundred and more.
 
     Parameters
     ----------
