@@ -62,7 +62,8 @@ class GaussianDerivativeConv2d(SynthesizedConv2d):
     init : "variance_preserving" or "authors"
         The mixing weights at the start: normal, so that :math:`E[J^2] = g^2 E[I^2]` for white input
         (:mod:`gdlayer.initialization`); or uniform on (-1, 1) as in the authors' code at the time of the paper. The
-        geometry is theirs in both: sigma ~ U(0.5, 2), mu ~ U(-1, 1), theta ~ U(-pi, pi).
+        geometry is theirs in both: sigma ~ U(0.5, 2), mu ~ U(-1, 1), theta ~ U(-pi, pi); a ``sigma_min`` above 0.5
+        moves the first to U(sigma_min, sigma_min + 1.5).
     gain : float
         g of the variance-preserving initialisation; sqrt(2) suits a ReLU that follows.
 
@@ -164,7 +165,8 @@ class GaussianDerivativeConv2d(SynthesizedConv2d):
     @torch.no_grad()
     def reset_parameters(self) -> None:
         """Draws every parameter anew from torch's global generator, as ``init`` says; the bias becomes zero."""
-        sigma = torch.empty_like(self.raw_sigma, dtype=self._kernel_dtype).uniform_(0.5, 2)
+        low = max(0.5, self.sigma_min)
+        sigma = torch.empty_like(self.raw_sigma, dtype=self._kernel_dtype).uniform_(low, low + 1.5)
         self.raw_sigma.copy_(inverse_softplus((sigma - self.sigma_min).clamp_min(1e-3)))
         self.mu.uniform_(-1, 1)
         self.theta.uniform_(-math.pi, math.pi)

@@ -88,6 +88,7 @@ def hyperparameters(trial: Trial) -> dict[str, Any]:
     """Everything that decides a trial's outcome besides the trial itself: the choices and the profile's budget."""
     settings = load_profile(trial.profile)[trial.experiment]
     choices = {name: choice["value"] for name, choice in load_choices(trial.experiment).items()}
+    choices["learning_rate"] = choices["learning_rate"][trial.layer]
     budget = {name: settings[name] for name in ("evaluations", "precision")}
     return choices | budget | {"steps": _for_size(settings["steps"], trial.n_train)}
 
