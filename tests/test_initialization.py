@@ -76,6 +76,16 @@ def test_each_kernel_has_the_same_share(separated):
     torch.testing.assert_close(torch.stack(shares).mean(0), torch.full((10,), 0.1), rtol=0.2, atol=0)
 
 
+@pytest.mark.parametrize("gain", [1.0, 3.0])
+def test_the_separated_layer_keeps_it_in_between_too(gain):
+    """The N maps between beta and lambda have the input's second moment; the gain comes with lambda."""
+    layer = GaussianDerivativeConv2d(256, 256, 5, order=2, separated=True, gain=gain)
+    with torch.no_grad():
+        between = layer.beta.square().sum(-1) * layer.kernels().square().sum((-2, -1))
+        torch.testing.assert_close(between.mean(), torch.tensor(1.0), rtol=0.1, atol=0)
+        torch.testing.assert_close(layer.lam.square().sum(-1).mean(), torch.tensor(gain**2), rtol=0.1, atol=0)
+
+
 def test_the_authors_initialisation_does_not_keep_it():
     layer = GaussianDerivativeConv2d(64, 16, 5, init="authors")
     assert layer.filters().detach().square().sum((1, 2, 3)).mean() > 10
