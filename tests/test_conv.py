@@ -47,8 +47,6 @@ def random_layer(*args: Any, dtype: torch.dtype = torch.float64, **kwargs: Any) 
 
 # The paper's equations
 
-pairs = st.tuples(st.integers(1, 4), st.integers(1, 4))
-
 
 @st.composite
 def configurations(draw: st.DrawFn) -> tuple[dict[str, Any], tuple[int, ...], int]:
