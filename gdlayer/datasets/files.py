@@ -40,15 +40,40 @@ class DataFile:
     path : str
         Canonical relative path, such as `"fashion-mnist/train-images-idx3-ubyte.gz"`; the same below every
         directory of `$GDLAYER_DATA` and below the cache.
-    url : str
-        Where it is published.
+    url : str or None
+        Where it is published; None if it is not, and must be laid into `$GDLAYER_DATA` or the cache by hand.
     sha256 : str
         SHA256 of its bytes, 64 lower-case hexadecimal digits.
     """
 
     path: str
-    url: str
+    url: str | None
     sha256: str
+
+
+def locate(file: DataFile) -> tuple[Path, str] | None:
+    """Look for a file on this machine, without opening it.
+
+    Parameters
+    ----------
+    file : DataFile
+        The file to look for.
+
+    Returns
+    -------
+    tuple of (Path, str) or None
+        The first place where it lies and `"GDLAYER_DATA"` or `"cache"`; None if it is nowhere.
+
+    Raises
+    ------
+    DataError
+        `$GDLAYER_DATA` names something that is not a directory.
+    """
+    places = [(root, "GDLAYER_DATA") for root in _data_directories()]
+    for root, source in [*places, (cache_directory(), "cache")]:
+        if os.path.lexists(root / file.path):
+            return root / file.path, source
+    return None
 
 
 def find(file: DataFile) -> tuple[Path, str]:
@@ -75,13 +100,12 @@ def find(file: DataFile) -> tuple[Path, str]:
     DataError
         `$GDLAYER_DATA` names something that is not a directory, or a file cannot be read.
     """
-    places = [(root, "GDLAYER_DATA") for root in _data_directories()]
-    for root, source in [*places, (_cache_directory(), "cache")]:
-        path = root / file.path
-        if os.path.lexists(path):
-            _verify(path, file.sha256, str(path), f"remove it or replace it by {file.url}")
-            return path, source
-    return _download(file), "download"
+    located = locate(file)
+    if located is None:
+        return _download(file), "download"
+    path, source = located
+    _verify(path, file.sha256, str(path), f"remove it or replace it by {file.url or 'an undamaged copy'}")
+    return path, source
 
 
 def find_sample(path: str, sha256: str) -> Path:
@@ -116,17 +140,18 @@ def find_sample(path: str, sha256: str) -> Path:
     return found
 
 
+def cache_directory() -> Path:
+    """The directory that downloads and decoded pictures are kept in; it need not exist yet."""
+    named = os.environ.get("GDLAYER_CACHE")
+    return Path(named or Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache") / "gdlayer").expanduser()
+
+
 def _data_directories() -> list[Path]:
     names = [name for name in os.environ.get("GDLAYER_DATA", "").split(os.pathsep) if name]
     for name in names:
         if not os.path.isdir(os.path.expanduser(name)):
             raise DataError(f"GDLAYER_DATA names {name!r}, which is not a directory; create it or unset it")
     return [Path(name).expanduser() for name in names]
-
-
-def _cache_directory() -> Path:
-    named = os.environ.get("GDLAYER_CACHE")
-    return Path(named or Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache") / "gdlayer").expanduser()
 
 
 def _verify(path: Path, sha256: str, name: str, remedy: str) -> None:
@@ -143,6 +168,11 @@ def _verify(path: Path, sha256: str, name: str, remedy: str) -> None:
 
 
 def _download(file: DataFile) -> Path:
+    if file.url is None:
+        raise DataNotFoundError(
+            f"{file.path} is {_searched()}, and is published nowhere to be downloaded from; "
+            "let GDLAYER_DATA name the directory that holds it, or use the original data set"
+        )
     if os.environ.get("GDLAYER_OFFLINE", "") not in ("", "0"):
         raise _not_found(file, f"GDLAYER_OFFLINE={os.environ['GDLAYER_OFFLINE']} forbids it")
     try:
@@ -169,7 +199,7 @@ def _download(file: DataFile) -> Path:
 
     pooch.get_logger().setLevel("WARNING")
     store = pooch.create(
-        _cache_directory(),
+        cache_directory(),
         base_url="",
         registry={file.path: file.sha256},
         urls={file.path: file.url},
@@ -186,7 +216,10 @@ def _download(file: DataFile) -> Path:
 
 def _not_found(file: DataFile, reason: str) -> DataNotFoundError:
     return DataNotFoundError(
-        f"{file.path} is neither in GDLAYER_DATA={os.environ.get('GDLAYER_DATA', '')!r} nor in the cache "
-        f"{_cache_directory()}, and {file.url} was not downloaded: {reason}; "
+        f"{file.path} is {_searched()}, and {file.url} was not downloaded: {reason}; "
         "download it elsewhere and let GDLAYER_DATA name the directory that holds it"
     )
+
+
+def _searched() -> str:
+    return f"neither in GDLAYER_DATA={os.environ.get('GDLAYER_DATA', '')!r} nor in the cache {cache_directory()}"

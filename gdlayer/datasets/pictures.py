@@ -1,0 +1,159 @@
+"""Pictures out of files that may be damaged or hostile: whole and of a sane size, or an error that names them.
+
+Archives are read member by member into memory; nothing is ever extracted to disk.
+"""
+
+import io
+import uuid
+import warnings
+import zipfile
+import zlib
+from collections.abc import Callable
+from pathlib import Path, PurePosixPath, PureWindowsPath
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from gdlayer.datasets.files import DataCorruptError, DataError, cache_directory
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+MAX_BYTES = 1 << 24
+MAX_PIXELS = 1 << 24
+
+_PNG_END = b"IEND\xaeB`\x82"
+_BROKEN_ZIP = (zipfile.BadZipFile, zlib.error, EOFError, OSError, RuntimeError, ValueError)
+
+
+def import_pillow():
+    """Pillow, which only the experiments need."""
+    try:
+        import PIL.features
+        import PIL.Image
+    except ModuleNotFoundError as error:
+        raise DataError("Pillow is missing, `pip install gdlayer[experiments]`") from error
+    return PIL
+
+
+def decode(content: bytes, name: str, kind: str) -> "Image.Image":
+    """Decode a picture completely.
+
+    Parameters
+    ----------
+    content : bytes
+        The file.
+    name : str
+        What errors call it.
+    kind : {"JPEG", "PNG"}
+        The only format accepted.
+
+    Returns
+    -------
+    PIL.Image.Image
+        Decoded, in the mode it has.
+
+    Raises
+    ------
+    DataCorruptError
+        Not of this format, truncated, broken, or above `MAX_PIXELS`.
+    """
+    pillow = import_pillow()
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # a broken EXIF block is no matter; size is checked below
+            image = pillow.Image.open(io.BytesIO(content), formats=(kind,))
+            if image.width * image.height > MAX_PIXELS:
+                raise ValueError(f"{image.width} x {image.height} pixels, allowed are {MAX_PIXELS}")
+            image.load()
+            if kind == "PNG" and _PNG_END not in content:  # Pillow is content once it has all pixels
+                raise ValueError("truncated, its end is missing")
+    except Exception as error:  # Pillow's decoders raise whatever they stumble over
+        reason = "nothing of that kind" if isinstance(error, pillow.UnidentifiedImageError) else error
+        raise DataCorruptError(f"{name} ({len(content)} bytes) is not a whole {kind} picture: {reason}") from error
+    return image
+
+
+def open_archive(path: Path) -> zipfile.ZipFile:
+    """Open a zip archive whose members all have harmless relative names.
+
+    Raises
+    ------
+    DataCorruptError
+        Not a zip archive, truncated, or with a member that points outside; the archive and the member are named.
+    """
+    try:
+        archive = zipfile.ZipFile(path)
+    except _BROKEN_ZIP as error:
+        raise DataCorruptError(f"{path} is not a whole zip archive: {error}") from error
+    for name in archive.namelist():
+        if PurePosixPath(name).is_absolute() or PureWindowsPath(name).anchor or ".." in PureWindowsPath(name).parts:
+            archive.close()
+            raise DataCorruptError(f"{path} has a member named {name!r}, which points outside of it")
+    return archive
+
+
+def read_member(archive: zipfile.ZipFile, name: str) -> bytes:
+    """Read one member into memory.
+
+    Raises
+    ------
+    DataCorruptError
+        It is absent, broken, encrypted, or declares more than `MAX_BYTES`; the archive and the member are named.
+    """
+    try:
+        size = archive.getinfo(name).file_size
+        if size > MAX_BYTES:
+            raise ValueError(f"{size} bytes when unpacked, allowed are {MAX_BYTES}")
+        return archive.read(name)  # never more than declared
+    except KeyError as error:
+        raise DataCorruptError(f"{archive.filename} has no member {name!r}") from error
+    except _BROKEN_ZIP as error:
+        raise DataCorruptError(f"{archive.filename}, member {name!r}: {error}") from error
+
+
+def cached(path: str, make: Callable[[], dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
+    """Arrays kept in the cache, made when they are not there.
+
+    A file that is truncated or damaged is made again, and one is only ever put in place whole.
+
+    Parameters
+    ----------
+    path : str
+        Path below the cache directory; it must contain all that the arrays depend on.
+    make : callable
+        Makes the arrays, none of them of Python objects.
+
+    Returns
+    -------
+    dict of str to ndarray
+
+    Raises
+    ------
+    DataError
+        The cache cannot be written.
+    """
+    place = cache_directory() / path
+    try:
+        with zipfile.ZipFile(place) as archive:
+            whole = archive.testzip() is None
+        if whole:
+            with np.load(place, allow_pickle=False) as stored:
+                return dict(stored)
+    except _BROKEN_ZIP:
+        pass  # absent or damaged
+    arrays = make()
+    try:
+        place.parent.mkdir(parents=True, exist_ok=True)
+        partial = place.with_name(f".{uuid.uuid4().hex}")
+        try:
+            with partial.open("xb") as stream:
+                np.savez(stream, **arrays)  # pyright: ignore[reportArgumentType]
+            partial.replace(place)
+        finally:
+            partial.unlink(missing_ok=True)
+    except OSError as error:
+        raise DataError(
+            f"the cache cannot be written ({error.strerror or error}), GDLAYER_CACHE can name another"
+        ) from error
+    return arrays
