@@ -1,0 +1,351 @@
+"""The command line of the experiments: what it prints, and one line for every error that can be foreseen."""
+
+import dataclasses
+import errno
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from gdlayer.datasets import fashion_mnist
+from gdlayer.datasets import files as files_module
+from gdlayer.experiments import __main__ as cli
+from gdlayer.experiments import table1
+from gdlayer.experiments.record import read_record
+from gdlayer.experiments.trial import LAYERS, Trial, plan
+
+FULL, SAMPLE = fashion_mnist.FULL, fashion_mnist.SAMPLE
+REPOSITORY = Path(cli.__file__).parents[2]
+SMOKE = ("--profile", "smoke")
+CELL = ("--layer", "free-form", "--n-train", "1000")
+
+
+@pytest.fixture(autouse=True)
+def surroundings(monkeypatch, tmp_path):
+    """An empty working directory, no data but the embedded sample, 50 test images of it; torch left as it was."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("GDLAYER_DATA", raising=False)
+    monkeypatch.setenv("GDLAYER_OFFLINE", "1")
+    monkeypatch.setenv("GDLAYER_CACHE", str(tmp_path / "cache"))
+    whole = fashion_mnist.load
+
+    def load(name: str) -> fashion_mnist.ImageSet:
+        data = whole(name)
+        return dataclasses.replace(data, test_images=data.test_images[:50], test_labels=data.test_labels[:50])
+
+    monkeypatch.setattr(fashion_mnist, "load", load)
+    monkeypatch.setenv("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # set by the command, undone here
+    threads, deterministic = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
+    yield
+    torch.set_num_threads(threads)
+    torch.use_deterministic_algorithms(deterministic)
+
+
+def record_of(layer: str = "free-form", results: str = "results") -> Path:
+    return Trial("table1", layer, 1000, 0, "smoke", SAMPLE).record_path(Path(results))
+
+
+def error_of(capsys, *arguments: str) -> str:
+    """What follows "error: " in the one line that a failing command prints."""
+    assert cli.main(list(arguments)) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.startswith("error: ")
+    assert err.count("\n") == 1
+    assert err.endswith("\n")
+    return err.removeprefix("error: ").removesuffix("\n")
+
+
+def flipped(source: Path, target: Path) -> Path:
+    """A copy of a folder of data, one bit of the first file another."""
+    shutil.copytree(source, target)
+    file = target / "train-images-idx3-ubyte.gz"
+    content = bytearray(file.read_bytes())
+    content[len(content) // 2] ^= 1
+    file.chmod(0o644)
+    file.write_bytes(content)
+    return file
+
+
+# What works
+
+
+def test_run(capsys, monkeypatch):
+    assert cli.main(["run", "table1", *CELL, *SMOKE]) == 0
+    out, err = capsys.readouterr()
+    record = read_record(record_of())
+    assert record is not None
+    accuracy = f"{100 * record['metrics']['test_accuracy']:.2f}"
+    assert re.fullmatch(
+        rf"\[1/8\] table1 free-form n=1000 seed=0: test accuracy {accuracy} % in \d+ s; about \d+ (s|min) left\n", out
+    )
+    assert err == ""
+    assert record["machine"]["threads"] == 1
+    assert record["hyperparameters"]["steps"] == 4
+    # a second time: the same line, nothing trained
+    monkeypatch.setattr(table1, "train", lambda *_, **__: pytest.fail("trained again"))
+    assert cli.main(["run", "table1", *CELL, *SMOKE]) == 0
+    assert capsys.readouterr().out == out
+
+
+def test_run_with_force_trains_again(capsys):
+    record_of().parent.mkdir(parents=True)
+    cli.main(["run", "table1", *CELL, *SMOKE])
+    record = json.loads(record_of().read_text())
+    record["metrics"]["test_accuracy"] = 0.99
+    record_of().write_text(json.dumps(record))
+    cli.main(["run", "table1", *CELL, *SMOKE])
+    assert "test accuracy 99.00 %" in capsys.readouterr().out.splitlines()[-1]
+    cli.main(["run", "table1", *CELL, *SMOKE, "--force"])
+    assert "test accuracy 99.00 %" not in capsys.readouterr().out
+
+
+def test_plan_prints_commands_that_make_the_records(capsys, monkeypatch):
+    assert cli.main(["plan", "table1", *SMOKE, "--results", "some where"]) == 0
+    out, err = capsys.readouterr()
+    lines = out.splitlines()
+    assert [line.split()[:6] for line in lines] == [
+        ["python", "-m", "gdlayer.experiments", "run", "table1", "--layer"]
+    ] * 8
+    assert [line.split()[6] for line in lines] == list(LAYERS)
+    assert err.startswith("8 trials on fashion-mnist-sample, 0 finished; about an unknown time left with ")
+    assert err.count("\n") == 1
+    assert not Path("some where").exists()
+    cli.main(["run", "table1", *CELL, *SMOKE])
+    capsys.readouterr()
+    cli.main(["plan", "table1", *SMOKE, "--jobs", "3"])
+    assert re.fullmatch(
+        r"8 trials on fashion-mnist-sample, 1 finished; about \d+ s left with 3 at a time\n", capsys.readouterr().err
+    )
+
+
+def test_plan_of_quick_on_either_data_set(capsys):
+    cli.main(["plan", "table1", "--dataset", FULL])
+    assert capsys.readouterr().out.count("--profile quick --dataset fashion-mnist --results results\n") == 40
+    cli.main(["plan", "table1"])
+    out, err = capsys.readouterr()
+    assert out.count("--profile quick --dataset fashion-mnist-sample --results results\n") == 16
+    assert [line.split(" ", 1)[0] for line in err.splitlines()] == ["fashion-mnist-sample", "16"]
+
+
+def test_a_trials_command_is_that_trial(capsys, monkeypatch, tmp_path):
+    executed = []
+
+    def execute(trial, options):
+        executed.append((trial, options.results))
+        return {"metrics": {"test_accuracy": 0.5}, "seconds": 3}
+
+    monkeypatch.setattr(cli, "_execute", execute)
+    results = tmp_path / "results of mine"
+    trials = [*plan("quick", "table1", FULL), *plan("smoke", "table1", SAMPLE)]
+    trials.append(Trial("table1", "dau", 5000, 4, "paper", FULL))
+    for trial in trials:
+        module, *arguments = trial.command(results)[1:]
+        assert module == "gdlayer.experiments"
+        assert cli.main(arguments) == 0
+        expected = f"] table1 {trial.layer} n={trial.n_train} seed={trial.seed}: test accuracy 50.00 % in 3 s; "
+        assert expected in capsys.readouterr().out
+    assert executed == [(trial, results) for trial in trials]
+
+
+def test_cell_shows_the_papers_number_and_the_record_and_leaves_the_record(capsys):
+    arguments = ["table1", "--layer", "ours", "--n-train", "1000", *SMOKE]
+    assert cli.main(["cell", *arguments]) == 0
+    first = capsys.readouterr().out.splitlines()
+    assert first[:2] == [
+        "table1: ours, n = 1000, profile smoke, fashion-mnist-sample",
+        "  paper             80.5 %",
+    ]
+    assert re.fullmatch(r"  run now, seed 0  [ \d]\d\.\d\d % in \d+ s", first[2])
+    assert len(first) == 3
+    made = record_of("ours", "results/cells")
+    assert made.exists()
+    # beside a record, which stays as it is
+    record = json.loads(made.read_text())
+    record["metrics"]["test_accuracy"] = 0.99
+    record_of("ours").parent.mkdir(parents=True)
+    record_of("ours").write_text(json.dumps(record))
+    assert cli.main(["cell", *arguments]) == 0
+    line = capsys.readouterr().out.splitlines()[2]
+    assert line.startswith(first[2].split(" in ")[0])  # the same seed, the same accuracy
+    assert line.endswith("; on record 99.00 %")
+    assert json.loads(record_of("ours").read_text()) == record
+
+
+def test_cell_of_a_control_says_that_the_paper_has_none(capsys):
+    assert cli.main(["cell", "table1", "--layer", "n-jet", "--n-train", "1000", *SMOKE]) == 0
+    assert capsys.readouterr().out.splitlines()[1] == "  paper                - (a control that it lacks)"
+
+
+def test_as_a_process(tmp_path):
+    """Once from outside, all test images, in a directory that has nothing of the repository."""
+    trial = Trial("table1", "free-form", 1000, 0, "smoke", SAMPLE)
+    done = subprocess.run(
+        [sys.executable, *trial.command(tmp_path / "out")], capture_output=True, text=True, timeout=120, cwd=tmp_path
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.startswith("[1/8] table1 free-form n=1000 seed=0: test accuracy ")
+    record = read_record(trial.record_path(tmp_path / "out"))
+    assert record is not None
+    assert record["data"]["n_test"] == 1000
+    failed = subprocess.run(
+        [sys.executable, "-m", "gdlayer.experiments", "run", "table1", "--layer", "conv", "--n-train", "1000", *SMOKE],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        cwd=tmp_path,
+    )
+    assert (failed.returncode, failed.stdout) == (2, "")
+    assert failed.stderr == f"error: layer is 'conv', allowed are {', '.join(LAYERS)}\n"
+
+
+# What does not
+
+
+@pytest.mark.parametrize("command", ["run", "cell"])
+@pytest.mark.parametrize(
+    ("layer", "n", "message"),
+    [
+        ("conv", "1000", f"layer is 'conv', allowed are {', '.join(LAYERS)}"),
+        ("ours", "-5", "n_train is -5, allowed are 1 to 5000 (fashion-mnist-sample)"),
+        ("ours", "0", "n_train is 0, allowed are 1 to 5000 (fashion-mnist-sample)"),
+        ("ours", "60000", "n_train is 60000, allowed are 1 to 5000 (fashion-mnist-sample)"),
+    ],
+)
+def test_wrong_trials(capsys, command, layer, n, message):
+    assert error_of(capsys, command, "table1", "--layer", layer, f"--n-train={n}", *SMOKE) == message
+    assert list(Path().iterdir()) == []
+
+
+def test_other_wrong_values(capsys):
+    seed = ("run", "table1", *CELL, *SMOKE, "--seed=-1")
+    assert error_of(capsys, *seed) == "seed is -1, allowed are integers from 0 on"
+    cell = ("cell", "table1", "--layer", "ours", "--n-train", "70")
+    assert error_of(capsys, *cell, *SMOKE) == "n_train is 70, profile 'smoke' on fashion-mnist-sample has 1000"
+    assert error_of(capsys, *cell, "--dataset", FULL) == (
+        "n_train is 70, profile 'quick' on fashion-mnist has 1000, 5000, 10000, 30000, 60000"
+    )
+    jobs = "jobs is 0, allowed are integers from 1 on"
+    assert error_of(capsys, "plan", "table1", *SMOKE, "--jobs", "0") == jobs
+    assert error_of(capsys, "run", "table1", *CELL, *SMOKE, "--jobs", "0") == jobs
+    threads = error_of(capsys, "run", "table1", *CELL, *SMOKE, "--threads", "0")
+    assert threads == "threads is 0, allowed are integers from 1 on"
+    assert list(Path().iterdir()) == []
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="a CUDA GPU")
+def test_a_gpu_that_is_not_there(capsys):
+    error = error_of(capsys, "run", "table1", *CELL, *SMOKE, "--device", "cuda")
+    assert error == "device is 'cuda', but torch finds no GPU; allowed is cpu"
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        [],
+        ["run"],
+        ["run", "table9", *CELL],
+        ["run", "table1"],
+        ["run", "table1", *CELL, "--profile", "full"],
+        ["run", "table1", "--layer", "ours", "--n-train", "many"],
+        ["run", "table1", *CELL, "--unknown"],
+    ],
+    ids=str,
+)
+def test_what_is_no_command(capsys, arguments):
+    with pytest.raises(SystemExit) as ended:
+        cli.main(arguments)
+    assert ended.value.code == 2
+    assert "error: " in capsys.readouterr().err.splitlines()[-1]
+
+
+@pytest.mark.parametrize("command", [("plan", "table1"), ("cell", "table1", *CELL), ("run", "table1", *CELL)])
+def test_corrupt_data(capsys, monkeypatch, tmp_path, command):
+    file = flipped(REPOSITORY / "data" / "sample" / "fashion-mnist", tmp_path / "given" / "fashion-mnist")
+    monkeypatch.setenv("GDLAYER_DATA", str(tmp_path / "given"))
+    error = error_of(capsys, *command)
+    assert re.fullmatch(
+        rf"{re.escape(str(file))} is not the published file: SHA256 [0-9a-f]{{64}} \(\d+ bytes\), expected .*", error
+    )
+    assert not Path("results").exists()
+
+
+def test_corrupt_sample(capsys, monkeypatch, tmp_path):
+    file = flipped(REPOSITORY / "data" / "sample" / "fashion-mnist", tmp_path / "sample" / "fashion-mnist")
+    monkeypatch.setattr(files_module, "_SAMPLE", tmp_path / "sample")
+    error = error_of(capsys, "run", "table1", *CELL, *SMOKE)
+    assert error.startswith(f"{file} is not the published file: ")
+    assert list(record_of().parent.iterdir()) == []
+
+
+def test_real_data_that_cannot_be_had(capsys):
+    for command in ("plan", "run", "cell"):
+        cell = () if command == "plan" else CELL
+        error = error_of(capsys, command, "table1", *cell, "--profile", "paper")
+        assert re.match(r"fashion-mnist/train-images.* is neither in GDLAYER_DATA='' nor in the cache .*", error)
+
+
+@pytest.mark.parametrize("place", ["a file", "/proc"])
+@pytest.mark.parametrize("command", ["run", "cell"])
+def test_results_that_cannot_be_written(capsys, tmp_path, command, place):
+    if place == "/proc" and not Path("/proc/self").exists():
+        pytest.skip("no /proc")
+    results = "/proc/results" if place == "/proc" else str(tmp_path / "file")
+    if place == "a file":
+        Path(results).write_text("in the way")
+    assert cli.main([command, "table1", *CELL, *SMOKE, "--results", results]) == 2
+    err = capsys.readouterr().err
+    assert re.fullmatch(rf"error: results cannot be written to {results}/\S+: [A-Z][a-z ]+\n", err)
+
+
+@pytest.mark.parametrize("failing_call", [1, 2])
+def test_a_full_disk(capsys, monkeypatch, failing_call):
+    calls = []
+
+    def fsync(descriptor: int) -> None:
+        calls.append(descriptor)
+        if len(calls) == failing_call:
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    error = error_of(capsys, "run", "table1", *CELL, *SMOKE)
+    assert error == f"results cannot be written to {record_of().parent}: No space left on device"
+    assert list(record_of().parent.iterdir()) == []
+
+
+@pytest.mark.parametrize("content", ["", "[]", '{"metrics": {}}'])
+@pytest.mark.parametrize("command", [("run", *CELL), ("plan",), ("cell", *CELL)])
+def test_a_corrupt_record(capsys, command, content):
+    record_of().parent.mkdir(parents=True)
+    record_of().write_text(content)
+    assert cli.main([command[0], "table1", *command[1:], *SMOKE]) == 2
+    err = capsys.readouterr().err
+    assert re.fullmatch(rf"error: {re.escape(str(record_of()))} is not a record \(.*\); move it away\n", err)
+    assert record_of().read_text() == content
+
+
+def test_a_record_with_other_settings(capsys):
+    cli.main(["run", "table1", *CELL, *SMOKE])
+    record = json.loads(record_of().read_text())
+    record["hyperparameters"]["steps"] = 99
+    record_of().write_text(json.dumps(record))
+    capsys.readouterr()
+    assert error_of(capsys, "run", "table1", *CELL, *SMOKE) == (
+        f"{record_of()} was made with other settings (steps was 99, is 4); move it away to run it anew"
+    )
+
+
+def test_an_interruption_is_no_error(capsys, monkeypatch):
+    def train(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(table1, "train", train)
+    assert cli.main(["run", "table1", *CELL, *SMOKE]) == 130
+    assert capsys.readouterr().err == "interrupted; call again to go on\n"
+    assert list(record_of().parent.iterdir()) == []
