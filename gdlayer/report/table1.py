@@ -95,11 +95,11 @@ def render(cells: pd.DataFrame, record: pd.DataFrame | None = None) -> str:
         entries = "".join(f"<td>{_entry(cells, record, layer, n)}</td>" for layer in LAYERS)
         rows.append(f"<tr><th>{n:,}</th>{entries}</tr>")
     counts = "".join(f"<td>{_parameters(cells, layer)}</td>" for layer in LAYERS)
-    return (
+    table = (
         '<table class="results"><thead><tr><th>training images</th>'
         f"{head}</tr></thead><tbody>{''.join(rows)}<tr><th>parameters</th>{counts}</tr></tbody></table>\n"
-        f"<p><small>{_legend(cells, record)}</small></p>"
     )
+    return f"{table}<p><small>{_legend(table, cells, record)}</small></p>"
 
 
 def learning_curves(records: Sequence[dict[str, Any]]) -> Figure:
@@ -122,8 +122,7 @@ def learning_curves(records: Sequence[dict[str, Any]]) -> Figure:
         row[0].set_ylabel("training loss")
     for axis in axes.flat[len(sizes) :]:
         axis.axis("off")
-    handles, labels = axes.flat[0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside right center" if height == 1 else (0.72, 0.12), frameon=False)
+    _name_layers(figure, "outside right center" if height == 1 else (0.72, 0.12))
     return figure
 
 
@@ -154,8 +153,17 @@ def accuracy_against_parameters(cells: pd.DataFrame) -> Figure:
         axis.minorticks_off()
         axis.grid(alpha=0.3)
     axes[0, 0].set_ylabel("test accuracy, %")
-    figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside right center", frameon=False)
+    _name_layers(figure, "outside right center")
     return figure
+
+
+def _name_layers(figure: Figure, place: Any) -> None:
+    """One legend for all panels: every layer that any of them shows."""
+    handles = {
+        label: handle for axis in figure.axes for handle, label in zip(*axis.get_legend_handles_labels(), strict=True)
+    }
+    shown = [title for title in TITLES.values() if title in handles]
+    figure.legend([handles[title] for title in shown], shown, loc=place, frameon=False)
 
 
 def _find(cells: pd.DataFrame, layer: str, n: int) -> pd.DataFrame:
@@ -185,8 +193,8 @@ def _parameters(cells: pd.DataFrame, layer: str) -> str:
     return ", ".join(f"{count:,}" for count in sorted(set(cells.loc[cells["layer"] == layer, "parameters"]))) or "—"
 
 
-def _legend(cells: pd.DataFrame, record: pd.DataFrame | None) -> str:
-    shown = cells if record is None else pd.concat([cells, record])
+def _legend(table: str, cells: pd.DataFrame, record: pd.DataFrame | None) -> str:
+    """What the signs in the table mean, of those that are there."""
     seeds = sorted(set(cells["seeds"]))
     notes = [
         "Test accuracy in percent, mean ± standard deviation over seeds "
@@ -194,16 +202,12 @@ def _legend(cells: pd.DataFrame, record: pd.DataFrame | None) -> str:
     ]
     if record is not None:
         notes.append("In brackets: the run kept in the repository.")
-    if any(name.endswith("-sample") for name in shown["dataset"]):
+    if "†" in table:
         notes.append("† Trained and tested on the small sample embedded in the repository, not on the data set.")
-    if reduced := sorted({p for p in shown["profile"] if p != "paper"}):
-        names = html.escape(", ".join(reduced))
+    if "‡" in table:
+        profiles = {*cells["profile"], *(() if record is None else record["profile"])} - {"paper"}
+        names = html.escape(", ".join(sorted(profiles)))
         notes.append(f"‡ Reduced budget (profile {names}): cannot be held against the paper's number.")
-    if len(_find_missing(cells)):
+    if "—" in table:
         notes.append("— No record: the embedded sample is too small for this column, or the trial was not run.")
     return " ".join(notes)
-
-
-def _find_missing(cells: pd.DataFrame) -> list[tuple[str, int]]:
-    have = set(zip(cells["layer"], cells["n_train"], strict=True))
-    return [cell for cell in published() if cell not in have]
