@@ -1,0 +1,481 @@
+"""From records to Table 1: the published numbers, averages, HTML, CSV and the data in the figures."""
+
+import json
+import math
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import matplotlib as mpl
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from matplotlib.colors import to_hex
+from scipy import stats
+
+from gdlayer.experiments.record import REQUIRED, ResultsError
+from gdlayer.experiments.trial import LAYERS
+from gdlayer.report import __main__ as cli
+from gdlayer.report import table1
+from gdlayer.report.records import load_records
+
+SIZES = (1000, 5000, 10000, 30000, 60000)
+PAPER_LAYERS = LAYERS[:6]
+FULL, SAMPLE = "fashion-mnist", "fashion-mnist-sample"
+
+
+@pytest.fixture(autouse=True)
+def figures() -> Iterator[None]:
+    """Draws nothing on a screen and leaves no figure open."""
+    with mpl.rc_context({"backend": "agg"}):
+        yield
+        plt.close("all")
+
+
+def record(layer: str = "ours", n: int = 1000, seed: int = 0, accuracy: float = 0.8, **fields: Any) -> dict[str, Any]:
+    """An invented record, of the fields that the report reads."""
+    trial = {"layer": layer, "n_train": n, "seed": seed, "profile": "paper", "dataset": FULL}
+    losses = fields.pop("losses", [2.0, 1.0])
+    return dict.fromkeys(REQUIRED) | {
+        "trial": {name: fields.pop(name, value) for name, value in trial.items()},
+        "hyperparameters": {"precision": fields.pop("precision", "fp32")},
+        "machine": {"device": fields.pop("device", "cpu")},
+        "metrics": {"test_accuracy": accuracy},
+        "parameters": fields.pop("parameters", 12810),
+        "seconds": fields.pop("seconds", 60.0),
+        "curve": [{"step": 10 * (i + 1), "train_loss": loss} for i, loss in enumerate(losses)],
+        **fields,
+    }
+
+
+def save(folder: Path, *records: dict[str, Any]) -> list[Path]:
+    paths = []
+    for r in records:
+        t = r["trial"]
+        path = folder / t["profile"] / "table1" / t["dataset"] / f"{t['layer']}-n{t['n_train']}-s{t['seed']}.json"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(r))
+        paths.append(path)
+    return paths
+
+
+# The paper
+
+
+def test_published_numbers():
+    paper = table1.published()
+    assert set(paper) == {(layer, n) for layer in PAPER_LAYERS for n in SIZES}
+    assert len(paper) == 30
+    bold = {1000: ("ours", 80.5), 5000: ("ours-separated", 88.7), 10000: ("ours", 90.5)}
+    bold |= {30000: ("ours-few", 92.4), 60000: ("ours", 93.1)}
+    for n, (layer, accuracy) in bold.items():
+        assert paper[layer, n] == accuracy
+        assert all(paper[other, n] < accuracy for other in PAPER_LAYERS if other != layer)
+    rows = [sum(paper[layer, n] for layer in PAPER_LAYERS) for n in SIZES]
+    assert rows == pytest.approx([477.2, 522.3, 533.8, 545.0, 549.9])
+    columns = [sum(paper[layer, n] for n in SIZES) for layer in PAPER_LAYERS]
+    assert columns == pytest.approx([426.5, 435.6, 438.4, 444.6, 443.4, 439.7])
+    # three cells of which the text says otherwise
+    assert paper["ours-separated", 1000] < paper["rfnn", 1000] < paper["dau", 1000]
+    assert paper["ours-few", 1000] < paper["dau", 1000]
+    assert paper["ours-separated", 60000] < paper["dau", 60000]
+
+
+def test_titles_and_controls():
+    assert tuple(table1.TITLES) == LAYERS
+    assert LAYERS[6:] == table1.CONTROLS
+    assert len(set(table1.TITLES.values())) == 8
+
+
+# Averages
+
+
+def test_mean_deviation_and_interval_by_hand():
+    accuracies = [0.80, 0.83, 0.84, 0.80, 0.83]
+    cells = table1.summarise(record(seed=s, accuracy=a, seconds=10.0 + s) for s, a in enumerate(accuracies))
+    assert len(cells) == 1
+    cell = cells.iloc[0]
+    assert (cell["layer"], cell["n_train"], cell["dataset"], cell["profile"]) == ("ours", 1000, FULL, "paper")
+    assert (cell["precision"], cell["device"], cell["parameters"]) == ("fp32", "cpu", 12810)
+    assert cell["seeds"] == 5
+    assert cell["mean"] == pytest.approx(82.0)
+    assert cell["std"] == pytest.approx(math.sqrt((4 + 1 + 4 + 4 + 1) / 4))
+    half = 2.776445 * math.sqrt(14 / 4) / math.sqrt(5)  # t of 4 degrees of freedom, from a printed table
+    assert cell["low"] == pytest.approx(82 - half, abs=1e-5)
+    assert cell["high"] == pytest.approx(82 + half, abs=1e-5)
+    assert cell["seconds"] == 60
+    assert cell["paper"] == 80.5
+
+
+@given(st.lists(st.floats(0, 1), min_size=2, max_size=6))
+def test_interval_is_scipys(accuracies):
+    cell = table1.summarise(record(seed=s, accuracy=a) for s, a in enumerate(accuracies)).iloc[0]
+    percent = 100 * np.array(accuracies)
+    assert cell["mean"] == pytest.approx(percent.mean(), abs=1e-9)
+    assert cell["std"] == pytest.approx(percent.std(ddof=1), abs=1e-9)
+    half = stats.t.ppf(0.975, len(percent) - 1) * percent.std(ddof=1) / math.sqrt(len(percent))
+    assert cell["high"] - cell["mean"] == pytest.approx(half, abs=1e-9)
+    assert cell["mean"] - cell["low"] == pytest.approx(half, abs=1e-9)
+
+
+def test_one_seed_has_no_interval():
+    cell = table1.summarise([record()]).iloc[0]
+    assert (cell["seeds"], cell["mean"]) == (1, 80)
+    assert cell[["std", "low", "high"]].isna().all()
+
+
+@pytest.mark.parametrize(
+    ("name", "values"),
+    [
+        ("layer", ("ours", "dau")),
+        ("n", (1000, 5000)),
+        ("dataset", (FULL, SAMPLE)),
+        ("profile", ("paper", "quick")),
+        ("precision", ("fp32", "bf16")),
+        ("device", ("cpu", "cuda")),
+        ("parameters", (12810, 11242)),
+    ],
+)
+def test_what_differs_is_not_averaged(name, values):
+    one = [record(seed=s, accuracy=0.7 + 0.02 * s, **{name: values[0]}) for s in range(2)]
+    two = [record(seed=s, accuracy=0.8 + 0.02 * s, **{name: values[1]}) for s in range(2)]
+    cells = table1.summarise([one[0], two[0], one[1], two[1]])
+    assert sorted(cells["mean"]) == pytest.approx([71, 81])
+    assert set(cells["seeds"]) == {2}
+    assert set(cells["n_train" if name == "n" else name]) == set(values)
+
+
+def test_cells_are_in_the_order_of_the_table():
+    records = [record(layer, n) for n in (5000, 1000) for layer in reversed(LAYERS)]
+    cells = table1.summarise(records)
+    assert list(zip(cells["n_train"], cells["layer"], strict=True)) == [
+        (n, layer) for n in (1000, 5000) for layer in LAYERS
+    ]
+    assert list(cells.index) == list(range(16))
+    paper = dict(zip(zip(cells["layer"], cells["n_train"], strict=True), cells["paper"], strict=True))
+    assert {cell: value for cell, value in paper.items() if not math.isnan(value)} == {
+        cell: value for cell, value in table1.published().items() if cell[1] <= 5000
+    }
+
+
+# HTML
+
+
+class Page(HTMLParser):
+    """Rows of cells as text, and the text of everything else; fails on what is not well-formed."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.rows: list[list[str]] = []
+        self.text = ""
+        self.tags: set[str] = set()
+        self.feed(html)
+        self.close()
+        assert self.open == []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.add(tag)
+        if tag == "br":
+            self.handle_data("|")
+            return
+        self.open.append(tag)
+        if tag == "tr":
+            self.rows.append([])
+        if tag in ("td", "th"):
+            assert self.open[-2] == "tr"
+            self.rows[-1].append("")
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        assert not set(data) & set("<>") or "escaped" in data
+        if "tr" in self.open:
+            self.rows[-1][-1] += data
+        else:
+            self.text += data
+
+
+def page(*arguments: Any) -> Page:
+    parsed = Page(table1.render(*arguments))
+    assert parsed.tags <= {"table", "thead", "tbody", "tr", "th", "td", "br", "small", "p"}
+    assert [len(row) for row in parsed.rows] == [9] * len(parsed.rows)
+    return parsed
+
+
+def test_render():
+    cells = table1.summarise(
+        [
+            *(record("ours", 1000, seed, accuracy) for seed, accuracy in enumerate([0.80, 0.82, 0.84])),
+            record("dau", 1000, accuracy=0.7, parameters=42010, profile="quick", dataset=SAMPLE),
+            record("n-jet", 5000, accuracy=0.8768, parameters=10814),
+            record("free-form", 5000, accuracy=0.5, parameters=9770, profile="smoke"),
+        ]
+    )
+    shown = page(cells)
+    head, *rows = shown.rows
+    assert head == [
+        "training images",
+        *("Free-form 3×3", "RFNN", "DAU", "Ours", "Ours-few", "Ours-separated"),
+        *("Free-form 7×7|(control)", "N-Jet|(control)"),
+    ]
+    by_size = {row[0]: row[1:] for row in rows}
+    assert list(by_size) == ["1,000", "5,000", "10,000", "30,000", "60,000", "parameters"]
+    assert by_size["1,000"] == [
+        *("—|(78.8)", "—|(79.4)", "70.0†‡|(79.9)", "82.0 ± 2.0|(80.5)", "—|(79.7)", "—|(78.9)"),
+        *("—", "—"),
+    ]
+    assert by_size["5,000"] == [
+        *("50.0‡|(84.3)", "—|(86.2)", "—|(86.4)", "—|(88.3)", "—|(88.4)", "—|(88.7)"),
+        *("—", "87.7"),
+    ]
+    assert by_size["60,000"] == ["—|(89.3)", "—|(91.2)", "—|(92.1)", "—|(93.1)", "—|(92.8)", "—|(91.4)", "—", "—"]
+    assert by_size["parameters"] == ["9,770", "—", "42,010", "12,810", "—", "—", "—", "10,814"]
+    assert "(1 or 3 seeds a cell); in parentheses the paper's." in shown.text
+    for note in (
+        "† Trained and tested on the small sample embedded in the repository",
+        "‡ Reduced budget (profile quick, smoke): cannot be held against the paper's number.",
+        "— No record",
+    ):
+        assert note in shown.text
+    assert "brackets" not in shown.text
+
+
+def complete(profile: str = "paper", seeds: int = 2, accuracy: float = 0.8) -> pd.DataFrame:
+    return table1.summarise(
+        record(layer, n, seed, accuracy, profile=profile) for layer in LAYERS for n in SIZES for seed in range(seeds)
+    )
+
+
+def test_a_complete_table_of_the_full_protocol_needs_no_signs():
+    shown = page(complete())
+    assert "(2 seeds a cell)" in shown.text
+    assert not set("†‡—") & set(shown.text + str(shown.rows))
+    assert all(cell.startswith("80.0 ± 0.0") for row in shown.rows[1:6] for cell in row[1:])
+    assert "(1 seed a cell)" in page(complete(seeds=1)).text
+
+
+def test_a_missing_control_is_explained_too():
+    cells = complete()
+    shown = page(cells[cells["layer"] != "n-jet"])
+    assert shown.rows[1][8] == "—"
+    assert "— No record" in shown.text
+
+
+def test_the_record_stands_in_brackets():
+    own = table1.summarise([record("ours", 1000, accuracy=0.75, profile="quick", dataset=SAMPLE)])
+    shown = page(own, complete(accuracy=0.9))
+    assert shown.rows[1][4] == "75.0†‡|[90.0 ± 0.0]|(80.5)"
+    assert shown.rows[1][8] == "—|[90.0 ± 0.0]"
+    assert "In brackets: the run kept in the repository." in shown.text
+    shown = page(complete(), table1.summarise([record("ours", 1000, accuracy=0.75, profile="quick")]))
+    assert shown.rows[1][4] == "80.0 ± 0.0|[75.0‡]|(80.5)"
+    assert shown.rows[1][1] == "80.0 ± 0.0|[—]|(78.8)"
+    assert "(profile quick)" in shown.text
+    assert "†" not in shown.text
+    assert "— No record" in shown.text
+
+
+def test_different_runs_of_a_cell_stand_side_by_side():
+    cells = table1.summarise([record(accuracy=0.7, device="cpu"), record(accuracy=0.8, device="cuda", parameters=7)])
+    shown = page(cells)
+    assert shown.rows[1][4] == "70.0, 80.0|(80.5)"
+    assert shown.rows[6][4] == "7, 12,810"
+
+
+def test_without_records():
+    empty = table1.summarise([])
+    shown = page(empty)
+    assert [row[1:7] for row in shown.rows[1:6]] == [
+        [f"—|({table1.published()[layer, n]})" for layer in PAPER_LAYERS] for n in SIZES
+    ]
+    assert "(no seeds a cell)" in shown.text
+    assert page(complete(), empty).rows[1][4] == "80.0 ± 0.0|[—]|(80.5)"
+
+
+def test_a_size_that_the_paper_lacks_has_a_row():
+    shown = page(table1.summarise([record("ours", 2000, accuracy=0.7)]))
+    assert [row[0] for row in shown.rows[1:]] == ["1,000", "2,000", "5,000", "10,000", "30,000", "60,000", "parameters"]
+    assert shown.rows[2][4] == "70.0"
+
+
+def test_what_comes_from_a_record_is_escaped():
+    cells = table1.summarise([record(profile="<b>escaped & sound</b>")])
+    assert "(profile <b>escaped & sound</b>)" in page(cells).text
+
+
+# CSV
+
+
+def test_csv_round_trip_and_the_same_bytes_each_time(tmp_path):
+    cells = table1.summarise(
+        [record(seed=s, accuracy=0.8 + s / 700) for s in range(3)] + [record("n-jet", 5000, accuracy=1 / 3)]
+    )
+    paths = [tmp_path / "1.csv", tmp_path / "2.csv"]
+    for path in paths:
+        table1.write_csv(cells, path)
+    content = paths[0].read_bytes()
+    assert content == paths[1].read_bytes()
+    assert b"\r" not in content
+    assert content.count(b"\n") == 3
+    pd.testing.assert_frame_equal(pd.read_csv(paths[0]), cells, rtol=0, atol=5.1e-4, check_dtype=False)
+    assert b",33.333," in content
+
+
+def test_command_writes_the_csv(tmp_path, monkeypatch, capsys):
+    records = [record(layer, n, profile="quick") for layer in LAYERS for n in (1000, 5000)]
+    save(tmp_path, *records)
+    arguments = ["report", "table1", "--profile", "quick", "--dataset", FULL, "--results", str(tmp_path)]
+    monkeypatch.setattr(sys, "argv", arguments)
+    assert cli.main() == 0
+    table1.write_csv(table1.summarise(records), tmp_path / "expected.csv")
+    written = tmp_path / "quick" / "table1-fashion-mnist.csv"
+    assert written.read_bytes() == (tmp_path / "expected.csv").read_bytes()
+    written.unlink()
+    written.mkdir()
+    assert cli.main() == 2
+    path = save(tmp_path, records[0])[0]
+    path.write_text("{}")
+    assert cli.main() == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    unwritable, corrupt = err.splitlines()
+    assert re.match(r"error: .*table1-fashion-mnist\.csv", unwritable)
+    assert corrupt.startswith(f"error: {path} is not a record (no trial, ")
+
+
+# Records
+
+
+def test_load_records(tmp_path):
+    wanted = [record("dau", seed=1), record("ours", seed=0)]
+    save(tmp_path, *reversed(wanted))
+    save(tmp_path, record(profile="quick"), record(dataset=SAMPLE))
+    folder = tmp_path / "paper" / "table1" / FULL
+    (folder / ".ours-n1000-s1.json.part").write_bytes(b" " * 100)
+    (folder / ".ours-n1000-s1.checkpoint").write_bytes(b"binary")
+    assert load_records(tmp_path, "paper", "table1", FULL) == wanted
+    assert load_records(tmp_path, "smoke", "table1", FULL) == []
+    assert load_records(tmp_path / "nowhere", "paper", "table1", FULL) == []
+
+
+@pytest.mark.parametrize("missing", REQUIRED)
+def test_a_record_that_lacks_a_field(tmp_path, missing):
+    incomplete = record()
+    (path,) = save(tmp_path, incomplete)
+    del incomplete[missing]
+    path.write_text(json.dumps(incomplete))
+    with pytest.raises(ResultsError, match=rf"^{re.escape(str(path))} is not a record \(no {missing}\); move it away$"):
+        load_records(tmp_path, "paper", "table1", FULL)
+
+
+@pytest.mark.parametrize("content", ["", "{", "[1]"])
+def test_a_file_that_is_no_record(tmp_path, content):
+    (path,) = save(tmp_path, record())
+    path.write_text(content)
+    with pytest.raises(ResultsError, match=rf"^{re.escape(str(path))} is not a record .*; move it away$"):
+        load_records(tmp_path, "paper", "table1", FULL)
+
+
+# Figures
+
+
+def legend(figure: Any) -> list[str]:
+    (names,) = figure.legends
+    return [text.get_text() for text in names.get_texts()]
+
+
+def test_learning_curves():
+    records = [
+        record("ours", 1000, 0, losses=[2.0, 1.0, 0.5]),
+        record("ours", 1000, 1, losses=[4.0, 3.0, 1.5]),
+        record("dau", 1000, losses=[3.0, None, 1.0]),
+        record("ours", 5000, losses=[2.5, 1.25]),
+        record("n-jet", 5000, losses=[2.25, 1.125]),
+        *(record("rfnn", n) for n in (10000, 30000, 60000)),
+    ]
+    figure = table1.learning_curves(records)
+    panels = [axis for axis in figure.axes if axis.axison]
+    assert [axis.get_title() for axis in panels] == [f"{n:,} images" for n in SIZES]
+    assert [len(axis.lines) for axis in panels] == [2, 2, 1, 1, 1]
+    data = {
+        (i, line.get_label()): np.asarray(line.get_xydata(), float)
+        for i, axis in enumerate(panels)
+        for line in axis.lines
+    }
+    np.testing.assert_allclose(data[0, "Ours"], [(10, 3), (20, 2), (30, 1)])
+    np.testing.assert_allclose(data[0, "DAU"], [(10, 3), (20, np.nan), (30, 1)])
+    np.testing.assert_allclose(data[1, "Ours"], [(10, 2.5), (20, 1.25)])
+    np.testing.assert_allclose(data[1, "N-Jet"], [(10, 2.25), (20, 1.125)])
+    assert all(axis.get_yscale() == "log" and axis.get_xlabel() == "training step" for axis in panels)
+    assert panels[0].get_ylabel() == "training loss"
+    # one legend for all, with the layers of every panel
+    assert legend(figure) == ["RFNN", "DAU", "Ours", "N-Jet"]
+    colours = {(line.get_label(), to_hex(line.get_color())) for axis in panels for line in axis.lines}
+    assert len(colours) == 4
+    figure.canvas.draw()
+
+
+@pytest.mark.parametrize("sizes", [SIZES[:1], SIZES[:2], SIZES])
+def test_every_layer_has_its_line_in_every_panel(sizes):
+    records = [record(layer, n) for layer in LAYERS for n in sizes]
+    figure = table1.learning_curves(records)
+    assert [len(axis.lines) for axis in figure.axes if axis.axison] == [8] * len(sizes)
+    assert legend(figure) == list(table1.TITLES.values())
+    assert len({to_hex(line.get_color()) for line in figure.axes[0].lines}) == 8
+    figure.canvas.draw()
+
+
+def test_accuracy_against_parameters():
+    cells = table1.summarise(
+        [
+            *(record("ours", 1000, seed, accuracy) for seed, accuracy in enumerate([0.80, 0.82, 0.84])),
+            record("dau", 1000, accuracy=0.7, parameters=42010),
+            record("ours", 5000, accuracy=0.6),
+            record("rfnn", 60000, accuracy=0.9, parameters=10810),
+        ]
+    )
+    figure = table1.accuracy_against_parameters(cells)
+    assert [axis.get_title() for axis in figure.axes] == ["1,000 images", "60,000 images"]
+    assert all(axis.get_xscale() == "log" for axis in figure.axes)
+    shown = {}
+    for i, axis in enumerate(figure.axes):
+        for container in axis.containers:
+            points, _, (bars,) = container
+            shown[i, container.get_label()] = points.get_xydata().tolist(), bars.get_segments()[0].tolist()
+    half = float(stats.t.ppf(0.975, 2)) * 2 / math.sqrt(3)
+    assert set(shown) == {(0, "Ours"), (0, "DAU"), (1, "RFNN")}
+    assert shown[0, "Ours"][0] == [[12810, pytest.approx(82)]]
+    np.testing.assert_allclose(shown[0, "Ours"][1], [(12810, 82 - half), (12810, 82 + half)])
+    assert shown[0, "DAU"][0] == [[42010, pytest.approx(70)]]
+    np.testing.assert_allclose(shown[0, "DAU"][1], [(42010, 70), (42010, 70)])  # one seed, no interval
+    assert shown[1, "RFNN"][0] == [[10810, pytest.approx(90)]]
+    assert legend(figure) == ["RFNN", "DAU", "Ours"]
+    figure.canvas.draw()
+
+
+def test_one_size_is_one_panel():
+    figure = table1.accuracy_against_parameters(table1.summarise(record(layer) for layer in LAYERS))
+    assert len(figure.axes) == 1
+    assert len(figure.axes[0].containers) == 8
+    figure.canvas.draw()
+
+
+# Imports
+
+
+@pytest.mark.parametrize(
+    "module",
+    ["gdlayer.report.table1", "gdlayer.report.__main__", "gdlayer.experiments.trial", "gdlayer.experiments.progress"],
+)
+def test_reading_records_does_not_wait_for_torch(module):
+    script = f"import sys, {module}; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", script], timeout=60).returncode == 0
