@@ -1,0 +1,218 @@
+"""``make reproduce`` up to the point where it hands over, what it hands over, and the execution of chapters."""
+
+import json
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import nbformat
+import pytest
+import reproduce
+
+from gdlayer.datasets import fashion_mnist
+from gdlayer.experiments.record import REQUIRED
+from gdlayer.experiments.trial import describe, hyperparameters, plan
+
+REPOSITORY = Path(reproduce.__file__).parents[1]
+SAMPLE = REPOSITORY / "data" / "sample" / "fashion-mnist"
+TRIALS = plan("smoke", "table1", fashion_mnist.SAMPLE)
+
+
+@pytest.fixture(autouse=True)
+def surroundings(monkeypatch, tmp_path):
+    """An empty working directory, and no data but the embedded sample."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("GDLAYER_DATA", raising=False)
+    monkeypatch.setenv("GDLAYER_OFFLINE", "1")
+    monkeypatch.setenv("GDLAYER_CACHE", str(tmp_path / "cache"))
+
+
+def run(script: str, *arguments: object) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, str(REPOSITORY / "workflow" / script), *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=120)
+
+
+def error_of(*arguments: str) -> str:
+    """What follows "error: " in the one line that reproduce.py prints."""
+    done = run("reproduce.py", *arguments)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith("error: ")
+    assert done.stderr.count("\n") == 1
+    return done.stderr.removeprefix("error: ").rstrip("\n")
+
+
+def write_records(count: int, **changes: Any) -> list[Path]:
+    """Invented records of the first trials of the smoke profile."""
+    paths = []
+    for trial in TRIALS[:count]:
+        record = dict.fromkeys(REQUIRED) | {"trial": describe(trial), "hyperparameters": hyperparameters(trial)}
+        path = trial.record_path(Path("results"))
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(record | {"seconds": 8.0} | changes))
+        paths.append(path)
+    return paths
+
+
+# Errors before anything runs
+
+
+def test_unknown_profile():
+    assert error_of("--profile", "full") == "profile is 'full', allowed are smoke, quick, paper"
+    assert list(Path().iterdir()) == []
+
+
+@pytest.mark.parametrize("cores", ["0", "-1", "many", "1.5"])
+def test_wrong_cores(cores):
+    error = error_of("--profile", "smoke", f"--cores={cores}")
+    assert error == f"cores is {cores!r}, allowed are 'all' and integers from 1 on"
+
+
+@pytest.mark.parametrize("profile", ["quick", "paper"])
+def test_corrupt_data(monkeypatch, tmp_path, profile):
+    given = tmp_path / "given"
+    shutil.copytree(SAMPLE, given / "fashion-mnist")
+    monkeypatch.setenv("GDLAYER_DATA", str(given))
+    file = given / "fashion-mnist" / "train-images-idx3-ubyte.gz"
+    assert error_of("--profile", profile).startswith(f"{file} is not the published file: SHA256 ")
+    assert not Path("results").exists()
+
+
+def test_real_data_that_cannot_be_had():
+    error = error_of("--profile", "paper")
+    assert re.match(r"fashion-mnist/train-images.* is neither in GDLAYER_DATA='' nor in the cache ", error)
+
+
+def test_a_record_with_other_settings():
+    path = write_records(3)[2]
+    record = json.loads(path.read_text())
+    record["hyperparameters"]["steps"] = 99
+    path.write_text(json.dumps(record))
+    assert error_of("--profile", "smoke") == (
+        f"{path} was made with other settings (steps was 99, is 4); move it away to run it anew"
+    )
+
+
+def test_a_corrupt_record():
+    path = write_records(1)[0]
+    path.write_text('{"trial": ')
+    assert re.fullmatch(rf"{re.escape(str(path))} is not a record \(.*\); move it away", error_of("--profile", "smoke"))
+
+
+def test_results_that_cannot_be_written(tmp_path):
+    Path("results").write_text("in the way")
+    assert error_of("--profile", "smoke") == f"results cannot be written to {tmp_path / 'results'}: File exists"
+    Path("results").unlink()
+    if Path("/proc/self").exists():
+        Path("results").symlink_to("/proc/self")
+        error = error_of("--profile", "smoke")
+        assert re.fullmatch(r"results cannot be written to /proc/\w+: [A-Z][a-z ]+", error)
+
+
+# The hand-over
+
+
+@pytest.mark.parametrize(
+    ("status", "last"), [(0, "the book of this run: {page}"), (1, "not finished; call again to go on")]
+)
+def test_snakemake_gets_the_profile_and_its_data(monkeypatch, capsys, tmp_path, status, last):
+    calls = []
+
+    def called(command: list[object], **options: Any) -> subprocess.CompletedProcess[str]:
+        calls.append([str(word) for word in command])
+        assert options["env"]["PATH"].startswith(str(Path(sys.executable).parent))
+        return subprocess.CompletedProcess([], status)
+
+    monkeypatch.setattr(subprocess, "run", called)
+    write_records(2)
+    monkeypatch.setattr(sys, "argv", ["reproduce.py", "--profile", "smoke", "--cores", "3"])
+    assert reproduce.main() == status
+    out, err = capsys.readouterr()
+    # six trials of 4 steps at 2 s, and the start of each
+    assert out.splitlines() == [
+        "profile smoke on fashion-mnist-sample: 8 trials, 2 finished; about 24 s left on 3 cores, then the book",
+        last.format(page=tmp_path / "_build" / "smoke" / "html" / "index.html"),
+    ]
+    assert err == ""
+    (command,) = calls
+    assert command[1:5] == ["-m", "snakemake", "--snakefile", "workflow/Snakefile"]
+    assert command[command.index("--cores") + 1] == "3"
+    assert command[-3:] == ["profile=smoke", "dataset=fashion-mnist-sample", "results=results"]
+    assert (REPOSITORY / command[command.index("--workflow-profile") + 1] / "config.yaml").exists()
+
+
+def test_the_sample_is_announced(monkeypatch, capsys):
+    monkeypatch.setattr(subprocess, "run", lambda *_, **__: subprocess.CompletedProcess([], 0))
+    monkeypatch.setattr(sys, "argv", ["reproduce.py", "--cores", "all"])
+    assert reproduce.main() == 0
+    note, plan_line, _ = capsys.readouterr().out.splitlines()
+    assert note.startswith("note: fashion-mnist-sample instead of fashion-mnist: ")
+    assert plan_line.startswith("profile quick on fashion-mnist-sample: 16 trials, 0 finished; about an unknown time")
+
+
+def test_snakemake_plans_what_is_missing():
+    """A dry run: the commands of the pending trials, the table, the chapter, the book."""
+    shutil.copytree(REPOSITORY / "workflow", "workflow")
+    for file in ("_config.yml", "_toc.yml", "book/table1.ipynb", "data/paper/table1.csv"):
+        Path(file).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(REPOSITORY / file, file)
+    write_records(6)
+    done = subprocess.run(
+        [
+            *(sys.executable, "-m", "snakemake", "--snakefile", "workflow/Snakefile", "--cores", "2"),
+            *("--dry-run", "--printshellcmds", "--nolock"),
+            *("--config", "profile=smoke", "dataset=fashion-mnist-sample", "results=results"),
+        ],
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert done.returncode == 0, done.stderr
+    output = done.stdout + done.stderr
+    for rule, count in (("trial", 2), ("table1", 1), ("chapter", 1), ("book", 1)):
+        assert re.search(rf"^{rule} +{count}$", output, re.MULTILINE), (rule, output)
+    for trial in TRIALS:
+        command = f"python {' '.join(trial.command('results'))} --jobs 2"
+        assert (command in output) == (trial in TRIALS[6:]), trial
+    assert "python -m gdlayer.report table1 --profile smoke --dataset fashion-mnist-sample --results results" in output
+    assert (
+        "python workflow/execute_chapter.py book/table1.ipynb _build/smoke/chapters/table1.ipynb"
+        " profile=smoke dataset=fashion-mnist-sample results=../results"
+    ) in output
+
+
+# Chapters
+
+
+def write_chapter(*cells: str) -> None:
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(cell) for cell in cells])
+    notebook.metadata.kernelspec = {"name": "python3", "display_name": "Python 3", "language": "python"}
+    notebook.cells[0].metadata["tags"] = ["parameters"]
+    nbformat.write(notebook, "chapter.ipynb")
+
+
+def test_unknown_parameter():
+    write_chapter('profile = "quick"')
+    done = run("execute_chapter.py", "chapter.ipynb", "out/chapter.ipynb", "profile=smoke", "profil=paper", "data=x")
+    assert done.returncode == 1
+    assert done.stderr == "error: chapter.ipynb has no parameter data, profil\n"
+    assert not Path("out").exists()
+
+
+def test_a_chapter_is_executed_whole_or_not_at_all():
+    """With its parameters, in its own folder; a failing cell leaves the chapter of before."""
+    write_chapter('profile = "quick"', "from pathlib import Path\nprint(profile, Path('chapter.ipynb').exists())")
+    Path("elsewhere").mkdir()
+    source = Path("chapter.ipynb").rename("elsewhere/chapter.ipynb")
+    done = run("execute_chapter.py", source, "out/chapter.ipynb", "profile=smoke")
+    assert done.returncode == 0, done.stderr
+    executed = nbformat.read("out/chapter.ipynb", 4)
+    assert executed.cells[-1].outputs[0].text == "smoke True\n"
+    before = Path("out/chapter.ipynb").read_bytes()
+    write_chapter('profile = "quick"', "1 / 0", "print('after')")
+    done = run("execute_chapter.py", "chapter.ipynb", "out/chapter.ipynb", "profile=smoke")
+    assert done.returncode == 1
+    assert "ZeroDivisionError: division by zero" in done.stderr
+    assert Path("out/chapter.ipynb").read_bytes() == before
