@@ -319,6 +319,8 @@ def _load_archive() -> NucleusSet:
                 members[match[2], match[3], match[1]] = name
         keys = sorted({(slide, picture) for slide, picture, _ in members})
         used = [key for key in keys if int(key[0]) in _TNBC_PATIENTS]
+        if not used:
+            raise DataCorruptError(f"{path} has no image of slides 1 to 11")
         pairs = []
         for slide, picture in used:
             for kind, other in (("Slide", "GT"), ("GT", "Slide")):
@@ -416,7 +418,7 @@ def _read(pairs: list[_Pair], read: Callable[[str], tuple[bytes, str]]) -> tuple
         if mask.mode not in ("1", "L", "P", "RGB", "RGBA"):
             raise DataCorruptError(f"{name} has mode {mask.mode}, a mask of 8 bits is needed")
         mask = np.asarray(mask.convert("RGB"))
-        values = np.unique(mask).tolist()
+        values = np.flatnonzero(np.bincount(mask.ravel())).tolist()
         if np.ptp(mask, axis=-1).any() or len({0, *values}) > 2:
             raise DataCorruptError(f"{name} is no mask: allowed are 0 and one other value, found {values[:8]}")
         masks[index] = mask.any(axis=-1)

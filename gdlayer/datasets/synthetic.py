@@ -169,8 +169,8 @@ def textures(
     """Draw two kinds of texture: fine stripes along the coarse ones (0), and across them (1).
 
     Each is the sum of a coarse and a fine random field, both oriented. Orientation, scale, contrast, phase, colours
-    and lighting are drawn alike for both kinds, so neither field, no mean and no spectrum tells them apart: only
-    how the orientations at two scales go together.
+    and lighting are drawn alike for both kinds, so neither field alone tells them apart, nor does any mean over
+    images: only how the orientations at two scales go together.
 
     Parameters
     ----------
