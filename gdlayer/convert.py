@@ -13,6 +13,9 @@ from gdlayer.synthesis import positive_number
 SWEEPS = 50
 """Of alternating least squares, once the geometry is settled."""
 
+FAINT = 1e-2
+"""Norm, as part of the largest, below which a kernel of a basis is not normalised."""
+
 
 def fit_filters(
     layer: GaussianDerivativeConv2d,
@@ -21,7 +24,7 @@ def fit_filters(
     bias: Tensor | None = None,
     steps: int = 0,
     learning_rate: float = 0.1,
-    rcond: float = 1e-6,
+    rcond: float = 1e-3,
 ) -> float:
     r"""Sets ``layer`` so that its filters come as near to the given ones as least squares can bring them.
 
@@ -138,7 +141,12 @@ def _start_separated(model: GaussianDerivativeConv2d, target: Tensor, rcond: flo
 
 
 def _least_squares(rows: Tensor, target: Tensor, rcond: float) -> Tensor:
-    """c (..., R, N) such that c @ rows is nearest to the target, for rows (..., N, M) and target (..., R, M)."""
-    norm = rows.norm(dim=-1, keepdim=True).clamp_min(torch.finfo(rows.dtype).tiny)  # (..., N, 1)
+    """c (..., R, N) such that c @ rows is nearest to the target, for rows (..., N, M) and target (..., R, M).
+
+    Rows are normalised, but not lifted if fainter than FAINT: such a kernel has left the grid, and a weight of 1e80
+    would bring it back.
+    """
+    norm = rows.norm(dim=-1, keepdim=True)  # (..., N, 1)
+    norm = norm.maximum(FAINT * norm.amax(-2, keepdim=True)).clamp_min(torch.finfo(rows.dtype).tiny)
     solution = torch.linalg.lstsq((rows / norm).mT, target.mT, rcond=rcond, driver="gelsd").solution
     return (solution / norm).mT
