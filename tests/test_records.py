@@ -5,7 +5,6 @@ import errno
 import json
 import os
 import re
-import resource
 import signal
 import subprocess
 import sys
@@ -581,7 +580,6 @@ except ResultsError as error:
 """
 
 
-@pytest.mark.skipif(not hasattr(resource, "RLIMIT_FSIZE"), reason="no limit of file sizes")
 @pytest.mark.parametrize("limit", [0, 1000, RESERVED_BYTES - 1, RESERVED_BYTES])
 def test_a_disk_without_room(tmp_path, limit):
     """Known before training, but for a record larger than its reservation."""
