@@ -102,8 +102,9 @@ def test_run_with_force_trains_again(capsys):
     record_of().write_text(json.dumps(record))
     cli.main(["run", "table1", *CELL, *SMOKE])
     assert "test accuracy 99.00 %" in capsys.readouterr().out.splitlines()[-1]
-    cli.main(["run", "table1", *CELL, *SMOKE, "--force"])
+    cli.main(["run", "table1", *CELL, *SMOKE, "--force", "--threads", "2"])
     assert "test accuracy 99.00 %" not in capsys.readouterr().out
+    assert json.loads(record_of().read_text())["machine"]["threads"] == 2
 
 
 def test_plan_prints_commands_that_make_the_records(capsys, monkeypatch):

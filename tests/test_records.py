@@ -8,6 +8,7 @@ import re
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -548,6 +549,31 @@ def test_a_second_process_waits_and_takes_the_record_over(results, tmp_path, end
         assert names(path) == []
 
 
+def test_one_at_a_time_also_after_a_failure(tmp_path):
+    """Who waited for a file that is gone does not hold its place against the next."""
+    path = tmp_path / "r.json"
+    entered, leave = threading.Semaphore(0), threading.Semaphore(0)
+
+    def hold() -> None:
+        with reserve(path):
+            entered.release()
+            assert leave.acquire(timeout=60)
+
+    waited, came_later = threading.Thread(target=hold), threading.Thread(target=hold)
+    with reserve(path):
+        waited.start()
+        time.sleep(0.1)
+    assert entered.acquire(timeout=60)
+    came_later.start()
+    assert not entered.acquire(timeout=0.2)
+    leave.release()
+    assert entered.acquire(timeout=60)
+    leave.release()
+    waited.join()
+    came_later.join()
+    assert names(path) == []
+
+
 # Places that cannot be written
 
 
@@ -642,6 +668,15 @@ def test_seconds_left_by_the_cost_of_the_same_layer(results, tmp_path):
     for trial in trials:
         finished(trial.record_path(results))
     assert progress.seconds_left(trials, results, reference, 1) == 0
+
+
+def test_seconds_left_knows_layers_apart(results):
+    """Not the mean of all layers, where the layer's own cost is known."""
+    dear, cheap = smoke("dau"), smoke("free-form")
+    finished(dear.record_path(results), trial=describe(dear), seconds=40.0)
+    finished(cheap.record_path(results), trial=describe(cheap), seconds=8.0)
+    trials = [dear, cheap, smoke("free-form", seed=1)]
+    assert progress.seconds_left(trials, results, results, 1) == pytest.approx(8 + progress.STARTUP_SECONDS)
 
 
 @pytest.mark.parametrize(

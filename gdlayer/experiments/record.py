@@ -77,9 +77,10 @@ def _open_locked(part: Path) -> BinaryIO:
     while True:
         stream = part.open("a+b")
         fcntl.flock(stream, fcntl.LOCK_EX)
-        if part.exists() and os.path.samestat(os.fstat(stream.fileno()), part.stat()):
-            return stream
-        stream.close()  # who held it has turned it into the record meanwhile
+        with suppress(FileNotFoundError):
+            if os.path.samestat(os.fstat(stream.fileno()), part.stat()):
+                return stream
+        stream.close()  # who held it has turned it into the record meanwhile, or given up
 
 
 class Reservation:
