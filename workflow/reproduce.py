@@ -1,6 +1,7 @@
 """``make reproduce``: checks what could go wrong, says how long it takes, hands over to Snakemake."""
 
 import argparse
+import json
 import os
 import subprocess
 import sys
@@ -10,7 +11,7 @@ from pathlib import Path
 from gdlayer.datasets import DataError
 from gdlayer.experiments.progress import count_finished, in_words, seconds_left
 from gdlayer.experiments.record import ResultsError, check_current, read_record
-from gdlayer.experiments.trial import PROFILES, Trial, choose_dataset, hyperparameters, plan
+from gdlayer.experiments.trial import EXPERIMENTS, PROFILES, Trial, choose_datasets, hyperparameters, plan
 
 RESULTS = Path("results")
 RECORD = Path("data/results")
@@ -23,22 +24,27 @@ def main() -> int:
     options = parser.parse_args()
     try:
         cores = count_cores(options.cores)
-        dataset = choose_dataset(options.profile, lambda line: print(f"note: {line}"))
-        trials = plan(options.profile, "table1", dataset)
+        datasets = {
+            experiment: choose_datasets(options.profile, experiment, lambda line: print(f"note: {line}"))
+            for experiment in EXPERIMENTS
+        }
+        trials = [trial for name, chosen in datasets.items() for trial in plan(options.profile, name, chosen)]
         check_results(trials)
         left = seconds_left(trials, RESULTS, RECORD, cores)
         finished = count_finished(trials, RESULTS)
     except (DataError, ResultsError, ValueError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    print(f"profile {options.profile} on {dataset}: {len(trials)} trials, {finished} finished; ", end="")
+    for experiment, chosen in datasets.items():
+        print(f"{experiment}: {', '.join(chosen)}")
+    print(f"profile {options.profile}: {len(trials)} trials, {finished} finished; ", end="")
     print(f"about {in_words(left)} left on {cores} cores, then the book", flush=True)
     page = Path("_build", options.profile, "html", "index.html").resolve()
     status = subprocess.run(
         [
             *(sys.executable, "-m", "snakemake", "--snakefile", "workflow/Snakefile"),
             *("--workflow-profile", "workflow/profiles/local", "--cores", str(cores)),
-            *("--config", f"profile={options.profile}", f"dataset={dataset}", f"results={RESULTS}"),
+            *("--config", f"profile={options.profile}", f"datasets={json.dumps(datasets)}", f"results={RESULTS}"),
         ],
         env=os.environ | {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"},
     ).returncode

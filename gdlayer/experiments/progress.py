@@ -15,8 +15,8 @@ STARTUP_SECONDS = 4.0
 def seconds_left(trials: Iterable[Trial], results: Path, reference: Path, jobs: int) -> float | None:
     """Estimated seconds until every trial has its record, or None if there is nothing to judge by.
 
-    A pending trial is taken to cost as much a step as the finished ones of its layer, or of any layer; where none is
-    finished, as those of the ``reference`` record.
+    A pending trial is taken to cost as much a step as others of its layer, or else of its experiment: the finished
+    ones, or else those of the ``reference`` record.
 
     Parameters
     ----------
@@ -29,17 +29,30 @@ def seconds_left(trials: Iterable[Trial], results: Path, reference: Path, jobs: 
     for trial in trials:
         record = read_record(trial.record_path(results))
         finished.append(record) if record else pending.append(trial)
-    known = [*finished] or [record for path in sorted(reference.rglob("*.json")) if (record := read_record(path))]
-    if not known:
+    kept = [record for path in sorted(reference.rglob("*.json")) if (record := read_record(path))]
+    costs = [_step_seconds(trial, finished, kept) for trial in pending]
+    known = [cost for cost in costs if cost is not None]
+    if pending and not known:
         return None
-    work = sum(_step_seconds(known, t.layer) * hyperparameters(t)["steps"] + STARTUP_SECONDS for t in pending)
+    typical = mean(known) if known else 0.0
+    work = sum(
+        (typical if cost is None else cost) * hyperparameters(trial)["steps"] + STARTUP_SECONDS
+        for trial, cost in zip(pending, costs, strict=True)
+    )
     return work / jobs
 
 
-def _step_seconds(records: list[dict[str, Any]], layer: str) -> float:
-    costs = {id(r): r["seconds"] / r["hyperparameters"]["steps"] for r in records}
-    same = [costs[id(r)] for r in records if r["trial"]["layer"] == layer]
-    return mean(same or costs.values())
+def _step_seconds(trial: Trial, *pools: list[dict[str, Any]]) -> float | None:
+    for same in (("experiment", "layer"), ("experiment",)):
+        for records in pools:
+            costs = [
+                r["seconds"] / r["hyperparameters"]["steps"]
+                for r in records
+                if all(r["trial"][name] == getattr(trial, name) for name in same)
+            ]
+            if costs:
+                return mean(costs)
+    return None
 
 
 def count_finished(trials: Iterable[Trial], results: Path) -> int:

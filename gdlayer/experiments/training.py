@@ -1,14 +1,14 @@
-"""One training loop for every classification network."""
+"""One training loop for every network, classifying images or pixels."""
 
 import math
 import os
 import pickle
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
@@ -57,6 +57,11 @@ class Recipe:
     evaluations: int
     seed: int
 
+    @classmethod
+    def of(cls, settings: dict[str, Any], seed: int) -> Self:
+        """The recipe among a trial's hyper-parameters."""
+        return cls(seed=seed, **{name: settings[name] for name in cls.__dataclass_fields__ if name != "seed"})
+
     def __post_init__(self) -> None:
         for name, value, allowed in (
             ("schedule", self.schedule, SCHEDULES),
@@ -67,6 +72,21 @@ class Recipe:
         for name in ("steps", "batch_size", "evaluations"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}, allowed are integers from 1 on")
+
+
+class Standardise(nn.Module):
+    """uint8 images (b, c, h, w) -> float: (pixels / 255 - mean) / deviation, by channel."""
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, mean: Sequence[float], std: Sequence[float]) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.tensor(mean)[:, None, None])
+        self.register_buffer("std", torch.tensor(std)[:, None, None])
+
+    def forward(self, images: Tensor) -> Tensor:
+        return (images.float() / 255 - self.mean) / self.std
 
 
 @dataclass
@@ -97,7 +117,7 @@ def train(
     Parameters
     ----------
     model : module, on its device
-    images : (n, c, h, w), float, on the same device; labels : (n,)
+    images : (n, c, h, w), on the same device; labels : (n,), or (n, h, w) for a class each pixel
     evaluate : function
         Called at ``recipe.evaluations`` evenly spread steps, the last one included; its metrics enter the curve.
     recipe : Recipe
@@ -144,9 +164,9 @@ def train(
             loss.backward()
             optimiser.step()
 
-            losses.append(loss.detach() * len(y))
+            losses.append(loss.detach() * y.numel())
             hits.append((logits.detach().argmax(1) == y).sum())
-            seen += len(y)
+            seen += y.numel()
             run.step += 1
             progress.update()
             if run.step in curve_steps | evaluation_steps:
@@ -204,6 +224,7 @@ def _save(path: Path, model: nn.Module, optimiser: torch.optim.Optimizer, run: R
         "run": vars(run),
         "model": model.state_dict(),
         "optimiser": optimiser.state_dict(),
+        "random": torch.get_rng_state(),
     }
     try:
         torch.save(state, part)
@@ -227,4 +248,5 @@ def _resume(path: Path | None, model: nn.Module, optimiser: torch.optim.Optimize
         return None
     model.load_state_dict(state["model"])
     optimiser.load_state_dict(state["optimiser"])
+    torch.set_rng_state(state["random"].cpu())
     return Run(**state["run"])

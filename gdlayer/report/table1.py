@@ -1,20 +1,18 @@
 """Table 1: test accuracy on Fashion-MNIST by layer type and size of the training set."""
 
-import csv
 import html
-from collections.abc import Iterable, Sequence
-from pathlib import Path
+from collections.abc import Sequence
 from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
-from scipy.stats import t as student_t
 
-from gdlayer.experiments.trial import LAYERS
-from gdlayer.report.records import ROOT
+from gdlayer.experiments.trial import Table1Trial
+from gdlayer.report.cells import find, grid, published
 
+LAYERS = Table1Trial.layers
 TITLES = {
     "free-form": "Free-form 3×3",
     "rfnn": "RFNN",
@@ -32,74 +30,23 @@ _COLOURS = ("#000000", "#E69F00", "#56B4E9", "#D55E00", "#CC79A7", "#009E73", "#
 _MARKERS = "osD^v>P*"
 
 
-def published(path: Path = ROOT / "data" / "paper" / "table1.csv") -> dict[tuple[str, int], float]:
-    """The paper's Table 1: {(layer, n_train): test accuracy in percent}."""
-    with path.open(encoding="utf-8", newline="") as stream:
-        return {
-            (row["layer"], int(row["n_train"])): float(row["test_accuracy_percent"]) for row in csv.DictReader(stream)
-        }
-
-
-def summarise(records: Iterable[dict[str, Any]]) -> pd.DataFrame:
-    """One row a cell: mean, deviation and 95 % interval over seeds, beside the paper's number.
-
-    Cells differ by layer and n_train, and also by data set, profile, precision and device: those are never averaged
-    together. Accuracies are in percent; ``low`` and ``high`` bound the mean by Student's t, and are empty for one seed.
-    """
-    rows = [
-        {
-            "layer": r["trial"]["layer"],
-            "n_train": r["trial"]["n_train"],
-            "dataset": r["trial"]["dataset"],
-            "profile": r["trial"]["profile"],
-            "precision": r["hyperparameters"]["precision"],
-            "device": r["machine"]["device"],
-            "parameters": r["parameters"],
-            "accuracy": 100 * r["metrics"]["test_accuracy"],
-            "seconds": r["seconds"],
-        }
-        for r in records
-    ]
-    keys = ["layer", "n_train", "dataset", "profile", "precision", "device", "parameters"]
-    table = pd.DataFrame(rows, columns=[*keys, "accuracy", "seconds"])
-    cells = table.groupby(keys, sort=False, as_index=False).agg(
-        seeds=("accuracy", "size"), mean=("accuracy", "mean"), std=("accuracy", "std"), seconds=("seconds", "sum")
-    )
-    half = student_t.ppf(0.975, cells["seeds"] - 1) * cells["std"] / np.sqrt(cells["seeds"])  # NaN for one seed
-    cells["low"], cells["high"] = cells["mean"] - half, cells["mean"] + half
-    paper = published()
-    cells["paper"] = [paper.get(cell, np.nan) for cell in zip(cells["layer"], cells["n_train"], strict=True)]
-    order = {layer: i for i, layer in enumerate(LAYERS)}
-    cells = cells.sort_values(["n_train", "layer", "dataset"], key=lambda c: c.map(order) if c.name == "layer" else c)
-    return cells.reset_index(drop=True)
-
-
-def write_csv(cells: pd.DataFrame, path: Path) -> None:
-    """The cells as a CSV file, three decimals."""
-    cells.to_csv(path, index=False, float_format="%.3f", lineterminator="\n")
-
-
 def render(cells: pd.DataFrame, record: pd.DataFrame | None = None) -> str:
-    """HTML of the table: a row a training set size, a column a layer, the paper's number in parentheses under ours.
-
-    Every cell says what it is: † embedded sample instead of the data set, ‡ smaller budget than the full protocol;
-    a dash where no record exists. With ``record``, another line shows the committed record in brackets.
-    """
-    sizes = sorted({n for _, n in published()} | set(cells["n_train"]))
-    head = "".join(
-        f"<th>{html.escape(TITLES[layer])}{'<br><small>(control)</small>' if layer in CONTROLS else ''}</th>"
+    """HTML of the table: a row a training set size, a column a layer; see :func:`gdlayer.report.cells.grid`."""
+    sizes = sorted({int(cell[1]) for cell, _ in published("table1")} | set(cells["n_train"]))
+    columns = {
+        html.escape(TITLES[layer]) + "<br><small>(control)</small>" * (layer in CONTROLS): {"layer": layer}
         for layer in LAYERS
+    }
+    counts = [sorted(set(find(cells, column)["parameters"])) for column in columns.values()]
+    return grid(
+        "table1",
+        {f"{n:,}": {"n_train": n, "metric": "test_accuracy"} for n in sizes},
+        columns,
+        cells,
+        record,
+        corner="training images",
+        foot={"parameters": [", ".join(f"{count:,}" for count in found) or "—" for found in counts]},
     )
-    rows = []
-    for n in sizes:
-        entries = "".join(f"<td>{_entry(cells, record, layer, n)}</td>" for layer in LAYERS)
-        rows.append(f"<tr><th>{n:,}</th>{entries}</tr>")
-    counts = "".join(f"<td>{_parameters(cells, layer)}</td>" for layer in LAYERS)
-    table = (
-        '<table class="results"><thead><tr><th>training images</th>'
-        f"{head}</tr></thead><tbody>{''.join(rows)}<tr><th>parameters</th>{counts}</tr></tbody></table>\n"
-    )
-    return f"{table}<p><small>{_legend(table, cells, record)}</small></p>"
 
 
 def learning_curves(records: Sequence[dict[str, Any]]) -> Figure:
@@ -135,7 +82,7 @@ def accuracy_against_parameters(cells: pd.DataFrame) -> Figure:
     )
     for axis, n in zip(axes.flat, sizes, strict=True):
         for layer, colour, marker in zip(LAYERS, _COLOURS, _MARKERS, strict=True):
-            chosen = _find(cells, layer, n)
+            chosen = find(cells, {"layer": layer, "n_train": n})
             if len(chosen):
                 error = np.nan_to_num((chosen["high"] - chosen["mean"]).to_numpy())
                 axis.errorbar(
@@ -164,50 +111,3 @@ def _name_layers(figure: Figure, place: Any) -> None:
     }
     shown = [title for title in TITLES.values() if title in handles]
     figure.legend([handles[title] for title in shown], shown, loc=place, frameon=False)
-
-
-def _find(cells: pd.DataFrame, layer: str, n: int) -> pd.DataFrame:
-    return cells.loc[(cells["layer"] == layer) & (cells["n_train"] == n)]
-
-
-def _entry(cells: pd.DataFrame, record: pd.DataFrame | None, layer: str, n: int) -> str:
-    lines = [_values(cells, layer, n)]
-    if record is not None:
-        lines.append(f"<small>[{_values(record, layer, n)}]</small>")
-    paper = published().get((layer, n))
-    if paper is not None:
-        lines.append(f"<small>({paper:.1f})</small>")
-    return "<br>".join(lines)
-
-
-def _values(cells: pd.DataFrame, layer: str, n: int) -> str:
-    def value(cell: Any) -> str:
-        spread = f" ± {cell.std:.1f}" if cell.seeds > 1 else ""
-        marks = ("†" if cell.dataset.endswith("-sample") else "") + ("‡" if cell.profile != "paper" else "")
-        return f"{cell.mean:.1f}{spread}{marks}"
-
-    return ", ".join(value(cell) for cell in _find(cells, layer, n).itertuples()) or "—"
-
-
-def _parameters(cells: pd.DataFrame, layer: str) -> str:
-    return ", ".join(f"{count:,}" for count in sorted(set(cells.loc[cells["layer"] == layer, "parameters"]))) or "—"
-
-
-def _legend(table: str, cells: pd.DataFrame, record: pd.DataFrame | None) -> str:
-    """What the signs in the table mean, of those that are there."""
-    seeds = sorted(set(cells["seeds"]))
-    notes = [
-        "Test accuracy in percent, mean ± standard deviation over seeds "
-        f"({' or '.join(map(str, seeds)) or 'no'} seed{'s' * (seeds != [1])} a cell); in parentheses the paper's."
-    ]
-    if record is not None:
-        notes.append("In brackets: the run kept in the repository.")
-    if "†" in table:
-        notes.append("† Trained and tested on the small sample embedded in the repository, not on the data set.")
-    if "‡" in table:
-        profiles = {*cells["profile"], *(() if record is None else record["profile"])} - {"paper"}
-        names = html.escape(", ".join(sorted(profiles)))
-        notes.append(f"‡ Reduced budget (profile {names}): cannot be held against the paper's number.")
-    if "—" in table:
-        notes.append("— No record: the embedded sample is too small for this column, or the trial was not run.")
-    return " ".join(notes)
