@@ -90,9 +90,8 @@ def with_new_first_layer(
     before = trial.needs
     assert before is not None
     path = weights_path(before, workplace.results)
-    if not path.exists():
-        found = before.record_path(workplace.results).exists()  # a record without its weights is made again
-        run(before, workplace.results, device=workplace.device.type, force=found)
+    lost = not path.exists() and before.record_path(workplace.results).exists()
+    run(before, workplace.results, device=workplace.device.type, force=lost)  # or checks that it is of these settings
     torch.manual_seed(trial.seed)
     network = vgg16.VGG16(2, widths=settings["widths"], hidden=settings["hidden"], grid=settings["grid"])
     vgg16.load_weights(network, path)

@@ -220,12 +220,14 @@ def choose_datasets(
     demand = load_profile(profile)["data"]
     if demand == "embedded":
         return (_EMBEDDED[experiment],)
-    chosen = _RESOLVE[experiment](on_fallback)
+    notes: list[str] = []
+    chosen = _RESOLVE[experiment](notes.append)
     found = (chosen,) if isinstance(chosen, str) else chosen
     if demand == "real" and _EMBEDDED[experiment] in found:
-        raise DataNotFoundError(
-            f"profile {profile!r} demands real data, and there is none for {experiment}: let GDLAYER_DATA name it"
-        )
+        raise DataNotFoundError(f"profile {profile!r} demands real data, there is only {'; '.join(notes)}")
+    if on_fallback is not None:
+        for note in notes:
+            on_fallback(note)
     return found
 
 
