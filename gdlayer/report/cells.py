@@ -4,14 +4,18 @@ import csv
 import html
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 from scipy.stats import t as student_t
 
 from gdlayer.experiments.trial import EXPERIMENTS, load_choices
-from gdlayer.report.records import ROOT
+from gdlayer.report.records import ROOT, load_records
+
+COMMITTED = ROOT / "data" / "results"
+COMMITTED_PROFILE = "quick"
+"""The record in the repository, and the profile it was made with."""
 
 
 def published(experiment: str, folder: Path = ROOT / "data" / "paper") -> dict[tuple[tuple[str, ...], str], float]:
@@ -62,16 +66,44 @@ def summarise(records: Iterable[dict[str, Any]], experiment: str) -> pd.DataFram
     return cells.reset_index(drop=True)
 
 
+class Loaded(NamedTuple):
+    """An experiment's records, their cells, and beside a user's own run the cells of the committed record."""
+
+    records: list[dict[str, Any]]
+    cells: pd.DataFrame
+    record: pd.DataFrame | None
+
+
+def load(results: str, profile: str, experiment: str, datasets: str) -> Loaded:
+    """What a chapter shows.
+
+    Parameters
+    ----------
+    results : folder of records
+    profile, experiment : str
+    datasets : str
+        Names separated by commas.
+    """
+    names = datasets.split(",")
+    records = load_records(Path(results), profile, experiment, names)
+    kept = []
+    if Path(results).resolve() != COMMITTED.resolve():
+        kept = load_records(COMMITTED, COMMITTED_PROFILE, experiment, names)
+    return Loaded(records, summarise(records, experiment), summarise(kept, experiment) if kept else None)
+
+
+def in_words(value: Any) -> str:
+    """A setting as text; tables as "key value; ..."."""
+    if isinstance(value, dict):
+        return "; ".join(f"{key} {in_words(item)}" for key, item in value.items())
+    return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+
+
 def choices_table(experiment: str) -> str:
     """Markdown of every choice that the paper leaves open: its value and reason."""
 
-    def words(value: Any) -> str:
-        if isinstance(value, dict):
-            return "; ".join(f"{key} {words(item)}" for key, item in value.items())
-        return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
-
     rows = [
-        f"| {name.replace('_', ' ')} | {words(choice['value'])} | {choice['reason']} |"
+        f"| {name.replace('_', ' ')} | {in_words(choice['value'])} | {choice['reason']} |"
         for name, choice in load_choices(experiment).items()
     ]
     return "\n".join(["| choice | value | reason |", "|---|---|---|", *rows])
