@@ -1,4 +1,4 @@
-"""From records to Table 1: the published numbers, averages, HTML, CSV and the data in the figures."""
+"""From records to tables: the published numbers, averages, HTML, CSV and the data in the figures."""
 
 import json
 import math
@@ -21,12 +21,14 @@ from matplotlib.colors import to_hex
 from scipy import stats
 
 from gdlayer.experiments.record import REQUIRED, ResultsError
-from gdlayer.experiments.trial import LAYERS
+from gdlayer.experiments.trial import EXPERIMENTS, Table1Trial
 from gdlayer.report import __main__ as cli
 from gdlayer.report import table1
+from gdlayer.report.cells import published, summarise, write_csv
 from gdlayer.report.records import load_records
 
 SIZES = (1000, 5000, 10000, 30000, 60000)
+LAYERS = Table1Trial.layers
 PAPER_LAYERS = LAYERS[:6]
 FULL, SAMPLE = "fashion-mnist", "fashion-mnist-sample"
 
@@ -40,8 +42,9 @@ def figures() -> Iterator[None]:
 
 
 def record(layer: str = "ours", n: int = 1000, seed: int = 0, accuracy: float = 0.8, **fields: Any) -> dict[str, Any]:
-    """An invented record, of the fields that the report reads."""
-    trial = {"layer": layer, "n_train": n, "seed": seed, "profile": "paper", "dataset": FULL}
+    """An invented record of experiment 1, of the fields that the report reads."""
+    trial = {"experiment": "table1", "layer": layer, "n_train": n}
+    trial |= {"seed": seed, "profile": "paper", "dataset": FULL}
     losses = fields.pop("losses", [2.0, 1.0])
     return dict.fromkeys(REQUIRED) | {
         "trial": {name: fields.pop(name, value) for name, value in trial.items()},
@@ -59,7 +62,7 @@ def save(folder: Path, *records: dict[str, Any]) -> list[Path]:
     paths = []
     for r in records:
         t = r["trial"]
-        path = folder / t["profile"] / "table1" / t["dataset"] / f"{t['layer']}-n{t['n_train']}-s{t['seed']}.json"
+        path = EXPERIMENTS[t["experiment"]](**{k: v for k, v in t.items() if k != "experiment"}).record_path(folder)
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(json.dumps(r))
         paths.append(path)
@@ -69,8 +72,14 @@ def save(folder: Path, *records: dict[str, Any]) -> list[Path]:
 # The paper
 
 
+def published_accuracies() -> dict[tuple[str, int], float]:
+    """The paper's Table 1: {(layer, n_train): percent}."""
+    return {(layer, int(n)): value for ((layer, n), _), value in published("table1").items()}
+
+
 def test_published_numbers():
-    paper = table1.published()
+    assert {metric for _, metric in published("table1")} == {"test_accuracy"}
+    paper = published_accuracies()
     assert set(paper) == {(layer, n) for layer in PAPER_LAYERS for n in SIZES}
     assert len(paper) == 30
     bold = {1000: ("ours", 80.5), 5000: ("ours-separated", 88.7), 10000: ("ours", 90.5)}
@@ -99,11 +108,13 @@ def test_titles_and_controls():
 
 def test_mean_deviation_and_interval_by_hand():
     accuracies = [0.80, 0.83, 0.84, 0.80, 0.83]
-    cells = table1.summarise(record(seed=s, accuracy=a, seconds=10.0 + s) for s, a in enumerate(accuracies))
+    records = (record(seed=s, accuracy=a, seconds=10.0 + s) for s, a in enumerate(accuracies))
+    cells = summarise(records, "table1")
     assert len(cells) == 1
     cell = cells.iloc[0]
     assert (cell["layer"], cell["n_train"], cell["dataset"], cell["profile"]) == ("ours", 1000, FULL, "paper")
     assert (cell["precision"], cell["device"], cell["parameters"]) == ("fp32", "cpu", 12810)
+    assert cell["metric"] == "test_accuracy"
     assert cell["seeds"] == 5
     assert cell["mean"] == pytest.approx(82.0)
     assert cell["std"] == pytest.approx(math.sqrt((4 + 1 + 4 + 4 + 1) / 4))
@@ -116,7 +127,7 @@ def test_mean_deviation_and_interval_by_hand():
 
 @given(st.lists(st.floats(0, 1), min_size=2, max_size=6))
 def test_interval_is_scipys(accuracies):
-    cell = table1.summarise(record(seed=s, accuracy=a) for s, a in enumerate(accuracies)).iloc[0]
+    cell = summarise((record(seed=s, accuracy=a) for s, a in enumerate(accuracies)), "table1").iloc[0]
     percent = 100 * np.array(accuracies)
     assert cell["mean"] == pytest.approx(percent.mean(), abs=1e-9)
     assert cell["std"] == pytest.approx(percent.std(ddof=1), abs=1e-9)
@@ -126,7 +137,7 @@ def test_interval_is_scipys(accuracies):
 
 
 def test_one_seed_has_no_interval():
-    cell = table1.summarise([record()]).iloc[0]
+    cell = summarise([record()], "table1").iloc[0]
     assert (cell["seeds"], cell["mean"]) == (1, 80)
     assert cell[["std", "low", "high"]].isna().all()
 
@@ -146,7 +157,7 @@ def test_one_seed_has_no_interval():
 def test_what_differs_is_not_averaged(name, values):
     one = [record(seed=s, accuracy=0.7 + 0.02 * s, **{name: values[0]}) for s in range(2)]
     two = [record(seed=s, accuracy=0.8 + 0.02 * s, **{name: values[1]}) for s in range(2)]
-    cells = table1.summarise([one[0], two[0], one[1], two[1]])
+    cells = summarise([one[0], two[0], one[1], two[1]], "table1")
     assert sorted(cells["mean"]) == pytest.approx([71, 81])
     assert set(cells["seeds"]) == {2}
     assert set(cells["n_train" if name == "n" else name]) == set(values)
@@ -154,14 +165,14 @@ def test_what_differs_is_not_averaged(name, values):
 
 def test_cells_are_in_the_order_of_the_table():
     records = [record(layer, n) for n in (5000, 1000) for layer in reversed(LAYERS)]
-    cells = table1.summarise(records)
+    cells = summarise(records, "table1")
     assert list(zip(cells["n_train"], cells["layer"], strict=True)) == [
         (n, layer) for n in (1000, 5000) for layer in LAYERS
     ]
     assert list(cells.index) == list(range(16))
     paper = dict(zip(zip(cells["layer"], cells["n_train"], strict=True), cells["paper"], strict=True))
     assert {cell: value for cell, value in paper.items() if not math.isnan(value)} == {
-        cell: value for cell, value in table1.published().items() if cell[1] <= 5000
+        cell: value for cell, value in published_accuracies().items() if cell[1] <= 5000
     }
 
 
@@ -204,21 +215,22 @@ class Page(HTMLParser):
             self.text += data
 
 
-def page(*arguments: Any) -> Page:
-    parsed = Page(table1.render(*arguments))
+def page(*arguments: Any, table: Any = table1, columns: int = 9) -> Page:
+    parsed = Page(table.render(*arguments))
     assert parsed.tags <= {"table", "thead", "tbody", "tr", "th", "td", "br", "small", "p"}
-    assert [len(row) for row in parsed.rows] == [9] * len(parsed.rows)
+    assert [len(row) for row in parsed.rows] == [columns] * len(parsed.rows)
     return parsed
 
 
 def test_render():
-    cells = table1.summarise(
+    cells = summarise(
         [
             *(record("ours", 1000, seed, accuracy) for seed, accuracy in enumerate([0.80, 0.82, 0.84])),
             record("dau", 1000, accuracy=0.7, parameters=42010, profile="quick", dataset=SAMPLE),
             record("n-jet", 5000, accuracy=0.8768, parameters=10814),
             record("free-form", 5000, accuracy=0.5, parameters=9770, profile="smoke"),
-        ]
+        ],
+        "table1",
     )
     shown = page(cells)
     head, *rows = shown.rows
@@ -241,7 +253,7 @@ def test_render():
     assert by_size["parameters"] == ["9,770", "—", "42,010", "12,810", "—", "—", "—", "10,814"]
     assert "(1 or 3 seeds a cell); in parentheses the paper's." in shown.text
     for note in (
-        "† Trained and tested on the small sample embedded in the repository",
+        "† Trained and tested on the stand-in embedded in the repository, not on the data set.",
         "‡ Reduced budget (profile quick, smoke): cannot be held against the paper's number.",
         "— No record",
     ):
@@ -250,8 +262,9 @@ def test_render():
 
 
 def complete(profile: str = "paper", seeds: int = 2, accuracy: float = 0.8) -> pd.DataFrame:
-    return table1.summarise(
-        record(layer, n, seed, accuracy, profile=profile) for layer in LAYERS for n in SIZES for seed in range(seeds)
+    return summarise(
+        (record(layer, n, seed, accuracy, profile=profile) for layer in LAYERS for n in SIZES for seed in range(seeds)),
+        "table1",
     )
 
 
@@ -271,12 +284,12 @@ def test_a_missing_control_is_explained_too():
 
 
 def test_the_record_stands_in_brackets():
-    own = table1.summarise([record("ours", 1000, accuracy=0.75, profile="quick", dataset=SAMPLE)])
+    own = summarise([record("ours", 1000, accuracy=0.75, profile="quick", dataset=SAMPLE)], "table1")
     shown = page(own, complete(accuracy=0.9))
     assert shown.rows[1][4] == "75.0†‡|[90.0 ± 0.0]|(80.5)"
     assert shown.rows[1][8] == "—|[90.0 ± 0.0]"
     assert "In brackets: the run kept in the repository." in shown.text
-    shown = page(complete(), table1.summarise([record("ours", 1000, accuracy=0.75, profile="quick")]))
+    shown = page(complete(), summarise([record("ours", 1000, accuracy=0.75, profile="quick")], "table1"))
     assert shown.rows[1][4] == "80.0 ± 0.0|[75.0‡]|(80.5)"
     assert shown.rows[1][1] == "80.0 ± 0.0|[—]|(78.8)"
     assert "(profile quick)" in shown.text
@@ -285,30 +298,31 @@ def test_the_record_stands_in_brackets():
 
 
 def test_different_runs_of_a_cell_stand_side_by_side():
-    cells = table1.summarise([record(accuracy=0.7, device="cpu"), record(accuracy=0.8, device="cuda", parameters=7)])
+    records = [record(accuracy=0.7, device="cpu"), record(accuracy=0.8, device="cuda", parameters=7)]
+    cells = summarise(records, "table1")
     shown = page(cells)
     assert shown.rows[1][4] == "70.0, 80.0|(80.5)"
     assert shown.rows[6][4] == "7, 12,810"
 
 
 def test_without_records():
-    empty = table1.summarise([])
+    empty = summarise([], "table1")
     shown = page(empty)
     assert [row[1:7] for row in shown.rows[1:6]] == [
-        [f"—|({table1.published()[layer, n]})" for layer in PAPER_LAYERS] for n in SIZES
+        [f"—|({published_accuracies()[layer, n]})" for layer in PAPER_LAYERS] for n in SIZES
     ]
     assert "(no seeds a cell)" in shown.text
     assert page(complete(), empty).rows[1][4] == "80.0 ± 0.0|[—]|(80.5)"
 
 
 def test_a_size_that_the_paper_lacks_has_a_row():
-    shown = page(table1.summarise([record("ours", 2000, accuracy=0.7)]))
+    shown = page(summarise([record("ours", 2000, accuracy=0.7)], "table1"))
     assert [row[0] for row in shown.rows[1:]] == ["1,000", "2,000", "5,000", "10,000", "30,000", "60,000", "parameters"]
     assert shown.rows[2][4] == "70.0"
 
 
 def test_what_comes_from_a_record_is_escaped():
-    cells = table1.summarise([record(profile="<b>escaped & sound</b>")])
+    cells = summarise([record(profile="<b>escaped & sound</b>")], "table1")
     assert "(profile <b>escaped & sound</b>)" in page(cells).text
 
 
@@ -316,12 +330,12 @@ def test_what_comes_from_a_record_is_escaped():
 
 
 def test_csv_round_trip_and_the_same_bytes_each_time(tmp_path):
-    cells = table1.summarise(
-        [record(seed=s, accuracy=0.8 + s / 700) for s in range(3)] + [record("n-jet", 5000, accuracy=1 / 3)]
+    cells = summarise(
+        [record(seed=s, accuracy=0.8 + s / 700) for s in range(3)] + [record("n-jet", 5000, accuracy=1 / 3)], "table1"
     )
     paths = [tmp_path / "1.csv", tmp_path / "2.csv"]
     for path in paths:
-        table1.write_csv(cells, path)
+        write_csv(cells, path)
     content = paths[0].read_bytes()
     assert content == paths[1].read_bytes()
     assert b"\r" not in content
@@ -332,12 +346,12 @@ def test_csv_round_trip_and_the_same_bytes_each_time(tmp_path):
 
 def test_command_writes_the_csv(tmp_path, monkeypatch, capsys):
     records = [record(layer, n, profile="quick") for layer in LAYERS for n in (1000, 5000)]
-    save(tmp_path, *records)
-    arguments = ["report", "table1", "--profile", "quick", "--dataset", FULL, "--results", str(tmp_path)]
+    save(tmp_path, *records, record(profile="quick", dataset=SAMPLE))
+    arguments = ["report", "table1", "--profile", "quick", "--datasets", FULL, "--results", str(tmp_path)]
     monkeypatch.setattr(sys, "argv", arguments)
     assert cli.main() == 0
-    table1.write_csv(table1.summarise(records), tmp_path / "expected.csv")
-    written = tmp_path / "quick" / "table1-fashion-mnist.csv"
+    write_csv(summarise(records, "table1"), tmp_path / "expected.csv")
+    written = tmp_path / "quick" / "table1.csv"
     assert written.read_bytes() == (tmp_path / "expected.csv").read_bytes()
     written.unlink()
     written.mkdir()
@@ -348,7 +362,7 @@ def test_command_writes_the_csv(tmp_path, monkeypatch, capsys):
     out, err = capsys.readouterr()
     assert out == ""
     unwritable, corrupt = err.splitlines()
-    assert re.match(r"error: .*table1-fashion-mnist\.csv", unwritable)
+    assert re.match(r"error: .*table1\.csv", unwritable)
     assert corrupt.startswith(f"error: {path} is not a record (no trial, ")
 
 
@@ -362,9 +376,12 @@ def test_load_records(tmp_path):
     folder = tmp_path / "paper" / "table1" / FULL
     (folder / ".ours-n1000-s1.json.part").write_bytes(b" " * 100)
     (folder / ".ours-n1000-s1.checkpoint").write_bytes(b"binary")
-    assert load_records(tmp_path, "paper", "table1", FULL) == wanted
-    assert load_records(tmp_path, "smoke", "table1", FULL) == []
-    assert load_records(tmp_path / "nowhere", "paper", "table1", FULL) == []
+    assert load_records(tmp_path, "paper", "table1", [FULL]) == wanted
+    assert load_records(tmp_path, "smoke", "table1", [FULL]) == []
+    assert load_records(tmp_path / "nowhere", "paper", "table1", [FULL]) == []
+    assert load_records(tmp_path, "paper", "table1", []) == []
+    both = load_records(tmp_path, "paper", "table1", (SAMPLE, FULL))
+    assert [r["trial"]["dataset"] for r in both] == [SAMPLE, FULL, FULL]
 
 
 @pytest.mark.parametrize("missing", REQUIRED)
@@ -374,7 +391,7 @@ def test_a_record_that_lacks_a_field(tmp_path, missing):
     del incomplete[missing]
     path.write_text(json.dumps(incomplete))
     with pytest.raises(ResultsError, match=rf"^{re.escape(str(path))} is not a record \(no {missing}\); move it away$"):
-        load_records(tmp_path, "paper", "table1", FULL)
+        load_records(tmp_path, "paper", "table1", [FULL])
 
 
 @pytest.mark.parametrize("content", ["", "{", "[1]"])
@@ -382,7 +399,7 @@ def test_a_file_that_is_no_record(tmp_path, content):
     (path,) = save(tmp_path, record())
     path.write_text(content)
     with pytest.raises(ResultsError, match=rf"^{re.escape(str(path))} is not a record .*; move it away$"):
-        load_records(tmp_path, "paper", "table1", FULL)
+        load_records(tmp_path, "paper", "table1", [FULL])
 
 
 # Figures
@@ -435,13 +452,14 @@ def test_every_layer_has_its_line_in_every_panel(sizes):
 
 
 def test_accuracy_against_parameters():
-    cells = table1.summarise(
+    cells = summarise(
         [
             *(record("ours", 1000, seed, accuracy) for seed, accuracy in enumerate([0.80, 0.82, 0.84])),
             record("dau", 1000, accuracy=0.7, parameters=42010),
             record("ours", 5000, accuracy=0.6),
             record("rfnn", 60000, accuracy=0.9, parameters=10810),
-        ]
+        ],
+        "table1",
     )
     figure = table1.accuracy_against_parameters(cells)
     assert [axis.get_title() for axis in figure.axes] == ["1,000 images", "60,000 images"]
@@ -463,7 +481,7 @@ def test_accuracy_against_parameters():
 
 
 def test_one_size_is_one_panel():
-    figure = table1.accuracy_against_parameters(table1.summarise(record(layer) for layer in LAYERS))
+    figure = table1.accuracy_against_parameters(summarise((record(layer) for layer in LAYERS), "table1"))
     assert len(figure.axes) == 1
     assert len(figure.axes[0].containers) == 8
     figure.canvas.draw()
@@ -474,7 +492,10 @@ def test_one_size_is_one_panel():
 
 @pytest.mark.parametrize(
     "module",
-    ["gdlayer.report.table1", "gdlayer.report.__main__", "gdlayer.experiments.trial", "gdlayer.experiments.progress"],
+    [
+        *("gdlayer.report.table1", "gdlayer.report.table2", "gdlayer.report.table3", "gdlayer.report.__main__"),
+        *("gdlayer.experiments.trial", "gdlayer.experiments.progress"),
+    ],
 )
 def test_reading_records_does_not_wait_for_torch(module):
     script = f"import sys, {module}; sys.exit('torch' in sys.modules)"
