@@ -9,7 +9,7 @@ from torch import nn
 
 from gdlayer import ConvBlock, GaussianDerivativeConv2d
 from gdlayer.block import Shift
-from gdlayer.experiments import trial
+from gdlayer.experiments.trial import Table1Trial
 from gdlayer.networks.four_conv import FourConv
 from gdlayer.networks.layers import LAYERS, ConvSpec, make_conv
 from gdlayer.related import DAUConv2d, NJetConv2d, RFNNConv2d
@@ -73,7 +73,7 @@ def test_separated_has_a_third_less_parameters():
 
 
 def test_names_are_those_of_the_trials_in_their_order():
-    assert tuple(LAYERS) == trial.LAYERS
+    assert tuple(LAYERS) == Table1Trial.layers
     assert tuple(LAYERS)[:6] == PAPER
 
 

@@ -17,8 +17,9 @@ import numpy as np
 import pytest
 import torch
 
-from gdlayer.datasets import DataNotFoundError, balanced_subset, fashion_mnist
-from gdlayer.experiments import progress, table1, training
+from gdlayer.datasets import DataNotFoundError, balanced_subset, cats_dogs, fashion_mnist, nuclei
+from gdlayer.experiments import progress, table1, table3, training
+from gdlayer.experiments import table2 as table2_module
 from gdlayer.experiments.record import (
     REQUIRED,
     RESERVED_BYTES,
@@ -28,11 +29,14 @@ from gdlayer.experiments.record import (
     read_record,
     reserve,
 )
+from gdlayer.experiments.run import run
 from gdlayer.experiments.trial import (
-    LAYERS,
-    Trial,
-    choose_dataset,
-    describe,
+    EXPERIMENTS,
+    PROFILES,
+    Table1Trial,
+    Table2Trial,
+    Table3Trial,
+    choose_datasets,
     hyperparameters,
     load_choices,
     load_profile,
@@ -40,6 +44,7 @@ from gdlayer.experiments.trial import (
 )
 
 FULL, SAMPLE = fashion_mnist.FULL, fashion_mnist.SAMPLE
+LAYERS = Table1Trial.layers
 SIZES = (1000, 5000, 10000, 30000, 60000)
 
 FEW_TEST_IMAGES = """
@@ -73,14 +78,14 @@ def results(tmp_path):
     return tmp_path / "results"
 
 
-def smoke(layer: str = "free-form", seed: int = 0) -> Trial:
-    return Trial("table1", layer, 1000, seed, "smoke", SAMPLE)
+def smoke(layer: str = "free-form", seed: int = 0) -> Table1Trial:
+    return Table1Trial(layer=layer, n_train=1000, seed=seed, profile="smoke", dataset=SAMPLE)
 
 
 def finished(path: Path, **changes: Any) -> dict[str, Any]:
     """Writes an invented record of the smoke profile."""
     record: dict[str, Any] = dict.fromkeys(REQUIRED)
-    record |= {"trial": describe(smoke()), "hyperparameters": hyperparameters(smoke()), "seconds": 8.0}
+    record |= {"trial": smoke().describe(), "hyperparameters": hyperparameters(smoke()), "seconds": 8.0}
     record |= {"metrics": {"test_accuracy": 0.5}} | changes
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(record))
@@ -105,120 +110,205 @@ def finish(process: subprocess.Popen[str]) -> tuple[int, str, str]:
 # Trials
 
 
-def test_identity():
-    trial = Trial("table1", "ours-few", 5000, 3, "paper", FULL)
-    assert trial.id == "ours-few-n5000-s3"
-    path = trial.record_path(Path("results"))
-    assert path == Path("results/paper/table1/fashion-mnist/ours-few-n5000-s3.json")
-    assert " ".join(trial.command("results")) == (
-        "-m gdlayer.experiments run table1 --layer ours-few --n-train 5000 --seed 3 --profile paper "
-        "--dataset fashion-mnist --results results"
-    )
-
-
-@pytest.mark.parametrize("dataset", [FULL, SAMPLE])
-@pytest.mark.parametrize("profile", ["smoke", "quick", "paper"])
-def test_no_two_trials_share_a_record(profile, dataset):
-    trials = plan(profile, "table1", dataset)
-    assert len({trial.record_path(Path()) for trial in trials}) == len(trials) == len(set(trials))
+EXAMPLES = (
+    Table1Trial(layer="ours-few", n_train=5000, seed=3, profile="paper", dataset=FULL),
+    Table2Trial(layer="ours-7x7-fitted", source="scratch", seed=1, profile="quick", dataset="textures-synthetic"),
+    Table3Trial(layer="gaussian-unet", split="group", profile="smoke", dataset="nuclei-synthetic"),
+)
 
 
 @pytest.mark.parametrize(
-    ("changes", "message"),
+    ("trial", "cell", "path", "options"),
     [
-        ({"experiment": "table9"}, "experiment is 'table9', allowed are table1"),
-        ({"layer": "conv"}, f"layer is 'conv', allowed are {', '.join(LAYERS)}"),
-        ({"profile": "full"}, "profile is 'full', allowed are smoke, quick, paper"),
-        ({"dataset": "mnist"}, "data set is 'mnist', allowed are fashion-mnist, fashion-mnist-sample"),
-        ({"n_train": 0}, "n_train is 0, allowed are 1 to 5000 (fashion-mnist-sample)"),
-        ({"n_train": -5}, "n_train is -5, allowed are 1 to 5000 (fashion-mnist-sample)"),
-        ({"n_train": 5001}, "n_train is 5001, allowed are 1 to 5000 (fashion-mnist-sample)"),
-        ({"n_train": 60001, "dataset": FULL}, "n_train is 60001, allowed are 1 to 60000 (fashion-mnist)"),
-        ({"seed": -1}, "seed is -1, allowed are integers from 0 on"),
+        (
+            EXAMPLES[0],
+            ("ours-few", 5000),
+            "paper/table1/fashion-mnist/ours-few-n5000-s3.json",
+            {"--layer=ours-few", "--n-train=5000", "--seed=3", "--profile=paper", "--dataset=fashion-mnist"},
+        ),
+        (
+            EXAMPLES[1],
+            ("ours-7x7-fitted", "scratch"),
+            "quick/table2/textures-synthetic/ours-7x7-fitted-scratch-s1.json",
+            {"--layer=ours-7x7-fitted", "--source=scratch", "--seed=1", "--profile=quick"},
+        ),
+        (
+            EXAMPLES[2],
+            ("gaussian-unet", "group"),
+            "smoke/table3/nuclei-synthetic/gaussian-unet-group-s0.json",
+            {"--layer=gaussian-unet", "--split=group", "--seed=0", "--profile=smoke", "--dataset=nuclei-synthetic"},
+        ),
+    ],
+)
+def test_identity(trial, cell, path, options):
+    assert trial.cell == cell
+    assert trial.record_path(Path("results")) == Path("results", path)
+    command = trial.command("results")
+    assert command[:4] == ["-m", "gdlayer.experiments", "run", trial.experiment]
+    assert {*options, "--results=results"} <= set(command[4:])
+    described = trial.describe()
+    assert described.pop("experiment") == trial.experiment
+    assert type(trial)(**described) == trial
+
+
+@pytest.mark.parametrize("cls", EXPERIMENTS.values())
+@pytest.mark.parametrize("profile", PROFILES)
+def test_no_two_trials_share_a_record(profile, cls):
+    trials = plan(profile, cls.experiment, cls.datasets)
+    assert len({trial.record_path(Path()) for trial in trials}) == len(trials) == len(set(trials)) > 0
+    assert {trial.layer for trial in trials} == set(cls.layers)
+    assert {trial.dataset for trial in trials} == set(cls.datasets)
+    assert {trial.profile for trial in trials} == {profile}
+
+
+@pytest.mark.parametrize(
+    ("trial", "changes", "message"),
+    [
+        (smoke(), {"layer": "conv"}, f"layer is 'conv', allowed are {', '.join(LAYERS)}"),
+        (smoke(), {"profile": "full"}, "profile is 'full', allowed are smoke, quick, paper"),
+        (smoke(), {"dataset": "mnist"}, "dataset is 'mnist', allowed are fashion-mnist, fashion-mnist-sample"),
+        (smoke(), {"n_train": 0}, "n_train is 0, allowed are 1 to 5000 (fashion-mnist-sample)"),
+        (smoke(), {"n_train": -5}, "n_train is -5, allowed are 1 to 5000 (fashion-mnist-sample)"),
+        (smoke(), {"n_train": 5001}, "n_train is 5001, allowed are 1 to 5000 (fashion-mnist-sample)"),
+        (EXAMPLES[0], {"n_train": 60001}, "n_train is 60001, allowed are 1 to 60000 (fashion-mnist)"),
+        (smoke(), {"seed": -1}, "seed is -1, allowed are integers from 0 on"),
+        (EXAMPLES[1], {"layer": "unet"}, f"layer is 'unet', allowed are {', '.join(Table2Trial.layers)}"),
+        (EXAMPLES[1], {"source": "coco"}, "source is 'coco', allowed are scratch, imagenet"),
+        (EXAMPLES[1], {"dataset": FULL}, f"dataset is {FULL!r}, allowed are {', '.join(Table2Trial.datasets)}"),
+        (EXAMPLES[2], {"layer": "ours"}, "layer is 'ours', allowed are unet, gaussian-unet, unet-bn"),
+        (EXAMPLES[2], {"split": "image"}, "split is 'image', allowed are tile, group"),
     ],
     ids=str,
 )
-def test_wrong_trials(changes, message):
+def test_wrong_trials(trial, changes, message):
     with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
-        dataclasses.replace(smoke(), **changes)
+        dataclasses.replace(trial, **changes)
+
+
+def cells(trials: list[Any]) -> set[tuple[str, int]]:
+    return {trial.cell for trial in trials}
 
 
 def test_quick_is_every_cell_once():
-    trials = plan("quick", "table1", FULL)
+    trials = plan("quick", "table1", (FULL,))
     assert len(trials) == 40
-    assert {(t.layer, t.n_train) for t in trials} == {(layer, n) for layer in LAYERS for n in SIZES}
-    assert [t.n_train for t in trials] == sorted(t.n_train for t in trials)
-    assert {(t.experiment, t.seed, t.profile, t.dataset) for t in trials} == {("table1", 0, "quick", FULL)}
+    assert cells(trials) == {(layer, n) for layer in LAYERS for n in SIZES}
+    assert [t.cell[1] for t in trials] == sorted(t.cell[1] for t in trials)
+    assert {(t.experiment, t.seed) for t in trials} == {("table1", 0)}
 
 
 def test_the_sample_has_the_small_columns_only():
-    trials = plan("quick", "table1", SAMPLE)
-    assert {(t.layer, t.n_train) for t in trials} == {(layer, n) for layer in LAYERS for n in (1000, 5000)}
+    trials = plan("quick", "table1", (SAMPLE,))
+    assert cells(trials) == {(layer, n) for layer in LAYERS for n in (1000, 5000)}
     assert len(trials) == 16
 
 
-def test_smoke_is_every_layer_once_on_the_sample():
-    assert choose_dataset("smoke") == SAMPLE
-    assert [t.layer for t in plan("smoke", "table1", SAMPLE)] == list(LAYERS)
-    assert {t.n_train for t in plan("smoke", "table1", SAMPLE)} == {1000}
+def test_smoke_is_every_cell_once_on_what_is_embedded():
+    datasets = {name: choose_datasets("smoke", name) for name in EXPERIMENTS}
+    assert datasets == {"table1": (SAMPLE,), "table2": ("textures-synthetic",), "table3": ("nuclei-synthetic",)}
+    assert [t.cell for t in plan("smoke", "table1", (SAMPLE,))] == [(layer, 1000) for layer in LAYERS]
+    assert len(plan("smoke", "table2", datasets["table2"])) == 7
+    assert len(plan("smoke", "table3", datasets["table3"])) == 6
 
 
 def test_paper_has_five_and_three_seeds():
-    trials = plan("paper", "table1", FULL)
+    trials = plan("paper", "table1", (FULL,))
     for n, seeds in zip(SIZES, (5, 5, 5, 3, 3), strict=True):
         for layer in LAYERS:
-            assert [t.seed for t in trials if (t.layer, t.n_train) == (layer, n)] == list(range(seeds))
+            assert [t.seed for t in trials if t.cell == (layer, n)] == list(range(seeds))
     assert len(trials) == 8 * (3 * 5 + 2 * 3)
+    assert len(plan("paper", "table2", Table2Trial.datasets[:1])) == 7 * 3
+    assert len(plan("paper", "table3", Table3Trial.datasets[:2])) == 2 * 3 * 2 * 5
 
 
-def test_paper_demands_the_real_data():
+def test_a_new_first_layer_needs_its_source():
+    trial = EXAMPLES[1]
+    source = dataclasses.replace(trial, layer="source")
+    assert trial.needs == source
+    assert source.needs is None
+    assert EXAMPLES[0].needs is None
+    for profile in PROFILES:
+        trials = plan(profile, "table2", Table2Trial.datasets)
+        assert {t.needs for t in trials} - {None} <= set(trials)
+
+
+@pytest.mark.parametrize(("experiment", "embedded"), [("table1", SAMPLE), ("table2", "textures-synthetic")])
+def test_paper_demands_the_real_data(experiment, embedded):
     notes: list[str] = []
-    with pytest.raises(DataNotFoundError, match=r"fashion-mnist/.*GDLAYER_DATA.*GDLAYER_OFFLINE=1"):
-        choose_dataset("paper", notes.append)
+    reason = rf"{embedded} instead of .*GDLAYER_DATA.* https?://.* was not downloaded: GDLAYER_OFFLINE=1"
+    with pytest.raises(DataNotFoundError, match=f"^profile 'paper' demands real data, there is only {reason}"):
+        choose_datasets("paper", experiment, notes.append)
     assert notes == []
-    assert choose_dataset("quick", notes.append) == SAMPLE
-    assert len(notes) == 1
-    assert notes[0].startswith("fashion-mnist-sample instead of fashion-mnist: ")
+    assert choose_datasets("quick", experiment, notes.append) == (embedded,)
+    (note,) = notes
+    assert re.match(reason, note)
 
 
-@pytest.mark.parametrize("call", [load_profile, choose_dataset, lambda name: plan(name, "table1", SAMPLE)])
-def test_unknown_profile(call):
-    with pytest.raises(ValueError, match=r"^profile is 'full', allowed are smoke, quick, paper$"):
-        call("full")
+def test_unknown_profile():
+    for call in (
+        lambda: load_profile("full"),
+        lambda: choose_datasets("full", "table1"),
+        lambda: plan("full", "table1", (SAMPLE,)),
+    ):
+        with pytest.raises(ValueError, match=r"^profile is 'full', allowed are smoke, quick, paper$"):
+            call()
 
 
 def test_a_size_without_a_budget():
-    message = "n_train is 1234, the profile sets budgets for 1000, 5000, 10000, 30000, 60000"
+    message = "ours-few-n1234-s3: the profile and the choices have settings for 1000, 5000, 10000, 30000, 60000"
     with pytest.raises(ValueError, match=f"^{message}$"):
-        hyperparameters(Trial("table1", "ours", 1234, 0, "paper", FULL))
+        hyperparameters(dataclasses.replace(EXAMPLES[0], n_train=1234))
 
 
 # Choices
 
 
-def test_every_choice_has_a_value_and_a_reason():
-    choices = load_choices("table1")
+@pytest.mark.parametrize("experiment", EXPERIMENTS)
+def test_every_choice_has_a_value_and_a_reason(experiment):
+    choices = load_choices(experiment)
     for name, choice in choices.items():
         assert set(choice) == {"value", "reason"}, name
         assert len(choice["reason"]) > 5, name
         assert choice["reason"].endswith("."), name
-    assert len(choices) >= 15
+    assert {"learning_rate", "batch_size", "schedule", "alpha"} <= choices.keys()
+    assert set(choices["learning_rate"]["value"]) == set(EXPERIMENTS[experiment].layers)
 
 
-@pytest.mark.parametrize("profile", ["smoke", "quick", "paper"])
+@pytest.mark.parametrize("profile", PROFILES)
 @pytest.mark.parametrize("n", SIZES)
 @pytest.mark.parametrize("layer", LAYERS)
 def test_hyperparameters_are_the_choices_and_the_budget(profile, n, layer):
-    settings = hyperparameters(Trial("table1", layer, n, 0, profile, FULL))
+    settings = hyperparameters(Table1Trial(layer=layer, n_train=n, profile=profile, dataset=FULL))
     choices = {name: choice["value"] for name, choice in load_choices("table1").items()}
-    assert set(choices["learning_rate"]) == set(LAYERS)
     choices["learning_rate"] = choices["learning_rate"][layer]
     budget = load_profile(profile)["table1"]
     steps = budget["steps"] if isinstance(budget["steps"], int) else budget["steps"][str(n)]
     own = {"steps": steps, "evaluations": budget["evaluations"], "precision": budget["precision"]}
     assert settings == choices | own
     assert json.loads(json.dumps(settings)) == settings
-    assert set(training.Recipe.__dataclass_fields__) - {"seed"} <= settings.keys()
+
+
+@pytest.mark.parametrize("cls", EXPERIMENTS.values())
+@pytest.mark.parametrize("profile", PROFILES)
+def test_every_trial_has_its_own_plain_settings(profile, cls):
+    for trial in plan(profile, cls.experiment, cls.datasets):
+        settings = hyperparameters(trial)
+        assert settings.keys() >= load_choices(cls.experiment).keys()
+        assert not any(isinstance(value, dict) for value in settings.values()), trial
+        assert training.Recipe.of(settings, trial.seed).seed == trial.seed
+    with pytest.raises(KeyError):
+        training.Recipe.of({}, 0)
+
+
+def test_settings_by_layer_and_by_source():
+    rates = load_choices("table2")["learning_rate"]["value"]
+    scratch = {layer: hyperparameters(dataclasses.replace(EXAMPLES[1], layer=layer)) for layer in Table2Trial.layers}
+    for layer, settings in scratch.items():
+        assert settings["learning_rate"] == (rates["source"]["scratch"] if layer == "source" else rates[layer])
+        assert settings["widths"] == [16, 32, 64, 128, 128]
+    imagenet = hyperparameters(dataclasses.replace(EXAMPLES[1], source="imagenet"))
+    assert imagenet["widths"] == [64, 128, 256, 512, 512]
+    assert (imagenet["resolution"], scratch["source"]["resolution"]) == (224, 64)
 
 
 @pytest.mark.parametrize("name", ["activation", "optimiser", "input", "subset"])
@@ -249,7 +339,7 @@ def test_every_other_choice_changes_the_network(changes):
     for chosen in (settings, settings, settings | changes):
         torch.manual_seed(0)
         nets.append(table1.build_network("ours", chosen))
-    x = torch.randn(2, 1, 28, 28)
+    x = torch.randint(256, (2, 1, 28, 28), dtype=torch.uint8)
     first, same, changed = (net(x) for net in nets)
     assert torch.equal(first, same)
     assert not torch.allclose(first, changed)
@@ -263,9 +353,11 @@ def test_no_choice_is_without_effect():
 
 
 def test_standardise():
-    images = np.array([[[0, 255], [51, 102]]], np.uint8)
-    expected = torch.tensor([[[[0.0, 1.0], [0.2, 0.4]]]]).sub(0.2860).div(0.3530)
-    torch.testing.assert_close(table1.standardise(images), expected)
+    images = torch.tensor([[[[0, 255]], [[51, 102]]]], dtype=torch.uint8)  # (1, 2, 1, 2)
+    expected = torch.tensor([[[[-0.5, 1.5]], [[-0.8, 0.0]]]])
+    torch.testing.assert_close(training.Standardise([0.25, 0.4], [0.5, 0.25])(images), expected)
+    first = table1.build_network("ours", hyperparameters(smoke()))[0](images[:, :1])
+    torch.testing.assert_close(first, torch.tensor([[[[0.0, 1.0]]]]).sub(0.2860).div(0.3530))
 
 
 # Records
@@ -273,7 +365,7 @@ def test_standardise():
 
 def test_a_record_is_complete(results):
     trial = smoke(seed=3)
-    record = table1.run(trial, results)
+    record = run(trial, results)
     path = trial.record_path(results)
     assert names(path) == [path.name]
     text = path.read_text()
@@ -281,7 +373,7 @@ def test_a_record_is_complete(results):
     assert set(record) == set(REQUIRED)
     assert text.endswith("}\n")
     assert "NaN" not in text
-    assert Trial(**record["trial"]) == trial
+    assert record["trial"] == trial.describe()
     assert record["hyperparameters"] == hyperparameters(trial)
     assert [point["step"] for point in record["curve"]] == [1, 2, 3, 4]
     assert record["metrics"] == {"test_accuracy": record["curve"][-1]["test_accuracy"]}
@@ -313,10 +405,10 @@ def test_training_gets_the_trial(results, monkeypatch):
 
     monkeypatch.setattr(table1, "train", train)
     trial = dataclasses.replace(smoke("ours-few", seed=2), n_train=70)
-    record = table1.run(trial, results)
+    record = run(trial, results)
     data = fashion_mnist.load(SAMPLE)
     chosen = balanced_subset(data.train_labels, 70, 2)
-    assert torch.equal(seen["images"], table1.standardise(data.train_images[chosen]))
+    assert seen["images"].tolist() == data.train_images[chosen, None].tolist()
     assert seen["labels"].tolist() == data.train_labels[chosen].tolist()
     settings = hyperparameters(trial)
     assert seen["settings"] == settings
@@ -328,7 +420,8 @@ def test_training_gets_the_trial(results, monkeypatch):
     expected = table1.build_network("ours-few", settings)
     assert all(torch.equal(a, b) for a, b in zip(seen["model"].parameters(), expected.parameters(), strict=True))
     assert record["seconds"] == 1.25
-    right = expected(table1.standardise(data.test_images)).argmax(1) == torch.from_numpy(data.test_labels)
+    images, labels = torch.from_numpy(data.test_images[:, None]), torch.from_numpy(data.test_labels)
+    right = expected(images).argmax(1) == labels
     assert record["metrics"]["test_accuracy"] == pytest.approx(right.float().mean().item())
 
 
@@ -337,7 +430,7 @@ def test_a_finished_record_is_never_made_again(results, monkeypatch):
     record = finished(trial.record_path(results))
     before = trial.record_path(results).stat()
     monkeypatch.setattr(table1, "train", lambda *_, **__: pytest.fail("trained again"))
-    assert table1.run(trial, results) == record
+    assert run(trial, results) == record
     assert os.path.samestat(trial.record_path(results).stat(), before)
     assert trial.record_path(results).stat().st_mtime_ns == before.st_mtime_ns
 
@@ -345,7 +438,7 @@ def test_a_finished_record_is_never_made_again(results, monkeypatch):
 def test_unless_asked_for(results):
     trial = smoke()
     invented = finished(trial.record_path(results))
-    record = table1.run(trial, results, force=True)
+    record = run(trial, results, force=True)
     assert record != invented
     assert read_record(trial.record_path(results)) == record
 
@@ -362,7 +455,7 @@ def test_a_record_with_other_settings_is_not_taken(results, monkeypatch):
         "sigma_min was 0.4, is 0.5; steps was 99, is 4); move it away to run it anew"
     )
     with pytest.raises(ResultsError, match=f"^{re.escape(message)}$"):
-        table1.run(trial, results)
+        run(trial, results)
     assert check_current({"hyperparameters": hyperparameters(trial)}, hyperparameters(trial), path) is None
 
 
@@ -382,7 +475,7 @@ def test_a_corrupt_record_is_one_clear_line(results, content, reason):
     path = smoke().record_path(results)
     path.parent.mkdir(parents=True)
     path.write_bytes(content)
-    for call in (lambda: read_record(path), lambda: table1.run(smoke(), results)):
+    for call in (lambda: read_record(path), lambda: run(smoke(), results)):
         with pytest.raises(ResultsError, match=rf"^{re.escape(str(path))} is not a record {reason}; move it away$"):
             call()
     assert path.read_bytes() == content
@@ -399,6 +492,120 @@ def test_provenance_without_git(monkeypatch):
     assert git["commit"] is None or re.fullmatch("[0-9a-f]{40}", git["commit"])
     monkeypatch.setenv("PATH", "")
     assert provenance("cpu", 1)["git"] == {"commit": None, "dirty": None}
+
+
+# The other experiments
+
+
+@pytest.fixture(scope="module")
+def photos() -> cats_dogs.PhotoSet:
+    return cats_dogs.load("textures-synthetic", 64, n_train=32, n_val=10, n_test=10)
+
+
+@pytest.fixture(scope="module")
+def tissue() -> nuclei.NucleusSet:
+    data = nuclei.load("nuclei-synthetic")
+    few = slice(0, None, 3)
+    return dataclasses.replace(
+        data, **{name: getattr(data, name)[few] for name in ("images", "masks", "groups", "names")}
+    )
+
+
+@pytest.fixture
+def few_photos(monkeypatch, photos):
+    def load(name: str, resolution: int) -> cats_dogs.PhotoSet:
+        assert (name, resolution) == (photos.name, photos.test_images.shape[1])
+        return photos
+
+    monkeypatch.setattr(cats_dogs, "load", load)
+
+
+def table2(layer: str) -> Table2Trial:
+    return Table2Trial(layer=layer, source="scratch", profile="smoke", dataset="textures-synthetic")
+
+
+def test_table2_trains_a_new_first_layer_on_its_source(results, few_photos, monkeypatch):
+    """The source first, once; then the new layer alone, everything else as the source left it."""
+    trained = []
+    train = table2_module.train
+    monkeypatch.setattr(
+        table2_module, "train", lambda model, *a, **k: (trained.append(model), train(model, *a, **k))[1]
+    )
+    record = run(table2("ours-3x3"), results)
+    source, model = trained
+    assert set(record) == set(REQUIRED)
+    assert set(record["metrics"]) == {"val_accuracy", "test_accuracy"}
+    assert record["metrics"] == {name: record["curve"][-1][name] for name in record["metrics"]}
+    assert record["parameters"] == 10 * 3 * 16 + 5 * 10 * 4 + 16  # eq. (3), B = 4, and a bias
+    assert record["data"]["label"] == "synthetic textures"
+    assert (record["data"]["n_train"], record["data"]["n_val"], record["data"]["n_test"]) == (32, 10, 10)
+    folder = table2("source").record_path(results).parent
+    names = ["ours-3x3-scratch-s0.json", "source-scratch-s0.json", "source-scratch-s0.pt"]
+    assert sorted(path.name for path in folder.iterdir()) == names
+    before, after = source[1].state_dict(), model[1].state_dict()
+    assert all(torch.equal(before[name], after[name]) for name in before if not name.startswith("features.0."))
+    made = read_record(table2("source").record_path(results))
+    assert made is not None
+    assert made["parameters"] == sum(p.numel() for p in source.parameters())
+    # a second layer takes the same source; lost weights are made again, settings of before are refused
+    run(table2("free-form"), results)
+    assert len(trained) == 3
+    (folder / "source-scratch-s0.pt").unlink()
+    assert run(table2("free-form-original"), results)["parameters"] == 3 * 16 * 9 + 16
+    assert len(trained) == 5
+    made["hyperparameters"]["hidden"] = 7
+    (folder / "source-scratch-s0.json").write_text(json.dumps(made))
+    with pytest.raises(
+        ResultsError, match=r"source-scratch-s0\.json was made with other settings \(hidden was 7, is 256\)"
+    ):
+        run(table2("ours-7x7"), results)
+
+
+def test_table2_says_how_well_a_fitted_layer_fits(results, few_photos):
+    record = run(table2("ours-7x7-fitted"), results)
+    assert 0 < record["fit_residual"] < 1
+    assert set(record) == {*REQUIRED, "fit_residual"}
+
+
+@pytest.mark.parametrize("split", ["tile", "group"])
+def test_table3(results, monkeypatch, tissue, split):
+    """All pixels of the test tiles; pictures for Figure 2 beside the record."""
+    monkeypatch.setattr(nuclei, "load", lambda name: tissue)
+    trial = Table3Trial(layer="unet", split=split, profile="smoke", dataset="nuclei-synthetic")
+    record = run(trial, results)
+    assert set(record) == set(REQUIRED)
+    assert record["parameters"] == 97202
+    metrics = record["metrics"]
+    assert set(metrics) == {"pixel_accuracy", "dice", "iou", "background_accuracy"}
+    assert metrics["dice"] == pytest.approx(2 * metrics["iou"] / (1 + metrics["iou"]))
+    data = nuclei.tiles(tissue, 128)
+    train_tiles, test_tiles = table3.split(data, split, 0)
+    assert sorted([*train_tiles, *test_tiles]) == list(range(len(data.images)))
+    assert metrics["background_accuracy"] == pytest.approx(1 - data.masks[test_tiles].mean())
+    both_sides = set(data.groups[train_tiles]) & set(data.groups[test_tiles])
+    assert record["data"]["groups_on_both_sides"] == len(both_sides)
+    assert bool(both_sides) == (split == "tile")
+    with np.load(trial.record_path(results).with_suffix(".npz")) as pictures:
+        assert pictures["images"].shape == (4, 128, 128, 3)
+        assert pictures["predicted"].shape == pictures["masks"].shape == (4, 128, 128)
+        shown = [data.names.index(name) for name in pictures["names"]]
+        assert set(shown) <= set(test_tiles)
+        assert (pictures["masks"] == data.masks[shown]).all()
+
+
+def test_pixel_metrics_by_hand():
+    truth = torch.tensor([[[1, 1, 1, 0], [0, 0, 0, 0]]])
+    predicted = torch.tensor([[[1, 1, 0, 1], [0, 0, 0, 0]]])
+    assert table3.pixel_metrics(predicted, truth) == {
+        "pixel_accuracy": 6 / 8,
+        "dice": 4 / 6,
+        "iou": 2 / 4,
+        "background_accuracy": 5 / 8,
+    }
+    nothing = torch.zeros(1, 2, 2)
+    assert table3.pixel_metrics(nothing, nothing) == dict.fromkeys(
+        ("pixel_accuracy", "dice", "iou", "background_accuracy"), 1.0
+    )
 
 
 # Whole or not at all
@@ -475,7 +682,8 @@ KILLED_TRIAL = f"""{FEW_TEST_IMAGES}
 import os, signal, sys
 from pathlib import Path
 from gdlayer.experiments import table1, training
-from gdlayer.experiments.trial import Trial
+from gdlayer.experiments.run import run
+from gdlayer.experiments.trial import Table1Trial
 training.train.__kwdefaults__["checkpoint_seconds"] = 0
 accuracy, calls = table1.accuracy, []
 def evaluate(*arguments):
@@ -484,7 +692,7 @@ def evaluate(*arguments):
         os.kill(os.getpid(), signal.SIGKILL)
     return accuracy(*arguments)
 table1.accuracy = evaluate
-table1.run(Trial("table1", "ours", 1000, 0, "smoke", {SAMPLE!r}), Path(sys.argv[1]))
+run(Table1Trial(layer="ours", n_train=1000, profile="smoke", dataset={SAMPLE!r}), Path(sys.argv[1]))
 """
 
 
@@ -494,11 +702,11 @@ def test_a_killed_trial_goes_on_where_it_was_and_ends_the_same(results, tmp_path
     status, _, err = finish(python(KILLED_TRIAL, results))
     assert (status, err) == (-signal.SIGKILL, "")
     assert names(path) == [".ours-n1000-s0.checkpoint", ".ours-n1000-s0.json.part"]
-    uninterrupted = table1.run(trial, tmp_path / "other")
+    uninterrupted = run(trial, tmp_path / "other")
     steps = []
     step = torch.optim.Adam.step
     monkeypatch.setattr(torch.optim.Adam, "step", lambda self: (steps.append(1), step(self))[1])
-    resumed = table1.run(trial, results)
+    resumed = run(trial, results)
     assert len(steps) == 1  # of 4
     assert resumed["curve"] == uninterrupted["curve"]
     assert resumed["metrics"] == uninterrupted["metrics"]
@@ -509,7 +717,8 @@ WAITS = f"""{FEW_TEST_IMAGES}
 import fcntl, sys
 from pathlib import Path
 from gdlayer.experiments import table1
-from gdlayer.experiments.trial import Trial
+from gdlayer.experiments.run import run
+from gdlayer.experiments.trial import Table1Trial
 flock = fcntl.flock
 def announced(*arguments):
     print("waits", flush=True)
@@ -519,7 +728,7 @@ def train(*_, **__):
     print("trains", flush=True)
     raise SystemExit(3)
 table1.train = train
-record = table1.run(Trial("table1", "free-form", 1000, 0, "smoke", {SAMPLE!r}), Path(sys.argv[1]))
+record = run(Table1Trial(layer="free-form", n_train=1000, profile="smoke", dataset={SAMPLE!r}), Path(sys.argv[1]))
 print(record["metrics"]["test_accuracy"])
 """
 
@@ -589,7 +798,7 @@ def test_a_results_folder_that_cannot_be_written(tmp_path, monkeypatch, place):
         results = tmp_path / "file" / ("below" if place == "a file above" else "")
     folder = smoke().record_path(results).parent
     with pytest.raises(ResultsError, match=rf"^results cannot be written to {re.escape(str(folder))}: [A-Z][a-z ]+$"):
-        table1.run(smoke(), results)
+        run(smoke(), results)
 
 
 FULL_DISK = """
@@ -639,7 +848,7 @@ def test_a_disk_that_is_full(results, monkeypatch, failing_call):
         patch.setattr(os, "fsync", fsync)
         message = f"results cannot be written to {path.parent}: No space left on device"
         with pytest.raises(ResultsError, match=f"^{re.escape(message)}$"):
-            table1.run(trial, results, force=True)
+            run(trial, results, force=True)
     assert len(trained) == failing_call - 1
     assert names(path) == [path.name]
     assert read_record(path) == old
@@ -649,21 +858,26 @@ def test_a_disk_that_is_full(results, monkeypatch, failing_call):
 
 
 def test_seconds_left_by_the_cost_of_the_same_layer(results, tmp_path):
-    trials = plan("smoke", "table1", SAMPLE)
+    trials = plan("smoke", "table1", (SAMPLE,))
     reference = tmp_path / "reference"
     assert progress.seconds_left(trials, results, reference, 1) is None
     # 4 steps in 8 and in 40 seconds: 2 and 10 a step
-    finished(trials[0].record_path(reference), trial=describe(trials[0]), seconds=8.0)
-    finished(trials[1].record_path(reference), trial=describe(trials[1]), seconds=40.0)
+    finished(trials[0].record_path(reference), trial=trials[0].describe(), seconds=8.0)
+    finished(trials[1].record_path(reference), trial=trials[1].describe(), seconds=40.0)
     startup = 8 * progress.STARTUP_SECONDS
     for jobs in (1, 2):
         left = progress.seconds_left(trials, results, reference, jobs)
         assert left == pytest.approx((8 + 40 + 6 * 24 + startup) / jobs)
     assert progress.count_finished(trials, results) == 0
-    # own records count alone, once there are any
-    finished(trials[2].record_path(results), trial=describe(trials[2]), seconds=4.0)
+    # own records count before the reference, but for layers that only that one has
+    finished(trials[2].record_path(results), trial=trials[2].describe(), seconds=4.0)
     left = progress.seconds_left(trials, results, reference, 1)
-    assert left == pytest.approx(7 * (4 + progress.STARTUP_SECONDS))
+    assert left == pytest.approx(8 + 40 + 5 * 4 + 7 * progress.STARTUP_SECONDS)
+    # nothing is known of another experiment: as much a step as the rest
+    assert left is not None
+    other = EXAMPLES[2]
+    with_other = progress.seconds_left([*trials, other], results, reference, 1)
+    assert with_other == pytest.approx(left + 2 * (2 + 10 + 5) / 7 + progress.STARTUP_SECONDS)
     assert progress.count_finished(trials, results) == 1
     for trial in trials:
         finished(trial.record_path(results))
@@ -673,8 +887,8 @@ def test_seconds_left_by_the_cost_of_the_same_layer(results, tmp_path):
 def test_seconds_left_knows_layers_apart(results):
     """Not the mean of all layers, where the layer's own cost is known."""
     dear, cheap = smoke("dau"), smoke("free-form")
-    finished(dear.record_path(results), trial=describe(dear), seconds=40.0)
-    finished(cheap.record_path(results), trial=describe(cheap), seconds=8.0)
+    finished(dear.record_path(results), trial=dear.describe(), seconds=40.0)
+    finished(cheap.record_path(results), trial=cheap.describe(), seconds=8.0)
     trials = [dear, cheap, smoke("free-form", seed=1)]
     assert progress.seconds_left(trials, results, results, 1) == pytest.approx(8 + progress.STARTUP_SECONDS)
 
