@@ -12,13 +12,13 @@ import nbformat
 import pytest
 import reproduce
 
-from gdlayer.datasets import fashion_mnist
 from gdlayer.experiments.record import REQUIRED
-from gdlayer.experiments.trial import describe, hyperparameters, plan
+from gdlayer.experiments.trial import EXPERIMENTS, Trial, hyperparameters, plan
 
 REPOSITORY = Path(reproduce.__file__).parents[1]
 SAMPLE = REPOSITORY / "data" / "sample" / "fashion-mnist"
-TRIALS = plan("smoke", "table1", fashion_mnist.SAMPLE)
+EMBEDDED = {"table1": "fashion-mnist-sample", "table2": "textures-synthetic", "table3": "nuclei-synthetic"}
+TRIALS = [trial for experiment, dataset in EMBEDDED.items() for trial in plan("smoke", experiment, (dataset,))]
 
 
 @pytest.fixture(autouse=True)
@@ -44,11 +44,11 @@ def error_of(*arguments: str) -> str:
     return done.stderr.removeprefix("error: ").rstrip("\n")
 
 
-def write_records(count: int, **changes: Any) -> list[Path]:
-    """Invented records of the first trials of the smoke profile."""
+def write_records(trials: list[Trial], **changes: Any) -> list[Path]:
+    """Invented records."""
     paths = []
-    for trial in TRIALS[:count]:
-        record = dict.fromkeys(REQUIRED) | {"trial": describe(trial), "hyperparameters": hyperparameters(trial)}
+    for trial in trials:
+        record = dict.fromkeys(REQUIRED) | {"trial": trial.describe(), "hyperparameters": hyperparameters(trial)}
         path = trial.record_path(Path("results"))
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(json.dumps(record | {"seconds": 8.0} | changes))
@@ -82,21 +82,25 @@ def test_corrupt_data(monkeypatch, tmp_path, profile):
 
 def test_real_data_that_cannot_be_had():
     error = error_of("--profile", "paper")
-    assert re.match(r"fashion-mnist/train-images.* is neither in GDLAYER_DATA='' nor in the cache ", error)
+    reason = r"fashion-mnist/train-images.* is neither in GDLAYER_DATA='' nor in the cache "
+    assert re.match(rf"profile 'paper' demands real data, .*{reason}", error)
 
 
-def test_a_record_with_other_settings():
-    path = write_records(3)[2]
+@pytest.mark.parametrize(("experiment", "steps"), [("table1", 4), ("table2", 2), ("table3", 2)])
+def test_a_record_with_other_settings(experiment, steps):
+    trials = [trial for trial in TRIALS if trial.experiment == experiment]
+    path = write_records(trials[:3])[2]
     record = json.loads(path.read_text())
     record["hyperparameters"]["steps"] = 99
     path.write_text(json.dumps(record))
     assert error_of("--profile", "smoke") == (
-        f"{path} was made with other settings (steps was 99, is 4); move it away to run it anew"
+        f"{path} was made with other settings (steps was 99, is {steps}); move it away to run it anew"
     )
 
 
-def test_a_corrupt_record():
-    path = write_records(1)[0]
+@pytest.mark.parametrize("trial", [TRIALS[0], TRIALS[-1]], ids=["table1", "table3"])
+def test_a_corrupt_record(trial):
+    path = write_records([trial])[0]
     path.write_text('{"trial": ')
     assert re.fullmatch(rf"{re.escape(str(path))} is not a record \(.*\); move it away", error_of("--profile", "smoke"))
 
@@ -126,61 +130,113 @@ def test_snakemake_gets_the_profile_and_its_data(monkeypatch, capsys, tmp_path, 
         return subprocess.CompletedProcess([], status)
 
     monkeypatch.setattr(subprocess, "run", called)
-    write_records(2)
+    write_records(TRIALS[:2] + TRIALS[8:10] + TRIALS[15:16])
     monkeypatch.setattr(sys, "argv", ["reproduce.py", "--profile", "smoke", "--cores", "3"])
     assert reproduce.main() == status
     out, err = capsys.readouterr()
-    # six trials of 4 steps at 2 s, and the start of each
+    # 6 trials of 4 steps at 2 s, 5 and 5 of 2 steps at 4 s, and the start of each
     assert out.splitlines() == [
-        "profile smoke on fashion-mnist-sample: 8 trials, 2 finished; about 24 s left on 3 cores, then the book",
+        "table1: fashion-mnist-sample",
+        "table2: textures-synthetic",
+        "table3: nuclei-synthetic",
+        "profile smoke: 21 trials, 5 finished; about 64 s left on 3 cores, then the book",
         last.format(page=tmp_path / "_build" / "smoke" / "html" / "index.html"),
     ]
     assert err == ""
     (command,) = calls
     assert command[1:5] == ["-m", "snakemake", "--snakefile", "workflow/Snakefile"]
     assert command[command.index("--cores") + 1] == "3"
-    assert command[-3:] == ["profile=smoke", "dataset=fashion-mnist-sample", "results=results"]
+    profile, datasets, results = command[command.index("--config") + 1 :]
+    assert (profile, results) == ("profile=smoke", "results=results")
+    assert json.loads(datasets.removeprefix("datasets=")) == {name: [dataset] for name, dataset in EMBEDDED.items()}
     assert (REPOSITORY / command[command.index("--workflow-profile") + 1] / "config.yaml").exists()
 
 
-def test_the_sample_is_announced(monkeypatch, capsys):
+def test_what_is_embedded_is_announced(monkeypatch, capsys):
     monkeypatch.setattr(subprocess, "run", lambda *_, **__: subprocess.CompletedProcess([], 0))
     monkeypatch.setattr(sys, "argv", ["reproduce.py", "--cores", "all"])
     assert reproduce.main() == 0
-    note, plan_line, _ = capsys.readouterr().out.splitlines()
-    assert note.startswith("note: fashion-mnist-sample instead of fashion-mnist: ")
-    assert plan_line.startswith("profile quick on fashion-mnist-sample: 16 trials, 0 finished; about an unknown time")
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 8
+    for note, names in zip(
+        lines[:3],
+        (
+            "fashion-mnist-sample instead of fashion-mnist",
+            "textures-synthetic instead of cats-dogs",
+            "nuclei-synthetic instead of tnbc",
+        ),
+        strict=True,
+    ):
+        assert note.startswith(f"note: {names}: ")
+    assert lines[3:6] == [f"{name}: {dataset}" for name, dataset in EMBEDDED.items()]
+    assert lines[6].startswith("profile quick: 29 trials, 0 finished; about an unknown time")
 
 
 def test_snakemake_plans_what_is_missing():
-    """A dry run: the commands of the pending trials, the table, the chapter, the book."""
+    """A dry run: the commands of the pending trials, the tables, the chapters, the book."""
+    prepare_a_dry_run()
+    pending = TRIALS[6:8] + TRIALS[9:11] + TRIALS[-2:]
+    write_records([trial for trial in TRIALS if trial not in pending])
+    output = dry_run({name: [dataset] for name, dataset in EMBEDDED.items()})
+    for rule, count in (("trial", 6), ("table", 3), ("chapter", 3), ("book", 1)):
+        assert re.search(rf"^{rule} +{count}$", output, re.MULTILINE), (rule, output)
+    for trial in TRIALS:
+        command = f"python {' '.join(trial.command('results'))} --jobs 2"
+        assert (command in output) == (trial in pending), trial
+    for experiment, dataset in EMBEDDED.items():
+        assert f"python -m gdlayer.report {experiment} --profile smoke --datasets {dataset} --results results" in output
+        assert (
+            f"python workflow/execute_chapter.py book/{experiment}.ipynb _build/smoke/chapters/{experiment}.ipynb"
+            f" profile=smoke datasets={dataset} results=../results"
+        ) in output
+
+
+def test_a_trial_waits_for_the_record_of_its_source():
+    """And every data set of an experiment has its trials, in one table and one chapter."""
+    prepare_a_dry_run()
+    sources = [trial for trial in TRIALS if trial.experiment == "table2" and trial.layer == "source"]
+    write_records([trial for trial in TRIALS if trial not in sources and trial.experiment != "table3"])
+    output = dry_run({name: [dataset] for name, dataset in EMBEDDED.items()} | {"table3": ["tnbc", "monuseg-crops"]})
+    jobs = re.split(r"^(?:local)?rule |^(?:Job|\[)", output, flags=re.MULTILINE)
+    (source,) = sources
+    path = str(source.record_path(Path("results")))
+    dependents = [trial for trial in TRIALS if trial.needs == source]
+    assert len(dependents) == 6
+    for trial in dependents:  # run again, their source being newer then
+        (job,) = [job for job in jobs if f"output: {trial.record_path(Path('results'))}" in job]
+        assert f"input: {path}\n" in job
+    (job,) = [job for job in jobs if f"output: {path}" in job]
+    assert "input:" not in job
+    assert re.search(rf"^trial +{1 + 6 + 12}$", output, re.MULTILINE), output
+    assert "--profile smoke --datasets tnbc monuseg-crops --results results" in output
+    assert "profile=smoke datasets=tnbc,monuseg-crops results=../results" in output
+
+
+def prepare_a_dry_run() -> None:
+    """The files that the plan names as inputs."""
     shutil.copytree(REPOSITORY / "workflow", "workflow")
-    for file in ("_config.yml", "_toc.yml", "book/table1.ipynb", "data/paper/table1.csv"):
-        Path(file).parent.mkdir(parents=True, exist_ok=True)
+    for folder in ("book", "data/paper"):
+        Path(folder).mkdir(parents=True)
+    for experiment in EXPERIMENTS:
+        shutil.copy(REPOSITORY / "data" / "paper" / f"{experiment}.csv", "data/paper")
+        Path("book", f"{experiment}.ipynb").touch()
+    for file in ("_config.yml", "_toc.yml"):
         shutil.copy(REPOSITORY / file, file)
-    write_records(6)
+
+
+def dry_run(datasets: dict[str, list[str]]) -> str:
     done = subprocess.run(
         [
             *(sys.executable, "-m", "snakemake", "--snakefile", "workflow/Snakefile", "--cores", "2"),
             *("--dry-run", "--printshellcmds", "--nolock"),
-            *("--config", "profile=smoke", "dataset=fashion-mnist-sample", "results=results"),
+            *("--config", "profile=smoke", f"datasets={json.dumps(datasets)}", "results=results"),
         ],
         capture_output=True,
         text=True,
         timeout=120,
     )
     assert done.returncode == 0, done.stderr
-    output = done.stdout + done.stderr
-    for rule, count in (("trial", 2), ("table1", 1), ("chapter", 1), ("book", 1)):
-        assert re.search(rf"^{rule} +{count}$", output, re.MULTILINE), (rule, output)
-    for trial in TRIALS:
-        command = f"python {' '.join(trial.command('results'))} --jobs 2"
-        assert (command in output) == (trial in TRIALS[6:]), trial
-    assert "python -m gdlayer.report table1 --profile smoke --dataset fashion-mnist-sample --results results" in output
-    assert (
-        "python workflow/execute_chapter.py book/table1.ipynb _build/smoke/chapters/table1.ipynb"
-        " profile=smoke dataset=fashion-mnist-sample results=../results"
-    ) in output
+    return done.stdout + done.stderr
 
 
 # Chapters
