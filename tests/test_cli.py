@@ -18,9 +18,10 @@ from gdlayer.datasets import files as files_module
 from gdlayer.experiments import __main__ as cli
 from gdlayer.experiments import table1
 from gdlayer.experiments.record import read_record
-from gdlayer.experiments.trial import LAYERS, Trial, plan
+from gdlayer.experiments.trial import EXPERIMENTS, Table1Trial, plan
 
 FULL, SAMPLE = fashion_mnist.FULL, fashion_mnist.SAMPLE
+LAYERS = Table1Trial.layers
 REPOSITORY = Path(cli.__file__).parents[2]
 SMOKE = ("--profile", "smoke")
 CELL = ("--layer", "free-form", "--n-train", "1000")
@@ -47,8 +48,12 @@ def surroundings(monkeypatch, tmp_path):
     torch.use_deterministic_algorithms(deterministic)
 
 
+def smoke(layer: str) -> Table1Trial:
+    return Table1Trial(layer=layer, n_train=1000, profile="smoke", dataset=SAMPLE)
+
+
 def record_of(layer: str = "free-form", results: str = "results") -> Path:
-    return Trial("table1", layer, 1000, 0, "smoke", SAMPLE).record_path(Path(results))
+    return smoke(layer).record_path(Path(results))
 
 
 def error_of(capsys, *arguments: str) -> str:
@@ -83,7 +88,9 @@ def test_run(capsys, monkeypatch):
     assert record is not None
     accuracy = f"{100 * record['metrics']['test_accuracy']:.2f}"
     assert re.fullmatch(
-        rf"\[1/8\] table1 free-form n=1000 seed=0: test accuracy {accuracy} % in \d+ s; about \d+ (s|min) left\n", out
+        rf"\[1/8\] table1 free-form 1000 on fashion-mnist-sample seed 0: test accuracy {accuracy} % in \d+ s; "
+        r"about \d+ (s|min) left\n",
+        out,
     )
     assert err == ""
     assert record["machine"]["threads"] == 1
@@ -111,28 +118,26 @@ def test_plan_prints_commands_that_make_the_records(capsys, monkeypatch):
     assert cli.main(["plan", "table1", *SMOKE, "--results", "some where"]) == 0
     out, err = capsys.readouterr()
     lines = out.splitlines()
-    assert [line.split()[:6] for line in lines] == [
-        ["python", "-m", "gdlayer.experiments", "run", "table1", "--layer"]
-    ] * 8
-    assert [line.split()[6] for line in lines] == list(LAYERS)
-    assert err.startswith("8 trials on fashion-mnist-sample, 0 finished; about an unknown time left with ")
+    assert [line.split()[:5] for line in lines] == [["python", "-m", "gdlayer.experiments", "run", "table1"]] * 8
+    assert [line.split()[5] for line in lines] == [f"--layer={layer}" for layer in LAYERS]
+    assert err.startswith("8 trials, 0 finished; about an unknown time left with ")
     assert err.count("\n") == 1
     assert not Path("some where").exists()
     cli.main(["run", "table1", *CELL, *SMOKE])
     capsys.readouterr()
     cli.main(["plan", "table1", *SMOKE, "--jobs", "3"])
-    assert re.fullmatch(
-        r"8 trials on fashion-mnist-sample, 1 finished; about \d+ s left with 3 at a time\n", capsys.readouterr().err
-    )
+    assert re.fullmatch(r"8 trials, 1 finished; about \d+ s left with 3 at a time\n", capsys.readouterr().err)
 
 
 def test_plan_of_quick_on_either_data_set(capsys):
     cli.main(["plan", "table1", "--dataset", FULL])
-    assert capsys.readouterr().out.count("--profile quick --dataset fashion-mnist --results results\n") == 40
+    assert capsys.readouterr().out.count("--dataset=fashion-mnist --seed=0 --profile=quick ") == 40
     cli.main(["plan", "table1"])
     out, err = capsys.readouterr()
-    assert out.count("--profile quick --dataset fashion-mnist-sample --results results\n") == 16
-    assert [line.split(" ", 1)[0] for line in err.splitlines()] == ["fashion-mnist-sample", "16"]
+    assert out.count("--dataset=fashion-mnist-sample --seed=0 --profile=quick ") == 16
+    note, summary = err.splitlines()
+    assert note.startswith("note: fashion-mnist-sample instead of fashion-mnist: ")
+    assert summary.startswith("16 trials, 0 finished; ")
 
 
 def test_a_trials_command_is_that_trial(capsys, monkeypatch, tmp_path):
@@ -140,18 +145,23 @@ def test_a_trials_command_is_that_trial(capsys, monkeypatch, tmp_path):
 
     def execute(trial, options):
         executed.append((trial, options.results))
-        return {"metrics": {"test_accuracy": 0.5}, "seconds": 3}
+        return {"metrics": {"test_accuracy": 0.5, "iou": 0.25}, "seconds": 3}
 
     monkeypatch.setattr(cli, "_execute", execute)
     results = tmp_path / "results of mine"
-    trials = [*plan("quick", "table1", FULL), *plan("smoke", "table1", SAMPLE)]
-    trials.append(Trial("table1", "dau", 5000, 4, "paper", FULL))
+    trials = [
+        trial
+        for profile in ("smoke", "quick", "paper")
+        for name, cls in EXPERIMENTS.items()
+        for trial in plan(profile, name, cls.datasets)[-3::-30]
+    ]
+    assert len(trials) > 20
     for trial in trials:
         module, *arguments = trial.command(results)[1:]
         assert module == "gdlayer.experiments"
         assert cli.main(arguments) == 0
-        expected = f"] table1 {trial.layer} n={trial.n_train} seed={trial.seed}: test accuracy 50.00 % in 3 s; "
-        assert expected in capsys.readouterr().out
+        words = f"{trial.experiment} {' '.join(map(str, trial.cell))} on {trial.dataset} seed {trial.seed}"
+        assert f"] {words}: test accuracy 50.00 %, iou 25.00 % in 3 s; " in capsys.readouterr().out
     assert executed == [(trial, results) for trial in trials]
 
 
@@ -160,10 +170,10 @@ def test_cell_shows_the_papers_number_and_the_record_and_leaves_the_record(capsy
     assert cli.main(["cell", *arguments]) == 0
     first = capsys.readouterr().out.splitlines()
     assert first[:2] == [
-        "table1: ours, n = 1000, profile smoke, fashion-mnist-sample",
-        "  paper             80.5 %",
+        "table1 ours 1000 on fashion-mnist-sample, profile smoke",
+        "  paper            test accuracy 80.5 %",
     ]
-    assert re.fullmatch(r"  run now, seed 0  [ \d]\d\.\d\d % in \d+ s", first[2])
+    assert re.fullmatch(r"  run now, seed 0  test accuracy \d+\.\d\d % in \d+ s", first[2])
     assert len(first) == 3
     made = record_of("ours", "results/cells")
     assert made.exists()
@@ -175,23 +185,39 @@ def test_cell_shows_the_papers_number_and_the_record_and_leaves_the_record(capsy
     assert cli.main(["cell", *arguments]) == 0
     line = capsys.readouterr().out.splitlines()[2]
     assert line.startswith(first[2].split(" in ")[0])  # the same seed, the same accuracy
-    assert line.endswith("; on record 99.00 %")
+    assert line.endswith("; on record test accuracy 99.00 %")
     assert json.loads(record_of("ours").read_text()) == record
 
 
-def test_cell_of_a_control_says_that_the_paper_has_none(capsys):
+def test_cell_of_a_control_has_no_number_of_the_paper(capsys):
     assert cli.main(["cell", "table1", "--layer", "n-jet", "--n-train", "1000", *SMOKE]) == 0
-    assert capsys.readouterr().out.splitlines()[1] == "  paper                - (a control that it lacks)"
+    assert [line.split()[0] for line in capsys.readouterr().out.splitlines()] == ["table1", "run"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "paper"),
+    [
+        ("table2 --layer ours-7x7 --source scratch", ["val accuracy 98.1 %", "test accuracy 97.2 %"]),
+        ("table2 --layer source --source scratch", ["test accuracy 92.8 %"]),
+        ("table3 --layer gaussian-unet --split tile", ["pixel accuracy 94.4 %"]),
+        ("table3 --layer gaussian-unet --split group", []),
+    ],
+)
+def test_cells_of_the_other_tables(capsys, monkeypatch, arguments, paper):
+    monkeypatch.setattr(cli, "_execute", lambda *_: {"metrics": {"dice": 0.5}, "seconds": 3})
+    assert cli.main(["cell", *arguments.split(), *SMOKE]) == 0
+    numbers = [f"  paper            {number}" for number in paper]
+    assert capsys.readouterr().out.splitlines()[1:] == [*numbers, "  run now, seed 0  dice 50.00 % in 3 s"]
 
 
 def test_as_a_process(tmp_path):
     """Once from outside, all test images, in a directory that has nothing of the repository."""
-    trial = Trial("table1", "free-form", 1000, 0, "smoke", SAMPLE)
+    trial = smoke("free-form")
     done = subprocess.run(
         [sys.executable, *trial.command(tmp_path / "out")], capture_output=True, text=True, timeout=120, cwd=tmp_path
     )
     assert (done.returncode, done.stderr) == (0, "")
-    assert done.stdout.startswith("[1/8] table1 free-form n=1000 seed=0: test accuracy ")
+    assert done.stdout.startswith("[1/8] table1 free-form 1000 on fashion-mnist-sample seed 0: test accuracy ")
     record = read_record(trial.record_path(tmp_path / "out"))
     assert record is not None
     assert record["data"]["n_test"] == 1000
@@ -228,9 +254,11 @@ def test_other_wrong_values(capsys):
     seed = ("run", "table1", *CELL, *SMOKE, "--seed=-1")
     assert error_of(capsys, *seed) == "seed is -1, allowed are integers from 0 on"
     cell = ("cell", "table1", "--layer", "ours", "--n-train", "70")
-    assert error_of(capsys, *cell, *SMOKE) == "n_train is 70, profile 'smoke' on fashion-mnist-sample has 1000"
-    assert error_of(capsys, *cell, "--dataset", FULL) == (
-        "n_train is 70, profile 'quick' on fashion-mnist has 1000, 5000, 10000, 30000, 60000"
+    assert error_of(capsys, *cell, *SMOKE) == (
+        "table1 ours 70 on fashion-mnist-sample is no cell of profile 'smoke', which has 1000"
+    )
+    assert error_of(capsys, "cell", "table2", "--layer", "source", "--source", "imagenet", *SMOKE) == (
+        "table2 source imagenet on textures-synthetic is no cell of profile 'smoke', which has scratch"
     )
     jobs = "jobs is 0, allowed are integers from 1 on"
     assert error_of(capsys, "plan", "table1", *SMOKE, "--jobs", "0") == jobs
@@ -289,7 +317,11 @@ def test_real_data_that_cannot_be_had(capsys):
     for command in ("plan", "run", "cell"):
         cell = () if command == "plan" else CELL
         error = error_of(capsys, command, "table1", *cell, "--profile", "paper")
-        assert re.match(r"fashion-mnist/train-images.* is neither in GDLAYER_DATA='' nor in the cache .*", error)
+        assert re.match(
+            "profile 'paper' demands real data, there is only fashion-mnist-sample instead of fashion-mnist: "
+            r"fashion-mnist/train-images.* is neither in GDLAYER_DATA='' nor in the cache .*",
+            error,
+        )
 
 
 @pytest.mark.parametrize("place", ["a file", "/proc"])
