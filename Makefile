@@ -3,8 +3,16 @@ PYTHON ?= python3
 PROFILE ?= quick
 CORES ?= all
 TABLE ?= 1
-LAYER ?= ours
+LAYER ?= $(LAYER_OF_$(TABLE))
+LAYER_OF_1 := ours
+LAYER_OF_2 := ours-7x7
+LAYER_OF_3 := gaussian-unet
 N ?= 5000
+SOURCE ?= scratch
+SPLIT ?= tile
+CELL_OF_1 = --n-train $(N)
+CELL_OF_2 = --source $(SOURCE)
+CELL_OF_3 = --split $(SPLIT)
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -19,17 +27,18 @@ help:  ## this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
 
 $(READY): requirements.lock pyproject.toml
-	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and f"Python 3.11 or newer is needed, {sys.executable} is {sys.version.split()[0]}: make PYTHON=python3.11")'
-	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.lock
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
-	touch $@
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and f"Python 3.11 or newer is needed, {sys.executable} is {sys.version.split()[0]}: make PYTHON=python3.11")'
+	@echo "installing into $(VENV), a minute or two"
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install -qq --disable-pip-version-check -r requirements.lock
+	@$(BIN)/python -m pip install -qq --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch $@
 
 reproduce: $(READY)  ## every trial of PROFILE (quick), then tables, chapters and a book of your own run
 	@$(BIN)/python workflow/reproduce.py --profile $(PROFILE) --cores $(CORES)
 
-cell: $(READY)  ## one cell again, beside the paper's: TABLE=1 LAYER=ours N=5000
-	@$(BIN)/python -m gdlayer.experiments cell table$(TABLE) --layer $(LAYER) --n-train $(N) --profile $(PROFILE)
+cell: $(READY)  ## one cell again, beside the paper's: TABLE=1 LAYER=ours N=5000, or TABLE=2 SOURCE=..., TABLE=3 SPLIT=...
+	@$(BIN)/python -m gdlayer.experiments cell table$(TABLE) --layer $(LAYER) $(CELL_OF_$(TABLE)) --profile $(PROFILE)
 
 book: $(READY)  ## the book of the committed record: _build/html
 	@$(BIN)/python workflow/build_book.py _build/html

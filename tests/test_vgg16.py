@@ -15,8 +15,8 @@ from gdlayer import ConvBlock, GaussianDerivativeConv2d
 from gdlayer.datasets import DataCorruptError, DataFile, DataNotFoundError
 from gdlayer.networks import vgg16
 from gdlayer.networks.vgg16 import (
-    IMAGENET_WEIGHTS,
     VGG16,
+    VGG16_IMAGENET,
     imagenet_vgg16,
     load_weights,
     replace_first_layer,
@@ -43,9 +43,7 @@ DENSE = {0: (25088, 4096), 3: (4096, 4096), 6: (4096, 1000)}
 
 GIVEN_DATA = os.environ.get("GDLAYER_DATA", "")
 real_weights = pytest.mark.skipif(
-    not any(
-        (Path(root).expanduser() / IMAGENET_WEIGHTS.path).exists() for root in GIVEN_DATA.split(os.pathsep) if root
-    ),
+    not any((Path(root).expanduser() / VGG16_IMAGENET.path).exists() for root in GIVEN_DATA.split(os.pathsep) if root),
     reason="GDLAYER_DATA has no VGG16 weights",
 )
 
@@ -288,7 +286,7 @@ def published(saved, tmp_path, monkeypatch) -> tuple[Path, VGG16]:
     """A small published network, its file in $GDLAYER_DATA."""
     path, model = saved
     sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
-    monkeypatch.setattr(vgg16, "IMAGENET_WEIGHTS", DataFile("w.pth", "https://example.org/w.pth", sha256))
+    monkeypatch.setattr(vgg16, "VGG16_IMAGENET", DataFile("w.pth", "https://example.org/w.pth", sha256))
     monkeypatch.setattr(vgg16, "VGG16", partial(VGG16, **SMALL))
     monkeypatch.setenv("GDLAYER_DATA", str(tmp_path))
     monkeypatch.setenv("GDLAYER_CACHE", str(tmp_path / "cache"))

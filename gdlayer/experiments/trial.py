@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from gdlayer.datasets import DataNotFoundError, cats_dogs, fashion_mnist, nuclei
+from gdlayer.datasets.files import locate
+from gdlayer.datasets.weights import VGG16_IMAGENET
 
 PROFILES = ("smoke", "quick", "paper")
 
@@ -51,6 +53,11 @@ class Trial:
     def cell(self) -> tuple[Any, ...]:
         """The layer and what else names the cell."""
         return (self.layer, *(getattr(self, name) for name in self.cell_fields()))
+
+    @classmethod
+    def possible(cls, dataset: str, *cell: Any) -> bool:
+        """Whether a column, the cell without its layer, can be run here."""
+        return True
 
     @property
     def needs(self) -> "Trial | None":
@@ -105,6 +112,11 @@ class Table1Trial(Trial):
         if not 1 <= self.n_train <= size:
             raise ValueError(f"n_train is {self.n_train}, allowed are 1 to {size} ({self.dataset})")
 
+    @classmethod
+    def possible(cls, dataset: str, *cell: Any) -> bool:
+        """Whether the data set is large enough."""
+        return cell[0] <= fashion_mnist.TRAIN_SIZE[dataset]
+
 
 @dataclass(frozen=True, kw_only=True)
 class Table2Trial(Trial):
@@ -128,6 +140,11 @@ class Table2Trial(Trial):
     def __post_init__(self) -> None:
         super().__post_init__()
         one_of("source", self.source, self.sources)
+
+    @classmethod
+    def possible(cls, dataset: str, *cell: Any) -> bool:
+        """Whether the source network needs no weights, or they lie on this machine: a plan fetches no 553 MB."""
+        return cell[0] != "imagenet" or locate(VGG16_IMAGENET) is not None
 
     @property
     def needs(self) -> "Table2Trial | None":
@@ -186,25 +203,19 @@ def hyperparameters(trial: Trial) -> dict[str, Any]:
 
 
 def plan(profile: str, experiment: str, datasets: tuple[str, ...]) -> list[Trial]:
-    """All trials of an experiment under a profile, column by column of its table.
-
-    Sizes of training sets that a data set does not have are left out.
-    """
+    """All trials of an experiment under a profile that can be run here, column by column of its table."""
     cls = EXPERIMENTS[experiment]
     settings = load_profile(profile)[experiment]
     names = cls.cell_fields()
-    trials = []
-    for dataset in datasets:
-        for cell in product(*(settings[name] for name in names)):
-            if "n_train" in names and cell[names.index("n_train")] > fashion_mnist.TRAIN_SIZE[dataset]:
-                continue
-            here = dict(zip(names, cell, strict=True))
-            seeds = settings["seeds"]
-            for seed in range(seeds if isinstance(seeds, int) else seeds[str(cell[0])]):
-                trials += [
-                    cls(layer=layer, dataset=dataset, seed=seed, profile=profile, **here) for layer in cls.layers
-                ]
-    return trials
+    seeds = settings["seeds"]
+    return [
+        cls(layer=layer, dataset=dataset, seed=seed, profile=profile, **dict(zip(names, cell, strict=True)))
+        for dataset in datasets
+        for cell in product(*(settings[name] for name in names))
+        if cls.possible(dataset, *cell)
+        for seed in range(seeds if isinstance(seeds, int) else seeds[str(cell[0])])
+        for layer in cls.layers
+    ]
 
 
 def choose_datasets(

@@ -8,15 +8,9 @@ from typing import Literal, Self
 import torch
 from torch import Tensor, nn
 
-from gdlayer.datasets import DataCorruptError, DataFile, find
+from gdlayer.datasets import DataCorruptError, find
+from gdlayer.datasets.weights import VGG16_IMAGENET
 from gdlayer.synthesis import positive_int
-
-IMAGENET_WEIGHTS = DataFile(
-    "vgg16/vgg16-397923af.pth",
-    "https://download.pytorch.org/models/vgg16-397923af.pth",
-    "397923af8e79cdbb6a7127f12361acd7a2f83e06b05044ddf496e83de57a5bf0",
-)
-"""What torchvision calls ``VGG16_Weights.IMAGENET1K_V1``; 553,433,881 bytes."""
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 """What these weights expect to be subtracted from RGB in [0, 1], and the difference to be divided by."""
@@ -197,7 +191,7 @@ def imagenet_vgg16(num_classes: int = 2) -> VGG16:
     DataError
         The file is nowhere, or another; see :func:`gdlayer.datasets.find`.
     """
-    path, _ = find(IMAGENET_WEIGHTS)
+    path, _ = find(VGG16_IMAGENET)
     with torch.device("meta"):  # 138 million random numbers would not be used
         model = VGG16(1000)
     load_weights(model, path)
