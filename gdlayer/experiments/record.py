@@ -103,6 +103,25 @@ class Reservation:
         self.written = True
 
 
+def write_beside(path: Path, content: bytes) -> None:
+    """Writes a file that belongs to a record, whole or not at all.
+
+    Raises
+    ------
+    ResultsError
+        If the folder cannot be written or the disk is full; then what was there still is.
+    """
+    part = path.with_name(f".{path.name}.part")
+    with _writing_to(path.parent):
+        try:
+            part.write_bytes(content)
+            os.replace(part, path)
+        except OSError:
+            with suppress(OSError):
+                part.unlink()
+            raise
+
+
 def read_record(path: Path) -> dict[str, Any] | None:
     """The finished record at ``path``, or None if there is none.
 

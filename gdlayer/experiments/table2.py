@@ -1,6 +1,6 @@
 """Experiment 2: the first layer of a VGG16 for cats and dogs, replaced and trained alone."""
 
-import os
+import io
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from gdlayer.conv import GaussianDerivativeConv2d
 from gdlayer.convert import fit_filters
 from gdlayer.datasets import cats_dogs
+from gdlayer.experiments.record import write_beside
 from gdlayer.experiments.run import Outcome, Workplace, run
 from gdlayer.experiments.training import Recipe, Standardise, accuracy, train
 from gdlayer.experiments.trial import Table2Trial
@@ -133,6 +134,6 @@ def _images(images: np.ndarray, device: torch.device) -> Tensor:
 
 
 def _save_weights(network: nn.Module, path: Path) -> None:
-    part = path.with_name(f".{path.name}.part")
-    torch.save(network.state_dict(), part)
-    os.replace(part, path)
+    stream = io.BytesIO()
+    torch.save(network.state_dict(), stream)
+    write_beside(path, stream.getvalue())

@@ -1,6 +1,6 @@
 """Experiment 3: nuclei segmented by a classical and a Gaussian derivative U-net."""
 
-import os
+import io
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from gdlayer.datasets import nuclei
+from gdlayer.experiments.record import write_beside
 from gdlayer.experiments.run import Outcome, Workplace
 from gdlayer.experiments.training import Recipe, Standardise, autocast, train
 from gdlayer.experiments.trial import Table3Trial, check_fixed
@@ -115,7 +116,6 @@ def pixel_metrics(predicted: Tensor, truth: Tensor) -> dict[str, float]:
 
 
 def _save_pictures(path: Path, **arrays: np.ndarray) -> None:
-    part = path.with_name(f".{path.name}.part")
-    with part.open("wb") as stream:
-        np.savez_compressed(stream, **arrays)  # pyright: ignore[reportArgumentType]
-    os.replace(part, path)
+    stream = io.BytesIO()
+    np.savez_compressed(stream, **arrays)  # pyright: ignore[reportArgumentType]
+    write_beside(path, stream.getvalue())

@@ -224,7 +224,7 @@ def _save(path: Path, model: nn.Module, optimiser: torch.optim.Optimizer, run: R
         "run": vars(run),
         "model": model.state_dict(),
         "optimiser": optimiser.state_dict(),
-        "random": torch.get_rng_state(),
+        "random": [torch.get_rng_state(), *torch.cuda.get_rng_state_all()],
     }
     try:
         torch.save(state, part)
@@ -248,5 +248,7 @@ def _resume(path: Path | None, model: nn.Module, optimiser: torch.optim.Optimize
         return None
     model.load_state_dict(state["model"])
     optimiser.load_state_dict(state["optimiser"])
-    torch.set_rng_state(state["random"].cpu())
+    cpu, *gpus = (generator.cpu() for generator in state["random"])
+    torch.set_rng_state(cpu)
+    torch.cuda.set_rng_state_all(gpus)
     return Run(**state["run"])
