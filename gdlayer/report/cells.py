@@ -110,7 +110,7 @@ def choices_table(experiment: str) -> str:
 
 
 def runs(records: Iterable[dict[str, Any]]) -> pd.DataFrame:
-    """Where the records come from: a column a kind of run, with its trials and hours."""
+    """Where the records come from: a column a kind of run, with its trials and hours; empty without records."""
     made = pd.DataFrame(
         {
             "data": r["data"].get("label", r["data"]["name"]),
@@ -122,6 +122,8 @@ def runs(records: Iterable[dict[str, Any]]) -> pd.DataFrame:
         }
         for r in records
     )
+    if made.empty:
+        return made
     kinds = [name for name in made if name != "hours"]
     table = made.groupby(kinds, as_index=False).agg(trials=("hours", "size"), hours=("hours", "sum"))
     table["hours"] = table["hours"].map("{:.2f}".format)

@@ -70,8 +70,9 @@ def figure2(pictures: Mapping[str, Path]) -> Figure:
         rows.append((TITLES[layer], arrays["predicted"], "gray"))
         rows.append(("its errors", (arrays["predicted"] & ~arrays["masks"]) + missed, ERRORS))
     n = len(first["images"])
-    figure, axes = plt.subplots(len(rows), n, figsize=(1.7 * n + 0.5, 1.75 * len(rows)), layout="constrained")
-    for line, (title, images, colours) in zip(np.atleast_2d(axes), rows, strict=True):
+    size = (1.7 * n + 0.5, 1.75 * len(rows))
+    figure, axes = plt.subplots(len(rows), n, figsize=size, squeeze=False, layout="constrained")
+    for line, (title, images, colours) in zip(axes, rows, strict=True):
         for axis, image in zip(line, images, strict=True):
             axis.imshow(image, cmap=colours, vmin=0, vmax=2 if colours is ERRORS else 1, interpolation="nearest")
             axis.set(xticks=[], yticks=[])
