@@ -21,10 +21,11 @@ from matplotlib.colors import to_hex
 from scipy import stats
 
 from gdlayer.experiments.record import REQUIRED, ResultsError
-from gdlayer.experiments.trial import EXPERIMENTS, Table1Trial
+from gdlayer.experiments.trial import EXPERIMENTS, Table1Trial, Table2Trial, Table3Trial, load_choices
 from gdlayer.report import __main__ as cli
-from gdlayer.report import table1
-from gdlayer.report.cells import published, summarise, write_csv
+from gdlayer.report import cells as cells_module
+from gdlayer.report import table1, table2, table3
+from gdlayer.report.cells import choices_table, find, grid, load, marks, published, runs, summarise, write_csv
 from gdlayer.report.records import load_records
 
 SIZES = (1000, 5000, 10000, 30000, 60000)
@@ -56,6 +57,26 @@ def record(layer: str = "ours", n: int = 1000, seed: int = 0, accuracy: float = 
         "curve": [{"step": 10 * (i + 1), "train_loss": loss} for i, loss in enumerate(losses)],
         **fields,
     }
+
+
+def record_of(experiment: str, metrics: dict[str, float], **fields: Any) -> dict[str, Any]:
+    """An invented record of experiment 2 or 3; ``fields`` has what names its cell, and more."""
+    names = ("layer", *EXPERIMENTS[experiment].cell_fields())
+    cell = {name: fields.pop(name) for name in names}
+    made = record(**{"dataset": "cats-vs-dogs-200" if experiment == "table2" else "tnbc-derived"} | fields)
+    trial = {name: made["trial"][name] for name in ("dataset", "seed", "profile")}
+    return made | {"trial": {"experiment": experiment, **cell, **trial}, "metrics": metrics}
+
+
+def vgg(layer: str, val: float, test: float, source: str = "scratch", **fields: Any) -> dict[str, Any]:
+    return record_of("table2", {"val_accuracy": val, "test_accuracy": test}, layer=layer, source=source, **fields)
+
+
+def net(layer: str, accuracy: float, split: str = "tile", background: float = 0.875, **fields: Any) -> dict[str, Any]:
+    """Dice and IoU a tenth and two tenths lower."""
+    metrics = {"pixel_accuracy": accuracy, "dice": accuracy - 0.1, "iou": accuracy - 0.2}
+    metrics["background_accuracy"] = background
+    return record_of("table3", metrics, layer=layer, split=split, **fields)
 
 
 def save(folder: Path, *records: dict[str, Any]) -> list[Path]:
@@ -95,6 +116,40 @@ def test_published_numbers():
     assert paper["ours-separated", 1000] < paper["rfnn", 1000] < paper["dau", 1000]
     assert paper["ours-few", 1000] < paper["dau", 1000]
     assert paper["ours-separated", 60000] < paper["dau", 60000]
+
+
+def test_published_numbers_of_tables_2_and_3():
+    """As the paper prints them, and nothing else."""
+    assert published("table2") == {
+        (("source",), "test_accuracy"): 92.8,
+        (("free-form",), "val_accuracy"): 97,
+        (("free-form",), "test_accuracy"): 96.4,
+        (("ours",), "val_accuracy"): 98.1,
+        (("ours",), "test_accuracy"): 97.2,
+    }
+    assert published("table3") == {
+        (("unet", "tile"), "pixel_accuracy"): 94.7,
+        (("gaussian-unet", "tile"), "pixel_accuracy"): 94.4,
+    }
+
+
+@pytest.mark.parametrize("experiment", EXPERIMENTS)
+def test_every_published_number_belongs_to_a_cell(experiment):
+    cls = EXPERIMENTS[experiment]
+    columns = {
+        "table1": [(n,) for n in SIZES],
+        "table2": [(source,) for source in Table2Trial.sources],
+        "table3": [(split,) for split in Table3Trial.splits],
+    }[experiment]
+    ours = {cls.paper_cell(layer, *column) for layer in cls.layers for column in columns}
+    assert {cell for cell, _ in published(experiment)} <= ours
+
+
+def test_titles_of_tables_2_and_3():
+    assert tuple(table2.TITLES) == Table2Trial.layers
+    assert tuple(table2.SOURCES) == Table2Trial.sources
+    assert tuple(table3.TITLES) == Table3Trial.layers
+    assert tuple(table3.SPLITS) == Table3Trial.splits
 
 
 def test_titles_and_controls():
@@ -174,6 +229,29 @@ def test_cells_are_in_the_order_of_the_table():
     assert {cell: value for cell, value in paper.items() if not math.isnan(value)} == {
         cell: value for cell, value in published_accuracies().items() if cell[1] <= 5000
     }
+
+
+def test_a_row_for_each_metric():
+    cells = summarise([vgg("ours-7x7", 0.9, 0.8), vgg("ours-7x7", 0.94, 0.86, seed=1)], "table2")
+    rows = cells[["layer", "source", "metric", "seeds", "mean", "paper"]].to_numpy().tolist()
+    assert rows == [
+        ["ours-7x7", "scratch", "val_accuracy", 2, pytest.approx(92), 98.1],
+        ["ours-7x7", "scratch", "test_accuracy", 2, pytest.approx(83), 97.2],
+    ]
+    assert list(cells.columns[:2]) == ["layer", "source"]
+
+
+def test_sources_and_splits_are_not_averaged():
+    cells = summarise([vgg("source", 0.5, 0.6), vgg("source", 0.9, 0.8, "imagenet")], "table2")
+    assert find(cells, {"metric": "test_accuracy"})[["source", "mean"]].to_numpy().tolist() == [
+        ["imagenet", pytest.approx(80)],
+        ["scratch", pytest.approx(60)],
+    ]
+    cells = summarise([net("unet", 0.9), net("unet", 0.8, "group")], "table3")
+    found = find(cells, {"metric": "pixel_accuracy"})
+    assert found[["split", "mean"]].to_numpy().tolist() == [["group", pytest.approx(80)], ["tile", pytest.approx(90)]]
+    assert found["paper"].fillna(0).tolist() == [0, 94.7]
+    assert find(cells, {"metric": "dice"})["paper"].isna().all()
 
 
 # HTML
@@ -326,6 +404,186 @@ def test_what_comes_from_a_record_is_escaped():
     assert "(profile <b>escaped & sound</b>)" in page(cells).text
 
 
+@pytest.mark.parametrize(
+    ("dataset", "profile", "expected"),
+    [
+        ("fashion-mnist", "paper", ""),
+        ("fashion-mnist", "quick", "‡"),
+        ("fashion-mnist-sample", "paper", "†"),
+        ("textures-synthetic", "smoke", "†‡"),
+        ("nuclei-synthetic", "quick", "†‡"),
+        *((name, "paper", "") for name in ("cats-dogs", "cats-vs-dogs-200", "tnbc", "tnbc-derived", "monuseg-crops")),
+    ],
+)
+def test_marks(dataset, profile, expected):
+    assert marks(dataset, profile) == expected
+
+
+@pytest.mark.parametrize("experiment", EXPERIMENTS)
+def test_every_embedded_data_set_is_marked(experiment):
+    embedded = {"table1": SAMPLE, "table2": "textures-synthetic", "table3": "nuclei-synthetic"}[experiment]
+    marked = {dataset for dataset in EXPERIMENTS[experiment].datasets if "†" in marks(dataset, "paper")}
+    assert marked == {embedded}
+
+
+def test_a_grid_finds_cells_by_its_selectors():
+    cells = summarise([net("unet", 0.9), net("gaussian-unet", 0.8, profile="quick")], "table3")
+    rows = {"one & <b>escaped</b>": {"layer": "unet"}, "two": {"layer": "gaussian-unet"}}
+    columns = {"a": {"split": "tile", "metric": "pixel_accuracy"}, "b": {"split": "tile", "metric": "iou"}}
+    shown = Page(grid("table3", rows, columns, cells, corner="corner", foot={"below": ["x", "y"]}))
+    assert shown.rows == [
+        ["corner", "a", "b"],
+        ["one & escaped", "90.0|(94.7)", "70.0"],
+        ["two", "80.0‡|(94.4)", "60.0‡"],
+        ["below", "x", "y"],
+    ]
+    assert "‡ Reduced budget (profile quick)" in shown.text
+    assert not set("†—") & set(shown.text)
+
+
+def test_table_2():
+    cells = summarise(
+        [
+            *(vgg("source", 0.9, 0.8 + s / 50, seed=s) for s in range(3)),
+            vgg("free-form", 0.7, 0.6, profile="quick"),
+            vgg("ours-7x7-fitted", 0.5, 0.4, profile="quick", dataset="textures-synthetic"),
+        ],
+        "table2",
+    )
+    shown = page(cells, table=table2, columns=3)
+    head, *rows = shown.rows
+    assert head == ["first layer", "val|trained here, reduced", "test|trained here, reduced"]
+    assert rows == [
+        ["the network before", "90.0 ± 0.0", "82.0 ± 2.0|(92.8)"],
+        ["Free-form 3×3, random start", "70.0‡|(97.0)", "60.0‡|(96.4)"],
+        ["Free-form 3×3, trained on", "—|(97.0)", "—|(96.4)"],
+        ["Ours 7×7, random start", "—|(98.1)", "—|(97.2)"],
+        ["Ours 7×7, fitted start", "50.0†‡|(98.1)", "40.0†‡|(97.2)"],
+        ["Ours 3×3, random start", "—|(98.1)", "—|(97.2)"],
+        ["Ours 3×3, fitted start", "—|(98.1)", "—|(97.2)"],
+    ]
+    for note in ("1 or 3 seeds a cell", "† Trained and tested on the stand-in", "‡ Reduced budget", "— No record"):
+        assert note in shown.text
+
+
+def test_table_2_keeps_the_sources_apart():
+    records = [vgg("free-form", 0.7, 0.6), vgg("free-form", 0.9, 0.8, "imagenet"), vgg("source", 0.55, 0.5, "imagenet")]
+    cells = summarise(records, "table2")
+    shown = page(cells, table=table2, columns=5)
+    assert shown.rows[0][1:] == [
+        *("val|trained here, reduced", "test|trained here, reduced"),
+        *("val|ImageNet weights", "test|ImageNet weights"),
+    ]
+    assert shown.rows[1][1:] == ["—", "—|(92.8)", "55.0", "50.0|(92.8)"]
+    assert shown.rows[2][1:] == ["70.0|(97.0)", "60.0|(96.4)", "90.0|(97.0)", "80.0|(96.4)"]
+    only = page(summarise(records[1:], "table2"), table=table2, columns=3)
+    assert only.rows[0][1:] == ["val|ImageNet weights", "test|ImageNet weights"]
+    beside = page(summarise(records[:1], "table2"), cells, table=table2, columns=3)
+    assert beside.rows[2][1:] == ["70.0|[70.0]|(97.0)", "60.0|[60.0]|(96.4)"]
+
+
+def test_table_3():
+    cells = summarise(
+        [
+            *(net("unet", 0.9 + s / 50, seed=s, parameters=97202) for s in range(3)),
+            net("unet", 0.85, "group", 0.88, parameters=97202),
+            net("gaussian-unet", 0.7, "group", 0.88, profile="quick", parameters=25298),
+            net("gaussian-unet", 0.3, dataset="monuseg-crops", parameters=25298),
+        ],
+        "table3",
+    )
+    shown = page(cells, "tnbc-derived", table=table3, columns=7)
+    assert shown.rows == [
+        [
+            "TNBC, resolution-degraded copy",
+            *("accuracy|by tile", "Dice|by tile", "IoU|by tile"),
+            *(f"{metric}|by patient or image" for metric in ("accuracy", "Dice", "IoU")),
+        ],
+        [
+            "U-net|97,202 parameters",
+            *("92.0 ± 2.0|(94.7)", "82.0 ± 2.0", "72.0 ± 2.0", "85.0", "75.0", "65.0"),
+        ],
+        ["Gaussian U-net|25,298 parameters", "—|(94.4)", "—", "—", "70.0‡", "60.0‡", "50.0‡"],
+        ["U-net with BN (control)|— parameters", *["—"] * 6],
+        ["everything background", "87.5", "0.0", "0.0", "88.0", "0.0", "0.0"],
+    ]
+    other = page(cells, "monuseg-crops", table=table3, columns=7)
+    assert other.rows[0][0] == "MoNuSeg crops (50)"
+    assert other.rows[2][1] == "30.0|(94.4)"
+    assert other.rows[1][1] == "—|(94.7)"
+    assert other.rows[4] == ["everything background", "87.5", "0.0", "0.0", "—", "0.0", "0.0"]
+
+
+def test_tables_2_and_3_without_records_and_beside_the_record():
+    empty = summarise([], "table3")
+    shown = page(empty, "tnbc", table=table3, columns=7)
+    assert [row[1] for row in shown.rows[1:]] == ["—|(94.7)", "—|(94.4)", "—", "—"]
+    kept = summarise([net("unet", 0.5, profile="quick")], "table3")
+    shown = page(empty, "tnbc-derived", kept, table=table3, columns=7)
+    assert shown.rows[1][1:5] == ["—|[50.0‡]|(94.7)", "—|[40.0‡]", "—|[30.0‡]", "—|[—]"]
+    assert "In brackets: the run kept in the repository." in shown.text
+    assert page(summarise([], "table2"), table=table2, columns=1).rows[0] == ["first layer"]
+
+
+# What a chapter shows
+
+
+def test_load_brings_the_record_beside_a_users_own_run(tmp_path, monkeypatch):
+    kept, own = tmp_path / "kept", tmp_path / "own"
+    monkeypatch.setattr(cells_module, "COMMITTED", kept)
+    save(kept, net("unet", 0.5, profile="quick"), net("unet", 0.4, profile="quick", dataset="monuseg-crops"))
+    save(own, net("unet", 0.8, profile="smoke"))
+    loaded = load(str(own), "smoke", "table3", "tnbc-derived,monuseg-crops")
+    assert len(loaded.records) == 1
+    assert find(loaded.cells, {"metric": "pixel_accuracy"})["mean"].tolist() == pytest.approx([80])
+    assert loaded.record is not None
+    assert find(loaded.record, {"metric": "pixel_accuracy"})["mean"].tolist() == pytest.approx([40, 50])
+    alone = load(str(kept), "quick", "table3", "tnbc-derived")
+    assert (len(alone.records), alone.record) == (1, None)
+    assert load(str(own), "smoke", "table3", "tnbc").record is None
+
+
+@pytest.mark.parametrize("experiment", EXPERIMENTS)
+def test_choices_table(experiment):
+    head, rule, *rows = choices_table(experiment).splitlines()
+    assert (head, rule) == ("| choice | value | reason |", "|---|---|---|")
+    choices = load_choices(experiment)
+    for (name, choice), row in zip(choices.items(), rows, strict=True):
+        first, value, reason = row.removeprefix("| ").removesuffix(" |").split(" | ")
+        assert first == name.replace("_", " ")
+        assert reason == choice["reason"]
+        assert not set("{}[]'") & set(value)
+        numbers = re.findall(r"(?<![\w.])\d+\.?\d*(?![\w.])", str(choice["value"]))
+        assert all(number in value for number in numbers), row
+
+
+def test_choices_of_layers_and_sources_in_words():
+    text = choices_table("table2")
+    assert "| widths | scratch 16, 32, 64, 128, 128; imagenet 64, 128, 256, 512, 512 |" in text
+    rate = load_choices("table2")["learning_rate"]["value"]
+    scratch = rate["source"]["scratch"]
+    assert f"| learning rate | source scratch {scratch}; imagenet {rate['source']['imagenet']}; free-form " in text
+
+
+def test_runs_have_a_column_a_kind():
+    def made(**changes: Any) -> dict[str, Any]:
+        return net("unet", 0.5, seconds=1800.0) | {
+            "data": {"name": "tnbc", "label": "TNBC"},
+            "git": {"commit": "0123456789abcdef", "dirty": False},
+            "versions": {"torch": "2.9"},
+            "machine": {"device": "cpu", "name": "a CPU", "threads": 1},
+            **changes,
+        }
+
+    table = runs([made(), made(), made(git={"commit": None, "dirty": True}, data={"name": "tnbc"})])
+    assert list(table.index) == ["data", "commit", "torch", "machine", "precision", "trials", "hours"]
+    assert table.to_numpy().T.tolist() == [
+        ["TNBC", "0123456789", "2.9", "a CPU, 1 thread", "fp32", 2, "1.00"],
+        ["tnbc", "None with changes", "2.9", "a CPU, 1 thread", "fp32", 1, "0.50"],
+    ]
+    assert runs([]).empty
+
+
 # CSV
 
 
@@ -364,6 +622,24 @@ def test_command_writes_the_csv(tmp_path, monkeypatch, capsys):
     unwritable, corrupt = err.splitlines()
     assert re.match(r"error: .*table1\.csv", unwritable)
     assert corrupt.startswith(f"error: {path} is not a record (no trial, ")
+
+
+@pytest.mark.parametrize("experiment", ["table2", "table3"])
+def test_command_writes_the_csv_of_tables_2_and_3(tmp_path, monkeypatch, experiment):
+    """Of all data sets named, each in rows of its own."""
+    datasets = ["textures-synthetic", "cats-dogs"] if experiment == "table2" else ["tnbc", "monuseg-crops"]
+    records = [
+        vgg("ours-7x7", 0.5, 0.4, dataset=name) if experiment == "table2" else net("unet", 0.5, dataset=name)
+        for name in datasets
+    ]
+    save(tmp_path, *records)
+    options = ["--profile", "paper", "--datasets", *datasets, "--results", str(tmp_path)]
+    monkeypatch.setattr(sys, "argv", ["report", experiment, *options])
+    assert cli.main() == 0
+    written = pd.read_csv(tmp_path / "paper" / f"{experiment}.csv")
+    assert set(written["dataset"]) == set(datasets)
+    assert len(written) == 2 * len(records[0]["metrics"])
+    pd.testing.assert_frame_equal(written, summarise(records, experiment), atol=5.1e-4, check_dtype=False)
 
 
 # Records
@@ -485,6 +761,62 @@ def test_one_size_is_one_panel():
     assert len(figure.axes) == 1
     assert len(figure.axes[0].containers) == 8
     figure.canvas.draw()
+
+
+def write_pictures(path: Path, names: str = "abc", seed: int = 0) -> Path:
+    """Tiles of 4 x 4 pixels, as experiment 3 keeps them."""
+    random, shape = np.random.default_rng(seed), (len(names), 4, 4)
+    np.savez_compressed(
+        path,
+        images=np.random.default_rng(7).integers(0, 256, (*shape, 3), np.uint8),
+        masks=np.random.default_rng(8).integers(0, 2, shape).astype(bool),
+        predicted=random.integers(0, 2, shape).astype(bool),
+        names=np.array(list(names)),
+    )
+    return path
+
+
+@pytest.mark.parametrize("names", ["abc", "a"])
+def test_figure_2(tmp_path, names):
+    pictures = {
+        layer: write_pictures(tmp_path / f"{layer}.npz", names, seed)
+        for seed, layer in enumerate(["unet", "gaussian-unet"])
+    }
+    figure = table3.figure2(pictures)
+    n = len(names)
+    assert len(figure.axes) == 6 * n
+    labels = [axis.get_ylabel() for axis in figure.axes]
+    assert labels[::n] == ["input", "truth", "U-net", "its errors", "Gaussian U-net", "its errors"]
+    assert sum(map(bool, labels)) == 6
+    shown = [np.asarray(axis.images[0].get_array()) for axis in figure.axes]
+    loaded = {layer: np.load(path) for layer, path in pictures.items()}
+    for tile in range(n):
+        np.testing.assert_array_equal(shown[tile], loaded["unet"]["images"][tile])
+        truth = loaded["unet"]["masks"][tile]
+        np.testing.assert_array_equal(shown[n + tile], truth)
+        for row, layer in ((2, "unet"), (4, "gaussian-unet")):
+            predicted = loaded[layer]["predicted"][tile]
+            np.testing.assert_array_equal(shown[row * n + tile], predicted)
+            codes = {(False, False): 0, (True, True): 0, (True, False): 1, (False, True): 2}
+            expected = [
+                [codes[pair] for pair in zip(*line, strict=True)] for line in zip(predicted, truth, strict=True)
+            ]
+            np.testing.assert_array_equal(shown[(row + 1) * n + tile], expected)
+    errors = figure.axes[3 * n].images[0]
+    assert [to_hex(errors.to_rgba(code)) for code in (0, 1, 2)] == ["#ffffff", "#d55e00", "#0072b2"]
+    masks = figure.axes[n].images[0]
+    assert [to_hex(masks.to_rgba(value)) for value in (False, True)] == ["#000000", "#ffffff"]
+    figure.canvas.draw()
+    for arrays in loaded.values():
+        arrays.close()
+
+
+def test_figure_2_of_different_tiles_is_refused(tmp_path):
+    one, other = write_pictures(tmp_path / "1.npz", "abc"), write_pictures(tmp_path / "2.npz", "abd")
+    with pytest.raises(ValueError, match=f"^{re.escape(f'pictures are of different tiles: {one}, {other}')}$"):
+        table3.figure2({"unet": one, "gaussian-unet": other})
+    assert len(table3.figure2({"unet": one}).axes) == 12
+    assert len(table3.figure2({"unet": one, "gaussian-unet": one, "unet-bn": one}).axes) == 24
 
 
 # Imports
