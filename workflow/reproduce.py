@@ -10,7 +10,7 @@ from pathlib import Path
 
 from gdlayer.datasets import DataError
 from gdlayer.experiments.progress import count_finished, in_words, seconds_left
-from gdlayer.experiments.record import ResultsError, check_current, read_record
+from gdlayer.experiments.record import RESERVED_BYTES, ResultsError, check_current, read_record
 from gdlayer.experiments.trial import EXPERIMENTS, PROFILES, Trial, choose_datasets, hyperparameters, plan
 
 RESULTS = Path("results")
@@ -64,7 +64,8 @@ def check_results(trials: list[Trial]) -> None:
     """Raises before anything runs if results cannot be written, or were made with other settings."""
     try:
         RESULTS.mkdir(exist_ok=True)
-        tempfile.TemporaryFile(dir=RESULTS).close()
+        with tempfile.TemporaryFile(dir=RESULTS) as probe:
+            probe.write(bytes(RESERVED_BYTES))
     except OSError as error:
         raise ResultsError(f"results cannot be written to {RESULTS.resolve()}: {error.strerror}") from error
     for trial in trials:
