@@ -20,7 +20,7 @@ def main(source: str, target: str, *assignments: str) -> None:
         cwd=str(Path(source).parent),
         kernel_name="python3",
         progress_bar=False,
-        extra_arguments=["--log-level=ERROR"],
+        extra_arguments=["--log-level=CRITICAL"],
     )
     os.replace(part, target)
 
