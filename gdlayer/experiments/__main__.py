@@ -63,10 +63,10 @@ def _cell(options: argparse.Namespace) -> None:
         planned = plan(asked.profile, asked.experiment, (asked.dataset,))
         seeds = [trial for trial in planned if trial.cell == asked.cell]
         if not seeds:
-            cells = ", ".join(sorted({" ".join(map(str, trial.cell[1:])) for trial in planned}))
+            cells = ", ".join(" ".join(map(str, cell)) for cell in sorted({trial.cell[1:] for trial in planned}))
             raise ValueError(f"{_words(asked)} is no cell of profile {asked.profile!r}, which has {cells}")
         print(f"{_words(asked)}, profile {asked.profile}")
-        paper = published(asked.experiment)
+        paper = published(asked.experiment) if asked.dataset not in asked.not_in_paper else {}
         for metric, value in ((m, v) for (cell, m), v in paper.items() if cell == asked.paper_cell(*asked.cell)):
             print(f"  paper            {metric.replace('_', ' ')} {value:.1f} %")
         for trial in seeds:

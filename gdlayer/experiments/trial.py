@@ -31,6 +31,8 @@ class Trial:
     experiment: ClassVar[str]
     layers: ClassVar[tuple[str, ...]]
     datasets: ClassVar[tuple[str, ...]]
+    not_in_paper: ClassVar[tuple[str, ...]] = ()
+    """Data sets that the paper's numbers do not belong beside."""
 
     layer: str
     dataset: str
@@ -163,6 +165,7 @@ class Table3Trial(Trial):
     experiment = "table3"
     layers = ("unet", "gaussian-unet", "unet-bn")
     datasets = tuple(nuclei.LABELS)
+    not_in_paper = (nuclei.MONUSEG,)
     splits: ClassVar = ("tile", "group")
 
     split: str

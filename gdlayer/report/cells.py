@@ -57,8 +57,8 @@ def summarise(records: Iterable[dict[str, Any]], experiment: str) -> pd.DataFram
     cells["low"], cells["high"] = cells["mean"] - half, cells["mean"] + half
     paper = published(experiment)
     cells["paper"] = [
-        paper.get((cls.paper_cell(*row[: len(names)]), row[-1]), np.nan)
-        for row in cells[[*names, "metric"]].itertuples(index=False)
+        paper.get((cls.paper_cell(*cell), metric), np.nan) if dataset not in cls.not_in_paper else np.nan
+        for *cell, dataset, metric in cells[[*names, "dataset", "metric"]].itertuples(index=False)
     ]
     order = {layer: i for i, layer in enumerate(cls.layers)}
     by = [*cls.cell_fields(), "dataset", "layer", "profile"]
@@ -179,7 +179,7 @@ def grid(
             lines.append(f"<small>[{values(find(record, selector))}]</small>")
         names = ("layer", *cls.cell_fields())
         number = paper.get((cls.paper_cell(*(selector[name] for name in names)), selector["metric"]))
-        if number is not None:
+        if number is not None and selector.get("dataset") not in cls.not_in_paper:
             lines.append(f"<small>({number:.1f})</small>")
         return "<br>".join(lines)
 
