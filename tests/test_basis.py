@@ -40,7 +40,9 @@ def test_jet_orders_begin_as_documented():
 
 
 @pytest.mark.parametrize(
-    "explicit", [[(2, 0), (0, 0)], ((2, 0), (0, 0)), [[2, 0], [0, 0]], iter([(2, 0), (0, 0)])], ids=repr
+    "explicit",
+    [[(2, 0), (0, 0)], ((2, 0), (0, 0)), [[2, 0], [0, 0]], iter([(2, 0), (0, 0)])],
+    ids=["list", "tuple", "lists", "iterator"],
 )
 def test_explicit_orders_are_taken_as_they_are(explicit):
     assert jet_orders(explicit) == ((2, 0), (0, 0))

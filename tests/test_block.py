@@ -65,7 +65,7 @@ def test_beta_keeps_the_dtype_of_its_input(device):
     assert repr(shift) == "Shift(3)"
 
 
-@pytest.mark.parametrize("activation", [nn.Sigmoid(), torch.tanh, nn.Identity()], ids=str)
+@pytest.mark.parametrize("activation", [nn.Sigmoid(), torch.tanh, nn.Identity()], ids=["Sigmoid", "tanh", "Identity"])
 def test_activation_comes_after_normalisation(activation):
     block = ConvBlock(gaussian(), norm="beta", activation=activation)
     (beta,) = block.norm.parameters()

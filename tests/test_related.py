@@ -466,7 +466,7 @@ POSITIVE = "must be a positive number, got"
             )
         ),
     ],
-    ids=str,
+    ids=lambda value: getattr(value, "__name__", str(value)),
 )
 def test_wrong_arguments(make, arguments, error, message):
     with pytest.raises(error, match=f"^{re.escape(message)}$"):
