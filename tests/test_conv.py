@@ -435,7 +435,7 @@ def test_a_bound_above_the_initial_range_shifts_it():
         {"dilation": 3},
         {"trainable": ()},
         {"trainable": ["mu"]},
-        {"trainable": {"theta", "sigma"}},
+        {"trainable": {"theta"}},
         {"sigma_min": 0.01},
         {"sigma_min": 1},
         {"init": "authors"},
