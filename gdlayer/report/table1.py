@@ -8,6 +8,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullFormatter
 
 from gdlayer.experiments.trial import Table1Trial
 from gdlayer.report.cells import find, grid, published
@@ -64,6 +65,9 @@ def learning_curves(records: Sequence[dict[str, Any]]) -> Figure:
                 loss = np.array([[np.nan if p["train_loss"] is None else p["train_loss"] for p in c] for c in curves])
                 axis.plot([p["step"] for p in curves[0]], loss.mean(0), color=colour, label=TITLES[layer], lw=1.4)
         axis.set(title=f"{n:,} images", xlabel="training step", yscale="log")
+        axis.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axis.yaxis.set_major_formatter("{x:g}")
+        axis.yaxis.set_minor_formatter(NullFormatter())
         axis.grid(alpha=0.3)
     for row in axes:
         row[0].set_ylabel("training loss")
