@@ -48,7 +48,7 @@ test: $(READY)  ## lint, types, tests, notebooks, book, and a smoke reproduction
 	$(BIN)/ruff format --check
 	$(BIN)/pyright
 	$(BIN)/python -m pytest -n 2
-	$(BIN)/python -m pytest -n 2 --dist loadscope -p no:cacheprovider --nbval book
+	$(BIN)/python -m pytest -p no:cacheprovider --nbval book  # one at a time: kernels that start together can take the same port
 	$(BIN)/python workflow/build_book.py _build/html
 	$(BIN)/python workflow/reproduce.py --profile smoke --cores 2
 
