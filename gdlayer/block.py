@@ -8,26 +8,6 @@ from torch import Tensor, nn
 from gdlayer.synthesis import int_pair, one_of
 
 
-class Shift(nn.Module):
-    r"""Batch normalisation with :math:`\gamma = 1`, statistics fixed at 0 and 1: only :math:`\beta` trains.
-
-    .. math:: J + \beta
-
-    Experiment 1 of the paper uses it so that no batch statistics help any layer. x (b, f, h, w) -> the same shape.
-    """
-
-    def __init__(self, num_features: int, device: torch.device | str | None = None, dtype: torch.dtype | None = None):
-        super().__init__()
-        self.num_features = num_features
-        self.beta = nn.Parameter(torch.zeros(num_features, device=device, dtype=dtype))
-
-    def forward(self, x: Tensor) -> Tensor:
-        return x + self.beta.to(x.dtype)[:, None, None]
-
-    def extra_repr(self) -> str:
-        return f"{self.num_features}"
-
-
 class ConvBlock(nn.Module):
     r"""A convolution, then section 2's way from J to O.
 
@@ -36,12 +16,14 @@ class ConvBlock(nn.Module):
 
     Parameters
     ----------
-    conv : module with ``out_channels``
+    conv : module with ``out_channels`` and ``bias``
         Any convolution that makes J. Give it no bias: beta is one.
     norm : "batch" or "beta"
-        Batch normalisation, or :class:`Shift`: gamma = 1 and the statistics 0 and 1 fixed, only beta trains.
+        Batch normalisation; or gamma = 1 and the statistics 0 and 1 fixed, so that no batch statistics help any layer,
+        as in experiment 1 of the paper. Then only beta trains, and as the bias of ``conv``, which starts at zero where
+        there was none, it costs nothing.
     activation : callable
-        F, e.g. ``nn.ReLU()``.
+        F; by default a rectifier that overwrites its input.
     downsample : int or pair
         s: every s-th row and column of F's output is kept, as the paper writes it. The authors' code strides inside
         the convolution instead; that is ``conv``'s own stride, and differs in training by the batch statistics.
@@ -66,8 +48,11 @@ class ConvBlock(nn.Module):
             raise TypeError(f"conv must have an integer out_channels, got {channels!r}")
         self.conv = conv
         norm = one_of("norm", norm, ("batch", "beta"))
-        self.norm = nn.BatchNorm2d(channels) if norm == "batch" else Shift(channels)
-        self.activation = nn.ReLU() if activation is None else activation
+        self.norm = nn.BatchNorm2d(channels) if norm == "batch" else nn.Identity()
+        if norm == "beta" and conv.bias is None:
+            like = next(conv.parameters())
+            conv.bias = nn.Parameter(torch.zeros(channels, device=like.device, dtype=like.dtype))
+        self.activation = nn.ReLU(inplace=True) if activation is None else activation
         self.downsample = int_pair("downsample", downsample)
 
     def forward(self, x: Tensor) -> Tensor:

@@ -1,6 +1,7 @@
 """From J to O, section 2: normalisation, nonlinearity, down-sampling."""
 
 import re
+from copy import deepcopy
 from typing import Any
 
 import pytest
@@ -8,7 +9,6 @@ import torch
 from torch import nn
 
 from gdlayer import ConvBlock, GaussianDerivativeConv2d
-from gdlayer.block import Shift
 
 
 def gaussian(**options: Any) -> GaussianDerivativeConv2d:
@@ -31,47 +31,54 @@ def test_batch_is_batch_normalisation_then_rectifier():
 
 
 def test_beta_is_batch_normalisation_with_gamma_one_and_statistics_fixed():
-    block = ConvBlock(gaussian(), norm="beta").double()
-    assert isinstance(block.norm, Shift)
-    nn.init.normal_(block.norm.beta)
+    conv = gaussian()
+    block = ConvBlock(deepcopy(conv), norm="beta").double()
+    beta = block.conv.get_parameter("bias")
+    nn.init.normal_(beta)
     reference = nn.BatchNorm2d(4, dtype=torch.float64).eval()
     assert reference.running_var is not None
     reference.running_var.fill_(1 - reference.eps)  # 1 under the root
-    reference.load_state_dict({**reference.state_dict(), "bias": block.norm.beta})
+    reference.load_state_dict({**reference.state_dict(), "bias": beta})
     x = torch.randn(3, 2, 6, 7, dtype=torch.float64)
-    expected = torch.relu(reference(block.conv(x)))
+    expected = torch.relu(reference(conv(x)))
     torch.testing.assert_close(block(x), expected)
     torch.testing.assert_close(block.eval()(x), expected)
     assert expected.any()
 
 
 def test_only_beta_trains():
-    block = ConvBlock(gaussian(trainable=()), norm="beta")
-    assert {name: tuple(p.shape) for name, p in block.norm.named_parameters()} == {"beta": (4,)}
-    assert not list(block.norm.buffers())
-    (beta,) = block.norm.parameters()
+    conv = gaussian(trainable=())
+    names = {name for name, _ in conv.named_parameters()}
+    block = ConvBlock(conv, norm="beta")
+    assert {name for name, _ in block.named_parameters()} == {f"conv.{name}" for name in (*names, "bias")}
+    assert not list(block.buffers())
+    beta = conv.get_parameter("bias")
+    assert beta.shape == (4,)
+    assert beta.dtype == torch.float64
     assert not beta.any()
     x = torch.randn(3, 2, 6, 7, dtype=torch.float64)
     block(x).sum().backward()
     assert beta.grad is not None
-    torch.testing.assert_close(beta.grad.double(), (block.conv(x) > 0).sum((0, 2, 3)).double())
+    torch.testing.assert_close(beta.grad, (conv(x) > 0).sum((0, 2, 3)).double())
 
 
-def test_beta_keeps_the_dtype_of_its_input(device):
-    shift = Shift(3, device=device)
-    x = torch.randn(1, 3, 2, 2, device=device, dtype=torch.bfloat16)
-    assert shift(x).dtype == torch.bfloat16
-    assert Shift(3, dtype=torch.float64).beta.dtype == torch.float64
-    assert repr(shift) == "Shift(3)"
+def test_a_bias_that_is_there_is_beta(device):
+    conv = nn.Conv2d(2, 4, 3, device=device)
+    bias = conv.bias
+    assert ConvBlock(conv, norm="beta").conv.bias is bias
+    bare = nn.Conv2d(2, 4, 3, bias=False, device=device)
+    assert ConvBlock(bare, norm="beta").conv.get_parameter("bias").device.type == device
+    assert ConvBlock(nn.Conv2d(2, 4, 3, bias=False), norm="batch").conv.bias is None
 
 
 @pytest.mark.parametrize("activation", [nn.Sigmoid(), torch.tanh, nn.Identity()], ids=["Sigmoid", "tanh", "Identity"])
 def test_activation_comes_after_normalisation(activation):
-    block = ConvBlock(gaussian(), norm="beta", activation=activation)
-    (beta,) = block.norm.parameters()
+    conv = gaussian()
+    block = ConvBlock(deepcopy(conv), norm="beta", activation=activation)
+    beta = block.conv.get_parameter("bias")
     nn.init.normal_(beta)
     x = torch.randn(1, 2, 5, 5, dtype=torch.float64)
-    torch.testing.assert_close(block(x), activation(block.conv(x) + beta.double()[:, None, None]))
+    torch.testing.assert_close(block(x), activation(conv(x) + beta[:, None, None]))
 
 
 @pytest.mark.parametrize("downsample", [1, 2, 3, (2, 1), (1, 3)])
