@@ -70,4 +70,6 @@ class FourConv(nn.Module):
         self.classifier = nn.Linear(in_channels, num_classes)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.classifier(self.features(x).mean((-2, -1)))
+        x = self.features(x)
+        means = x.sum((-2, -1)) / (x.shape[-2] * x.shape[-1])  # the gradient of mean() would be as large as x
+        return self.classifier(means)
