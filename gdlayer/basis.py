@@ -1,6 +1,7 @@
 """The local N-jet: anisotropic, oriented and shifted two-dimensional Gaussian derivative kernels, eq. (1)."""
 
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -89,16 +90,96 @@ def gaussian_derivative_kernels(
             raise ValueError(
                 f"{name} must have shape (..., {', '.join(map(str, shape))}), got {tuple(parameter.shape)}"
             )
-    x, y = sampling_grid(kernel_size, dtype=theta.dtype, device=theta.device)
-    y = y[:, None]
-    cos, sin = torch.cos(theta)[..., None, None], torch.sin(theta)[..., None, None]  # (..., N, 1, 1)
-    u = x * cos + y * sin  # (..., N, kh, kw)
-    v = y * cos - x * sin
-    p, q = zip(*orders, strict=True)
-    return _derivative(u, mu[..., 0], sigma[..., 0], p) * _derivative(v, mu[..., 1], sigma[..., 1], q)
+    batch = torch.broadcast_shapes(sigma.shape[:-2], mu.shape[:-2], theta.shape[:-1])
+    sigma, mu, theta = (t.expand(*batch, *shape) for t, shape in ((sigma, (n, 2)), (mu, (n, 2)), (theta, (n,))))
+    constants = kernel_constants(orders, kernel_size, dtype=theta.dtype, device=theta.device)
+    return sampled_kernels(sigma, mu, theta, *constants).unflatten(-1, kernel_size)
 
 
-def _derivative(position: Tensor, mu: Tensor, sigma: Tensor, order: Sequence[int]) -> Tensor:
-    """G of order[n] along one axis for every kernel n: positions (..., N, kh, kw), mu and sigma (..., N)."""
-    g = gaussian_derivatives(position - mu[..., None, None], sigma[..., None, None], max(order))
-    return torch.stack([g[p].select(-3, n) for n, p in enumerate(order)], dim=-3)
+def kernel_constants(
+    orders: Sequence[tuple[int, int]],
+    kernel_size: tuple[int, int],
+    *,
+    dtype: torch.dtype | None = None,
+    device: torch.device | None = None,
+) -> tuple[Tensor, Tensor, int]:
+    """What :func:`sampled_kernels` needs on its device.
+
+    The points of the grid (2, kh kw); for kernel n, axis a and d = 0, 1, 2 more derivatives the row (order + d, n, a)
+    of all (K + 3) 2N Gaussian derivatives, (3, 2N); and K, the highest order along one axis.
+    """
+    x, y = sampling_grid(kernel_size, dtype=dtype, device=device)
+    grid = torch.stack((x.expand(kernel_size), y[:, None].expand(kernel_size))).flatten(1)
+    along_axes = [order for pair in orders for order in pair]
+    rows = [[(order + d) * len(along_axes) + i for i, order in enumerate(along_axes)] for d in range(3)]
+    return grid, torch.tensor(rows, device=device), max(along_axes)
+
+
+def sampled_kernels(sigma: Tensor, mu: Tensor, theta: Tensor, grid: Tensor, rows: Tensor, highest: int) -> Tensor:
+    """:func:`gaussian_derivative_kernels` from prepared constants, points in a row: (..., N, kh kw).
+
+    No data goes between host and device, so a CUDA graph can hold it.
+    """
+    trains = torch.is_grad_enabled() and (sigma.requires_grad or mu.requires_grad or theta.requires_grad)
+    if trains and not torch.compiler.is_compiling():  # a compiler makes its own derivatives, and fuses them
+        return _Kernels.apply(sigma, mu, theta, grid, rows, highest)[0]
+    return _evaluate(sigma, mu, theta, grid, rows[:1], highest)[0]
+
+
+class _Kernels(torch.autograd.Function):
+    r"""Eq. (1) with its derivatives in closed form: they are made of Gaussian derivatives again.
+
+    .. math::
+        \frac{\partial G_p(u - \mu, \sigma)}{\partial u} = G_{p+1} = -\frac{\partial G_p}{\partial \mu}, \qquad
+        \frac{\partial G_p}{\partial \sigma} = \sigma\, G_{p+2} \text{ (heat equation)}, \qquad
+        \frac{\partial (u, v)}{\partial \theta} = (v, -u)
+    """
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(
+        sigma: Tensor, mu: Tensor, theta: Tensor, grid: Tensor, rows: Tensor, highest: int
+    ) -> tuple[Tensor, ...]:
+        kernels, g, uv = _evaluate(sigma, mu, theta, grid, rows, highest)
+        return kernels, *_differentiate(g, uv)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
+        *tensors, ctx.highest = inputs
+        ctx.mark_non_differentiable(*output[1:])
+        ctx.save_for_backward(*tensors, *output[1:])
+        ctx.set_materialize_grads(False)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor | None, *_: Any) -> tuple[Tensor | None, ...]:
+        if grad is None:
+            return (None,) * 6
+        *tensors, by_uv, by_theta = ctx.saved_tensors
+        if torch.is_grad_enabled():  # derivatives of derivatives are asked for
+            by_uv, by_theta = _differentiate(*_evaluate(*tensors, ctx.highest)[1:])
+        grad = grad.movedim(-2, 0)
+        shift, heat = (grad[:, None] * by_uv).sum(-1).movedim((1, 2), (-2, -1))
+        return tensors[0] * heat, -shift, (grad * by_theta).sum(-1).movedim(0, -1), None, None, None
+
+
+def _evaluate(
+    sigma: Tensor, mu: Tensor, theta: Tensor, grid: Tensor, rows: Tensor, highest: int
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Kernels (..., N, kh kw); G of every order of ``rows`` and axis (d, N, 2, ..., kh kw); u, v (N, 2, ..., kh kw)."""
+    sigma, mu = (t.movedim((-2, -1), (0, 1))[..., None] for t in (sigma, mu))
+    theta = theta.movedim(-1, 0)
+    cos, sin = torch.cos(theta), torch.sin(theta)
+    rotation = torch.stack((cos, sin, -sin, cos), 1).unflatten(1, (2, 2))
+    uv = (rotation[..., None] * grid.view(2, *(1 for _ in theta.shape[1:]), -1)).sum(2)
+    g = gaussian_derivatives(uv - mu, sigma, highest + len(rows) - 1)
+    g = g.flatten(0, 2)[rows.flatten()].view(len(rows), *uv.shape)
+    return (g[0, :, 0] * g[0, :, 1]).movedim(0, -2), g, uv
+
+
+def _differentiate(g: Tensor, uv: Tensor) -> tuple[Tensor, Tensor]:
+    """Every kernel's derivatives by u and v, the first and the second (2, N, 2, ..., kh kw), and by theta."""
+    by_uv = g[1:] * g[0].flip(1)
+    by_u, by_v = by_uv[0].unbind(1)
+    u, v = uv.unbind(1)
+    return by_uv, by_u * v - by_v * u

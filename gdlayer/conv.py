@@ -1,13 +1,14 @@
 """The fully trainable Gaussian derivative convolutional layer, eqs (2), (3) and (4)."""
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from typing import Self
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from gdlayer.basis import gaussian_derivative_kernels, jet_orders
+from gdlayer.basis import jet_orders, kernel_constants, sampled_kernels
 from gdlayer.initialization import RELU_GAIN, mixing_std
 from gdlayer.synthesis import (
     SynthesizedConv2d,
@@ -142,7 +143,18 @@ class GaussianDerivativeConv2d(SynthesizedConv2d):
             self.lam = parameter(b, per_basis, n)
         else:
             self.weight = parameter(b, per_basis, in_channels, n)
+        self._set_constants()
         self.reset_parameters()
+
+    def _set_constants(self) -> None:
+        self._constants = kernel_constants(
+            self.orders, self.kernel_size, dtype=self._kernel_dtype, device=self.theta.device
+        )
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
+        super()._apply(fn, recurse)
+        self._set_constants()
+        return self
 
     @property
     def _kernel_dtype(self) -> torch.dtype:
@@ -186,16 +198,19 @@ class GaussianDerivativeConv2d(SynthesizedConv2d):
 
     def kernels(self) -> Tensor:
         """The kernels phi of eq. (1), shape (B, N, kh, kw), in float32 or better."""
+        return self._sampled_kernels().unflatten(-1, self.kernel_size)
+
+    def _sampled_kernels(self) -> Tensor:
         sigma, mu, theta = (t.to(self._kernel_dtype) for t in (self.sigma, self.mu, self.theta))
-        return gaussian_derivative_kernels(sigma, mu, theta, self.orders, self.kernel_size)
+        return sampled_kernels(sigma, mu, theta, *self._constants)
 
     def filters(self) -> Tensor:
         """The filters of eqs (2) and (3), the sums over n of weight times kernel: (f_out, f_in, kh, kw)."""
         # (B, f_out/B, f_in, N)
         weight = self.lam[:, :, None, :] * self.beta.mT[:, None, :, :] if self.separated else self.weight
-        kernels = self.kernels()
+        kernels = self._sampled_kernels()
         with autocast_off(kernels.device):
-            filters = weight.flatten(1, 2).to(kernels.dtype) @ kernels.flatten(2)  # (B, f_out/B * f_in, kh * kw)
+            filters = weight.flatten(1, 2).to(kernels.dtype) @ kernels  # (B, f_out/B * f_in, kh * kw)
         return filters.view(self.out_channels, self.in_channels, *self.kernel_size).to(weight.dtype)
 
     def extra_repr(self) -> str:

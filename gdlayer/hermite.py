@@ -74,12 +74,13 @@ def gaussian_derivatives(x: Tensor, sigma: Tensor | float, order: int) -> Tensor
     _check_order(order)
     sigma = torch.as_tensor(sigma, dtype=x.dtype, device=x.device)
     precision = sigma**-2
-    slope = -x * precision
-    g = [torch.exp(0.5 * x * slope) / (sigma * math.sqrt(2 * math.pi))]
+    slope = x * -precision
+    log_peak = -torch.log(sigma * math.sqrt(2 * math.pi))
+    g = [torch.exp(torch.addcmul(log_peak, x, slope, value=0.5))]
     if order > 0:
         g.append(slope * g[0])
     for p in range(1, order):
-        g.append(slope * g[p] - p * precision * g[p - 1])
+        g.append(torch.addcmul(-p * precision * g[p - 1], slope, g[p]))
     return torch.stack(g)
 
 

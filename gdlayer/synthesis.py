@@ -168,8 +168,9 @@ def inverse_softplus(y: Tensor) -> Tensor:
 
 
 def autocast_off(device: torch.device) -> AbstractContextManager[Any]:
-    """Computes in the precision of the operands; does nothing on a device without autocast, such as meta."""
-    return torch.autocast(device.type, enabled=False) if torch.amp.is_autocast_available(device.type) else nullcontext()
+    """Computes in the precision of the operands."""
+    on = torch.amp.is_autocast_available(device.type) and torch.is_autocast_enabled(device.type)
+    return torch.autocast(device.type, enabled=False) if on else nullcontext()
 
 
 def positive_int(name: str, value: int) -> int:
