@@ -18,7 +18,7 @@ from gdlayer.datasets import files as files_module
 from gdlayer.experiments import __main__ as cli
 from gdlayer.experiments import table1
 from gdlayer.experiments.record import read_record
-from gdlayer.experiments.trial import EXPERIMENTS, Table1Trial, plan
+from gdlayer.experiments.trial import TRIALS, Table1Trial, load_profile, plan
 
 FULL, SAMPLE = fashion_mnist.FULL, fashion_mnist.SAMPLE
 LAYERS = Table1Trial.layers
@@ -152,7 +152,8 @@ def test_a_trials_command_is_that_trial(capsys, monkeypatch, tmp_path):
     trials = [
         trial
         for profile in ("smoke", "quick", "paper")
-        for name, cls in EXPERIMENTS.items()
+        for name, cls in TRIALS.items()
+        if name in load_profile(profile)
         for trial in plan(profile, name, cls.datasets)[-3::-30]
     ]
     assert len(trials) > 20
@@ -160,7 +161,7 @@ def test_a_trials_command_is_that_trial(capsys, monkeypatch, tmp_path):
         module, *arguments = trial.command(results)[1:]
         assert module == "gdlayer.experiments"
         assert cli.main(arguments) == 0
-        words = f"{trial.experiment} {' '.join(map(str, trial.cell))} on {trial.dataset} seed {trial.seed}"
+        words = f"{trial.experiment} {' '.join(map(str, trial.short_cell))} on {trial.dataset} seed {trial.seed}"
         assert f"] {words}: test accuracy 50.00 %, iou 25.00 % in 3 s; " in capsys.readouterr().out
     assert executed == [(trial, results) for trial in trials]
 

@@ -122,9 +122,9 @@ EXAMPLES = (
     [
         (
             EXAMPLES[0],
-            ("ours-few", 5000),
+            ("ours-few", 5000, "unpooled"),
             "paper/table1/fashion-mnist/ours-few-n5000-s3.json",
-            {"--layer=ours-few", "--n-train=5000", "--seed=3", "--profile=paper", "--dataset=fashion-mnist"},
+            {"--layer=ours-few", "--n-train=5000", "--network=unpooled", "--seed=3", "--profile=paper", "--dataset=fashion-mnist"},
         ),
         (
             EXAMPLES[1],
@@ -170,6 +170,7 @@ def test_no_two_trials_share_a_record(profile, cls):
         (smoke(), {"n_train": 0}, "n_train is 0, allowed are 1 to 5000 (fashion-mnist-sample)"),
         (smoke(), {"n_train": -5}, "n_train is -5, allowed are 1 to 5000 (fashion-mnist-sample)"),
         (smoke(), {"n_train": 5001}, "n_train is 5001, allowed are 1 to 5000 (fashion-mnist-sample)"),
+        (smoke(), {"network": "strided"}, "network is 'strided', allowed are unpooled, pooled"),
         (EXAMPLES[0], {"n_train": 60001}, "n_train is 60001, allowed are 1 to 60000 (fashion-mnist)"),
         (smoke(), {"seed": -1}, "seed is -1, allowed are integers from 0 on"),
         (EXAMPLES[1], {"layer": "unet"}, f"layer is 'unet', allowed are {', '.join(Table2Trial.layers)}"),
@@ -185,38 +186,39 @@ def test_wrong_trials(trial, changes, message):
         dataclasses.replace(trial, **changes)
 
 
-def cells(trials: list[Any]) -> set[tuple[str, int]]:
+def cells(trials: list[Any]) -> set[tuple[Any, ...]]:
     return {trial.cell for trial in trials}
 
 
 def test_quick_is_every_cell_once():
     trials = plan("quick", "table1", (FULL,))
     assert len(trials) == 40
-    assert cells(trials) == {(layer, n) for layer in LAYERS for n in SIZES}
+    assert cells(trials) == {(layer, n, "unpooled") for layer in LAYERS for n in SIZES}
     assert [t.cell[1] for t in trials] == sorted(t.cell[1] for t in trials)
     assert {(t.experiment, t.seed) for t in trials} == {("table1", 0)}
 
 
 def test_the_sample_has_the_small_columns_only():
     trials = plan("quick", "table1", (SAMPLE,))
-    assert cells(trials) == {(layer, n) for layer in LAYERS for n in (1000, 5000)}
+    assert cells(trials) == {(layer, n, "unpooled") for layer in LAYERS for n in (1000, 5000)}
     assert len(trials) == 16
 
 
 def test_smoke_is_every_cell_once_on_what_is_embedded():
     datasets = {name: choose_datasets("smoke", name) for name in EXPERIMENTS}
     assert datasets == {"table1": (SAMPLE,), "table2": ("textures-synthetic",), "table3": ("nuclei-synthetic",)}
-    assert [t.cell for t in plan("smoke", "table1", (SAMPLE,))] == [(layer, 1000) for layer in LAYERS]
+    assert [t.cell for t in plan("smoke", "table1", (SAMPLE,))] == [(layer, 1000, "unpooled") for layer in LAYERS]
     assert len(plan("smoke", "table2", datasets["table2"])) == 7
     assert len(plan("smoke", "table3", datasets["table3"])) == 6
 
 
 def test_paper_has_five_and_three_seeds():
     trials = plan("paper", "table1", (FULL,))
-    for n, seeds in zip(SIZES, (5, 5, 5, 3, 3), strict=True):
-        for layer in LAYERS:
-            assert [t.seed for t in trials if t.cell == (layer, n)] == list(range(seeds))
-    assert len(trials) == 8 * (3 * 5 + 2 * 3)
+    for network, counts in (("unpooled", (5, 5, 5, 3, 3)), ("pooled", (3, 3, 3, 0, 0))):
+        for n, seeds in zip(SIZES, counts, strict=True):
+            for layer in LAYERS:
+                assert [t.seed for t in trials if t.cell == (layer, n, network)] == list(range(seeds))
+    assert len(trials) == 8 * (3 * 5 + 2 * 3 + 3 * 3)
     assert len(plan("paper", "table2", Table2Trial.datasets[:1])) == 7 * 3
     assert len(plan("paper", "table3", Table3Trial.datasets[:2])) == 2 * 3 * 2 * 5
 
@@ -255,7 +257,7 @@ def test_unknown_profile():
 
 
 def test_a_size_without_a_budget():
-    message = "ours-few-n1234-s3: the profile and the choices have settings for 1000, 5000, 10000, 30000, 60000"
+    message = "ours-few 1234 unpooled: the profile and the choices have settings for 1000, 5000, 10000, 30000, 60000"
     with pytest.raises(ValueError, match=f"^{message}$"):
         hyperparameters(dataclasses.replace(EXAMPLES[0], n_train=1234))
 
@@ -271,15 +273,20 @@ def test_every_choice_has_a_value_and_a_reason(experiment):
         assert len(choice["reason"]) > 5, name
         assert choice["reason"].endswith("."), name
     assert {"learning_rate", "batch_size", "schedule", "alpha"} <= choices.keys()
-    assert set(choices["learning_rate"]["value"]) == set(EXPERIMENTS[experiment].layers)
+    rates = choices["learning_rate"]["value"]
+    for by_layer in rates.values() if experiment == "table1" else [rates]:
+        assert set(by_layer) == set(EXPERIMENTS[experiment].layers)
 
 
 @pytest.mark.parametrize("profile", PROFILES)
 @pytest.mark.parametrize("n", SIZES)
 @pytest.mark.parametrize("layer", LAYERS)
-def test_hyperparameters_are_the_choices_and_the_budget(profile, n, layer):
-    settings = hyperparameters(Table1Trial(layer=layer, n_train=n, profile=profile, dataset=FULL))
+@pytest.mark.parametrize("network", Table1Trial.networks)
+def test_hyperparameters_are_the_choices_and_the_budget(profile, n, layer, network):
+    settings = hyperparameters(Table1Trial(layer=layer, n_train=n, network=network, profile=profile, dataset=FULL))
     choices = {name: choice["value"] for name, choice in load_choices("table1").items()}
+    for name in ("widths", "bases", "pooled", "learning_rate"):
+        choices[name] = choices[name][network]
     choices["learning_rate"] = choices["learning_rate"][layer]
     budget = load_profile(profile)["table1"]
     steps = budget["steps"] if isinstance(budget["steps"], int) else budget["steps"][str(n)]

@@ -44,7 +44,7 @@ def figures() -> Iterator[None]:
 
 def record(layer: str = "ours", n: int = 1000, seed: int = 0, accuracy: float = 0.8, **fields: Any) -> dict[str, Any]:
     """An invented record of experiment 1, of the fields that the report reads."""
-    trial = {"experiment": "table1", "layer": layer, "n_train": n}
+    trial = {"experiment": "table1", "layer": layer, "n_train": n, "network": fields.pop("network", "unpooled")}
     trial |= {"seed": seed, "profile": "paper", "dataset": FULL}
     losses = fields.pop("losses", [2.0, 1.0])
     return dict.fromkeys(REQUIRED) | {

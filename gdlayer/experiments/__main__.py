@@ -3,16 +3,35 @@
 import argparse
 import os
 import sys
+from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 from gdlayer.datasets import DataError
+from gdlayer.experiments.parallel import run_all, unfinished
 from gdlayer.experiments.progress import count_finished, in_words, seconds_left
 from gdlayer.experiments.record import ResultsError, read_record
-from gdlayer.experiments.trial import EXPERIMENTS, PROFILES, Trial, choose_datasets, plan
+from gdlayer.experiments.search import as_table
+from gdlayer.experiments.trial import (
+    EXPERIMENTS,
+    PROFILES,
+    SEARCHES,
+    TRIALS,
+    Search,
+    Trial,
+    choose_datasets,
+    in_order,
+    load_profile,
+    plan,
+)
 
 REFERENCE = Path("data/results")
+IN_ALL = tuple(name for name, cls in TRIALS.items() if not issubclass(cls, Search))
+
+
+class TrialsFailedError(Exception):
+    """Of many trials some ended without a record."""
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -23,7 +42,7 @@ def main(arguments: list[str] | None = None) -> int:
             if getattr(options, name, 1) < 1:
                 raise ValueError(f"{name} is {getattr(options, name)}, allowed are integers from 1 on")
         options.action(options)
-    except (DataError, ResultsError, ValueError, OSError) as error:
+    except (DataError, ResultsError, TrialsFailedError, ValueError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
@@ -35,24 +54,39 @@ def main(arguments: list[str] | None = None) -> int:
 def _run(options: argparse.Namespace) -> None:
     trial = _trials(options)[0]
     record = _execute(trial, options)
-    trials = plan(trial.profile, trial.experiment, (trial.dataset,))
-    left = seconds_left(trials, options.results, REFERENCE, options.jobs)
-    print(
-        f"[{count_finished(trials, options.results)}/{len(trials)}] {_words(trial)} seed {trial.seed}: "
-        f"{_metrics(record)} in {in_words(record['seconds'])}; about {in_words(left)} left",
-        flush=True,
-    )
+    _report(trial, record, plan(trial.profile, trial.experiment, (trial.dataset,)), options)
 
 
 def _plan(options: argparse.Namespace) -> None:
     trials = plan(options.profile, options.experiment, _datasets(options))
-    left = seconds_left(trials, options.results, REFERENCE, options.jobs)
     for trial in trials:
         print("python", *trial.command(options.results))
-    _say(
-        f"{len(trials)} trials, {count_finished(trials, options.results)} finished; "
-        f"about {in_words(left)} left with {options.jobs} at a time"
-    )
+    _announce(trials, options)
+
+
+def _search(options: argparse.Namespace) -> None:
+    """Runs what is missing of a search, sources first, and prints which rates are best."""
+    cls = SEARCHES[options.experiment]
+    wanted = {name: value for name in _subject_fields(cls) if (value := getattr(options, name)) is not None}
+    trials = [
+        trial
+        for trial in plan(options.profile, cls.experiment, _found(options.profile, cls.experiment))
+        if isinstance(trial, Search) and all(str(getattr(trial, name)) == value for name, value in wanted.items())
+    ]
+    if not trials:
+        raise ValueError(f"profile {options.profile!r} has no {cls.experiment} of {', '.join(wanted.values())}")
+    _run_missing(sorted(trials, key=lambda trial: trial.needs is not None), options)
+    print(as_table(trials, options.results))
+
+
+def _all(options: argparse.Namespace) -> None:
+    """Runs the trials of a profile in its order."""
+    for name in options.experiments:
+        if name not in TRIALS:
+            raise ValueError(f"table is {name!r}, allowed are {', '.join(TRIALS)}")
+    experiments = options.experiments or [name for name in IN_ALL if name in load_profile(options.profile)]
+    trials = [trial for name in experiments for trial in plan(options.profile, name, _found(options.profile, name))]
+    _run_missing(in_order(trials, options.profile), options)
 
 
 def _cell(options: argparse.Namespace) -> None:
@@ -63,7 +97,7 @@ def _cell(options: argparse.Namespace) -> None:
         planned = plan(asked.profile, asked.experiment, (asked.dataset,))
         seeds = [trial for trial in planned if trial.cell == asked.cell]
         if not seeds:
-            cells = ", ".join(" ".join(map(str, cell)) for cell in sorted({trial.cell[1:] for trial in planned}))
+            cells = ", ".join(" ".join(map(str, cell)) for cell in sorted({t.short_cell[1:] for t in planned}))
             raise ValueError(f"{_words(asked)} is no cell of profile {asked.profile!r}, which has {cells}")
         print(f"{_words(asked)}, profile {asked.profile}")
         paper = published(asked.experiment) if asked.dataset not in asked.not_in_paper else {}
@@ -81,14 +115,16 @@ def _cell(options: argparse.Namespace) -> None:
 
 
 def _datasets(options: argparse.Namespace) -> tuple[str, ...]:
-    if options.dataset:
-        return (options.dataset,)
-    return choose_datasets(options.profile, options.experiment, lambda line: _say(f"note: {line}"))
+    return (options.dataset,) if options.dataset else _found(options.profile, options.experiment)
+
+
+def _found(profile: str, experiment: str) -> tuple[str, ...]:
+    return choose_datasets(profile, experiment, lambda line: _say(f"note: {line}"))
 
 
 def _trials(options: argparse.Namespace) -> list[Trial]:
     """The trial that the options name, on each data set."""
-    cls = EXPERIMENTS[options.experiment]
+    cls = TRIALS[options.experiment]
     given: dict[str, Any] = {f.name: getattr(options, f.name) for f in fields(cls) if hasattr(options, f.name)}
     return [cls(**{**given, "dataset": dataset}) for dataset in _datasets(options)]
 
@@ -106,8 +142,46 @@ def _execute(trial: Trial, options: argparse.Namespace, results: Path | None = N
     return run(trial, results or options.results, device=options.device, force=options.force)
 
 
+def _run_missing(trials: Sequence[Trial], options: argparse.Namespace) -> None:
+    """Says how long the trials without a record will take, then runs them and prints each result as it comes.
+
+    Raises
+    ------
+    TrialsFailedError
+        At the end, if some failed.
+    """
+    missing = unfinished(trials, options.results)
+    _announce(trials, options)
+    failed = 0
+    for done in run_all(missing, options.results, jobs=options.jobs, device=options.device):
+        if done.record:
+            _report(done.trial, done.record, trials, options)
+        else:
+            failed += 1
+            _say(f"{_words(done.trial)} seed {done.trial.seed}: {done.error}")
+    if failed:
+        raise TrialsFailedError(f"{failed} of {len(missing)} trials failed; call again to go on")
+
+
+def _announce(trials: Sequence[Trial], options: argparse.Namespace) -> None:
+    left = seconds_left(trials, options.results, REFERENCE, options.jobs)
+    _say(
+        f"{len(trials)} trials, {count_finished(trials, options.results)} finished; "
+        f"about {in_words(left)} left with {options.jobs} at a time"
+    )
+
+
+def _report(trial: Trial, record: dict[str, Any], trials: Sequence[Trial], options: argparse.Namespace) -> None:
+    left = seconds_left(trials, options.results, REFERENCE, options.jobs)
+    print(
+        f"[{count_finished(trials, options.results)}/{len(trials)}] {_words(trial)} seed {trial.seed}: "
+        f"{_metrics(record)} in {in_words(record['seconds'])}; about {in_words(left)} left",
+        flush=True,
+    )
+
+
 def _words(trial: Trial) -> str:
-    return " ".join(map(str, (trial.experiment, *trial.cell, "on", trial.dataset)))
+    return " ".join(map(str, (trial.experiment, *trial.short_cell, "on", trial.dataset)))
 
 
 def _metrics(record: dict[str, Any]) -> str:
@@ -122,37 +196,71 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m gdlayer.experiments", description=__doc__)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
-    def command(name: str, action: Any, text: str, *, training: bool) -> list[argparse.ArgumentParser]:
+    def command(
+        name: str, action: Any, text: str, classes: Mapping[str, type[Trial]], profile: str = "quick"
+    ) -> list[tuple[argparse.ArgumentParser, type[Trial]]]:
         experiments = commands.add_parser(name, help=text, description=text).add_subparsers(
             required=True, dest="experiment", metavar="TABLE"
         )
-        return [_experiment(experiments, cls, action, training) for cls in EXPERIMENTS.values()]
+        subs = [(experiments.add_parser(key, help=c.__doc__, description=c.__doc__), c) for key, c in classes.items()]
+        for sub, _ in subs:
+            _add_plan(sub, action, profile)
+        return subs
 
-    for sub in command("run", _run, "run one trial, unless its record is there", training=True):
+    for sub, cls in command("run", _run, "run one trial, unless its record is there", TRIALS):
+        _add_cell(sub, cls)
         sub.add_argument("--seed", type=int, default=0)
         sub.add_argument("--force", action="store_true", help="run even if the record is there, and replace it")
-    command("cell", _cell, "run one cell of a table again and print it beside the paper's number", training=True)
-    command("plan", _plan, "list the trials of a profile and how long they will take", training=False)
+    text = "run one cell of a table again and print it beside the paper's number"
+    for sub, cls in command("cell", _cell, text, EXPERIMENTS):
+        _add_cell(sub, cls)
+    for sub, cls in command("plan", _plan, "list the trials of a profile and how long they will take", TRIALS):
+        _add_dataset(sub, cls)
+    text = "run what is missing of the search for a table's learning rates, and print which are best"
+    for sub, cls in command("search", _search, text, SEARCHES, "paper"):
+        for name in _subject_fields(cls):
+            sub.add_argument(f"--{name.replace('_', '-')}", metavar=name.upper(), help="default: all")
+        _add_device(sub)
+    text = "run what is missing of a profile, in its order"
+    sub = commands.add_parser("all", help=text, description=text)
+    sub.add_argument("experiments", nargs="*", metavar="TABLE", help=f"default: {', '.join(IN_ALL)}")
+    _add_plan(sub, _all, "paper")
+    _add_device(sub)
     return parser
 
 
-def _experiment(experiments: Any, cls: type[Trial], action: Any, training: bool) -> argparse.ArgumentParser:
-    """The options of one command for one experiment."""
-    sub = experiments.add_parser(cls.experiment, help=cls.__doc__, description=cls.__doc__)
+def _add_plan(sub: argparse.ArgumentParser, action: Any, profile: str) -> None:
     sub.set_defaults(action=action)
-    sub.add_argument("--profile", default="quick", choices=PROFILES)
-    sub.add_argument("--dataset", choices=cls.datasets, help="default: what the profile demands and what can be had")
+    sub.add_argument("--profile", default=profile, choices=PROFILES)
     sub.add_argument("--results", type=Path, default=Path("results"), help="folder of the records")
-    sub.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="trials at a time, for the estimate")
-    if training:
-        sub.add_argument("--layer", required=True, metavar="LAYER", help=", ".join(cls.layers))
-        for field in fields(cls):
-            if field.name in cls.cell_fields():
-                kind = {"type": int, "metavar": "N"} if field.type in (int, "int") else {"metavar": field.name.upper()}
-                sub.add_argument(f"--{field.name.replace('_', '-')}", required=True, **kind)
-        sub.add_argument("--threads", type=int, default=1)
-        sub.add_argument("--device", default="cpu", choices=("cpu", "cuda"))
-    return sub
+    sub.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="trials at a time")
+
+
+def _add_dataset(sub: argparse.ArgumentParser, cls: type[Trial]) -> None:
+    sub.add_argument("--dataset", choices=cls.datasets, help="default: what the profile demands and what can be had")
+
+
+def _add_device(sub: argparse.ArgumentParser) -> None:
+    sub.add_argument("--device", default="cpu", choices=("cpu", "cuda"))
+
+
+def _add_cell(sub: argparse.ArgumentParser, cls: type[Trial]) -> None:
+    """The options that name a cell, and where it is run."""
+    _add_dataset(sub, cls)
+    sub.add_argument("--layer", required=True, metavar="LAYER", help=", ".join(cls.layers))
+    defaults = cls.cell_defaults()
+    for field in fields(cls):
+        if field.name in cls.cell_fields():
+            name = field.name
+            unless: dict[str, Any] = {"default": defaults[name]} if name in defaults else {"required": True}
+            sub.add_argument(f"--{name.replace('_', '-')}", type=field.type, metavar=name.upper(), **unless)
+    sub.add_argument("--threads", type=int, default=1)
+    _add_device(sub)
+
+
+def _subject_fields(cls: type[Trial]) -> tuple[str, ...]:
+    """What a search's rates may be asked for by."""
+    return ("layer", *EXPERIMENTS[cls.table].cell_fields())
 
 
 if __name__ == "__main__":

@@ -1,12 +1,13 @@
 """How far a plan has come and how long the rest will take."""
 
+from collections import defaultdict
 from collections.abc import Iterable
 from pathlib import Path
 from statistics import mean
 from typing import Any
 
 from gdlayer.experiments.record import read_record
-from gdlayer.experiments.trial import Trial, hyperparameters
+from gdlayer.experiments.trial import EXPERIMENTS, TRIALS, Trial, hyperparameters
 
 STARTUP_SECONDS = 4.0
 """Of one trial's process: imports, data, first step."""
@@ -15,8 +16,9 @@ STARTUP_SECONDS = 4.0
 def seconds_left(trials: Iterable[Trial], results: Path, reference: Path, jobs: int) -> float | None:
     """Estimated seconds until every trial has its record, or None if there is nothing to judge by.
 
-    A pending trial is taken to cost as much a step as others of its layer, or else of its experiment: the finished
-    ones, or else those of the ``reference`` record.
+    A pending trial is taken to cost as much a step as those most like it: of its cell's names and precision, of its
+    layer and precision, of its layer, or else of its table; the finished ones, or else those of the ``reference``
+    record.
 
     Parameters
     ----------
@@ -30,7 +32,14 @@ def seconds_left(trials: Iterable[Trial], results: Path, reference: Path, jobs: 
         record = read_record(trial.record_path(results))
         finished.append(record) if record else pending.append(trial)
     kept = [record for path in sorted(reference.rglob("*.json")) if (record := read_record(path))]
-    costs = [_step_seconds(trial, finished, kept) for trial in pending]
+    pools = [_step_seconds(finished), _step_seconds(kept)]
+    costs = [
+        next(
+            (pool[kind] for kind in _kinds(trial.describe(), hyperparameters(trial)) for pool in pools if kind in pool),
+            None,
+        )
+        for trial in pending
+    ]
     known = [cost for cost in costs if cost is not None]
     if pending and not known:
         return None
@@ -42,17 +51,20 @@ def seconds_left(trials: Iterable[Trial], results: Path, reference: Path, jobs: 
     return work / jobs
 
 
-def _step_seconds(trial: Trial, *pools: list[dict[str, Any]]) -> float | None:
-    for same in (("experiment", "layer"), ("experiment",)):
-        for records in pools:
-            costs = [
-                r["seconds"] / r["hyperparameters"]["steps"]
-                for r in records
-                if all(r["trial"][name] == getattr(trial, name) for name in same)
-            ]
-            if costs:
-                return mean(costs)
-    return None
+def _step_seconds(records: Iterable[dict[str, Any]]) -> dict[tuple[str, ...], float]:
+    """Mean seconds a step of each kind of trial."""
+    costs = defaultdict(list)
+    for record in records:
+        for kind in _kinds(record["trial"], record["hyperparameters"]):
+            costs[kind].append(record["seconds"] / record["hyperparameters"]["steps"])
+    return {kind: mean(values) for kind, values in costs.items()}
+
+
+def _kinds(trial: dict[str, Any], settings: dict[str, Any]) -> list[tuple[str, ...]]:
+    """What a trial is alike by, the closest first."""
+    table, layer, precision = TRIALS[trial["experiment"]].table, trial["layer"], settings["precision"]
+    names = (trial[name] for name in EXPERIMENTS[table].cell_fields() if isinstance(trial[name], str))
+    return [(table, layer, precision, *names), (table, layer, precision), (table, layer), (table,)]
 
 
 def count_finished(trials: Iterable[Trial], results: Path) -> int:

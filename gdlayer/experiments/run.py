@@ -67,7 +67,7 @@ def run(trial: Trial, results: Path, *, device: str = "cpu", force: bool = False
             return finished
         started = datetime.now(UTC)
         workplace = Workplace(torch.device(device), results, path)
-        outcome = import_module(f"gdlayer.experiments.{trial.experiment}").conduct(trial, settings, workplace)
+        outcome = import_module(f"gdlayer.experiments.{trial.table}").conduct(trial, settings, workplace)
         record = {
             "trial": trial.describe(),
             "hyperparameters": settings,

@@ -7,7 +7,7 @@ import torch
 from gdlayer.datasets import balanced_subset, fashion_mnist
 from gdlayer.experiments.run import Outcome, Workplace
 from gdlayer.experiments.training import Recipe, Standardise, accuracy, train
-from gdlayer.experiments.trial import Table1Trial, check_fixed
+from gdlayer.experiments.trial import Search, Table1Trial, check_fixed
 from gdlayer.networks.four_conv import FourConv
 
 PIXEL_MEAN, PIXEL_STD = 0.2860, 0.3530
@@ -23,24 +23,27 @@ FIXED = {
 
 
 def conduct(trial: Table1Trial, settings: dict[str, Any], workplace: Workplace) -> Outcome:
-    """Trains one four-convolution network and measures its accuracy on all test images."""
+    """Trains one four-convolution network and measures its accuracy on all test images.
+
+    A search measures on further training images, of the same draw, instead.
+    """
     data = fashion_mnist.load(trial.dataset)
     subset = balanced_subset(data.train_labels, trial.n_train, trial.seed)
-    train_images, train_labels, test_images, test_labels = (
+    part, images, labels = "test", data.test_images, data.test_labels
+    if isinstance(trial, Search):
+        drawn = balanced_subset(data.train_labels, trial.n_train + settings["validation"], trial.seed)
+        others = drawn[trial.n_train :]  # the draw begins with the subset
+        part, images, labels = "validation", data.train_images[others], data.train_labels[others]
+    train_images, train_labels, held_out_images, held_out_labels = (
         torch.from_numpy(array).to(workplace.device)
-        for array in (
-            data.train_images[subset, None],
-            data.train_labels[subset],
-            data.test_images[:, None],
-            data.test_labels,
-        )
+        for array in (data.train_images[subset, None], data.train_labels[subset], images[:, None], labels)
     )
     torch.manual_seed(trial.seed)
     model = build_network(trial.layer, settings).to(workplace.device)
     recipe = Recipe.of(settings, trial.seed)
 
     def evaluate() -> dict[str, float]:
-        return {"test_accuracy": accuracy(model, test_images, test_labels, recipe.precision)}
+        return {f"{part}_accuracy": accuracy(model, held_out_images, held_out_labels, recipe.precision)}
 
     run = train(
         model,
@@ -54,13 +57,13 @@ def conduct(trial: Table1Trial, settings: dict[str, Any], workplace: Workplace) 
     return Outcome(
         model,
         run,
-        {"test_accuracy": run.curve[-1]["test_accuracy"]},
+        {f"{part}_accuracy": run.curve[-1][f"{part}_accuracy"]},
         {
             "name": data.name,
             "source": data.source,
             "sha256": data.sha256,
             "n_train": len(train_labels),
-            "n_test": len(test_labels),
+            f"n_{part}": len(held_out_labels),
         },
     )
 

@@ -1,7 +1,6 @@
 """Experiment 2: the first layer of a VGG16 for cats and dogs, replaced and trained alone."""
 
 import io
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,17 +10,27 @@ from torch import Tensor, nn
 
 from gdlayer.conv import GaussianDerivativeConv2d
 from gdlayer.convert import fit_filters
-from gdlayer.datasets import cats_dogs
+from gdlayer.datasets import balanced_subset, cats_dogs
 from gdlayer.experiments.record import write_beside
 from gdlayer.experiments.run import Outcome, Workplace, run
 from gdlayer.experiments.training import Recipe, Standardise, accuracy, train
-from gdlayer.experiments.trial import Table2Trial
+from gdlayer.experiments.trial import Search, Table2Trial
 from gdlayer.networks import vgg16
 
 
 def conduct(trial: Table2Trial, settings: dict[str, Any], workplace: Workplace) -> Outcome:
-    """Trains the source network, or takes its weights and trains a new first layer alone; accuracy on two splits."""
+    """Trains the source network, or takes its weights and trains a new first layer alone; accuracy on two splits.
+
+    A search measures on pictures of the training split that neither network has seen.
+    """
     data = cats_dogs.load(trial.dataset, settings["resolution"])
+    train_images, train_labels = data.train_images, data.train_labels
+    parts = {"val": (data.val_images, data.val_labels), "test": (data.test_images, data.test_labels)}
+    if isinstance(trial, Search):
+        drawn = balanced_subset(train_labels, len(train_labels), trial.seed)
+        held_out, kept = drawn[: settings["validation"]], drawn[settings["validation"] :]
+        parts = {"validation": (train_images[held_out], train_labels[held_out])}
+        train_images, train_labels = train_images[kept], train_labels[kept]
     details: dict[str, Any] = {}
     if trial.layer == "source":
         torch.manual_seed(trial.seed)
@@ -30,21 +39,18 @@ def conduct(trial: Table2Trial, settings: dict[str, Any], workplace: Workplace) 
         network, details = with_new_first_layer(trial, settings, workplace)
     model = nn.Sequential(Standardise(vgg16.IMAGENET_MEAN, vgg16.IMAGENET_STD), network).to(workplace.device)
     recipe = Recipe.of(settings, trial.seed)
-    held_out = {
+    measured_on = {
         name: (_images(images, workplace.device), torch.from_numpy(labels).to(workplace.device))
-        for name, images, labels in (
-            ("val", data.val_images, data.val_labels),
-            ("test", data.test_images, data.test_labels),
-        )
+        for name, (images, labels) in parts.items()
     }
 
     def evaluate() -> dict[str, float]:
-        return {f"{name}_accuracy": accuracy(model, *split, recipe.precision) for name, split in held_out.items()}
+        return {f"{name}_accuracy": accuracy(model, *split, recipe.precision) for name, split in measured_on.items()}
 
     outcome = train(
         model,
-        _images(data.train_images, workplace.device),
-        torch.from_numpy(data.train_labels).to(workplace.device),
+        _images(train_images, workplace.device),
+        torch.from_numpy(train_labels).to(workplace.device),
         evaluate,
         recipe,
         checkpoint=workplace.checkpoint,
@@ -55,15 +61,14 @@ def conduct(trial: Table2Trial, settings: dict[str, Any], workplace: Workplace) 
     return Outcome(
         model,
         outcome,
-        {name: outcome.curve[-1][name] for name in ("val_accuracy", "test_accuracy")},
+        {name: outcome.curve[-1][name] for name in (f"{part}_accuracy" for part in parts)},
         {
             "name": data.name,
             "label": data.label,
             "source": data.source,
             "sha256": data.sha256,
-            "n_train": len(data.train_labels),
-            "n_val": len(data.val_labels),
-            "n_test": len(data.test_labels),
+            "n_train": len(train_labels),
+            **{f"n_{part}": len(labels) for part, (_, labels) in parts.items()},
             "skipped": len(data.skipped),
             "converted": len(data.converted),
         },
@@ -125,7 +130,7 @@ def first_layer(name: str, old: nn.Conv2d, settings: dict[str, Any]) -> tuple[nn
 
 def weights_path(trial: Table2Trial, results: Path) -> Path:
     """Where the source network's weights lie, beside its record."""
-    return replace(trial, layer="source").record_path(results).with_suffix(".pt")
+    return (trial.needs or trial).record_path(results).with_suffix(".pt")
 
 
 def _images(images: np.ndarray, device: torch.device) -> Tensor:

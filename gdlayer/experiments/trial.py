@@ -1,11 +1,12 @@
 """What is to be run: trials, and the profiles that list them. Needs no torch."""
 
 import tomllib
-from collections.abc import Callable
-from dataclasses import asdict, dataclass, fields, replace
+from collections.abc import Callable, Iterable
+from dataclasses import MISSING, asdict, dataclass, fields, replace
 from functools import cache
 from importlib.resources import files
 from itertools import product
+from math import inf
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -29,6 +30,8 @@ class Trial:
     """
 
     experiment: ClassVar[str]
+    table: ClassVar[str]
+    """The experiment whose settings and code it goes by: its own, but for searches and checks."""
     layers: ClassVar[tuple[str, ...]]
     datasets: ClassVar[tuple[str, ...]]
     not_in_paper: ClassVar[tuple[str, ...]] = ()
@@ -57,6 +60,17 @@ class Trial:
         return (self.layer, *(getattr(self, name) for name in self.cell_fields()))
 
     @classmethod
+    def cell_defaults(cls) -> dict[str, Any]:
+        """What names a cell unless said otherwise."""
+        return {f.name: f.default for f in fields(cls) if f.name in cls.cell_fields() and f.default is not MISSING}
+
+    @property
+    def short_cell(self) -> tuple[Any, ...]:
+        """The cell without what is as by default."""
+        told = [name for name in self.cell_fields() if getattr(self, name) != self.cell_defaults().get(name)]
+        return (self.layer, *(getattr(self, name) for name in told))
+
+    @classmethod
     def possible(cls, dataset: str, *cell: Any) -> bool:
         """Whether a column, the cell without its layer, can be run here."""
         return True
@@ -73,7 +87,8 @@ class Trial:
 
     @property
     def id(self) -> str:
-        parts = (f"n{part}" if isinstance(part, int) else part for part in self.cell)
+        prefixes = {int: "n", float: "lr"}
+        parts = (f"{prefixes.get(type(part), '')}{part}" for part in self.short_cell)
         return f"{'-'.join(parts)}-s{self.seed}"
 
     def record_path(self, results: Path) -> Path:
@@ -91,9 +106,9 @@ class Trial:
 
 @dataclass(frozen=True, kw_only=True)
 class Table1Trial(Trial):
-    """A layer type, and the number of training images of Fashion-MNIST."""
+    """A layer type, the number of training images of Fashion-MNIST, and which network: without pooling or with."""
 
-    experiment = "table1"
+    experiment = table = "table1"
     layers = (
         "free-form",
         "rfnn",
@@ -105,11 +120,14 @@ class Table1Trial(Trial):
         "n-jet",
     )
     datasets = (fashion_mnist.FULL, fashion_mnist.SAMPLE)
+    networks: ClassVar = ("unpooled", "pooled")
 
     n_train: int
+    network: str = "unpooled"
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        one_of("network", self.network, self.networks)
         size = fashion_mnist.TRAIN_SIZE[self.dataset]
         if not 1 <= self.n_train <= size:
             raise ValueError(f"n_train is {self.n_train}, allowed are 1 to {size} ({self.dataset})")
@@ -119,12 +137,17 @@ class Table1Trial(Trial):
         """Whether the data set is large enough."""
         return cell[0] <= fashion_mnist.TRAIN_SIZE[dataset]
 
+    @staticmethod
+    def paper_cell(*cell: Any) -> tuple[str, ...]:
+        """The paper does not say whether its network pools."""
+        return tuple(map(str, cell[:2]))
+
 
 @dataclass(frozen=True, kw_only=True)
 class Table2Trial(Trial):
     """What stands first in a VGG16, and where the rest comes from; layer "source" is the network before the change."""
 
-    experiment = "table2"
+    experiment = table = "table2"
     layers = (
         "source",
         "free-form",
@@ -162,7 +185,7 @@ class Table2Trial(Trial):
 class Table3Trial(Trial):
     """A U-net, and how the tiles are split: as in the paper by tile, or by patient or source image."""
 
-    experiment = "table3"
+    experiment = table = "table3"
     layers = ("unet", "gaussian-unet", "unet-bn")
     datasets = tuple(nuclei.LABELS)
     not_in_paper = (nuclei.MONUSEG,)
@@ -175,7 +198,68 @@ class Table3Trial(Trial):
         one_of("split", self.split, self.splits)
 
 
+@dataclass(frozen=True, kw_only=True)
+class Search(Trial):
+    """A learning rate tried on training data that are held out: the test data have no say in the choice."""
+
+    metric: ClassVar[str] = "validation_accuracy"
+    """The rate with the highest mean over seeds is chosen."""
+
+    learning_rate: float
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not 0 < self.learning_rate < inf:
+            raise ValueError(f"learning_rate is {self.learning_rate}, allowed are positive numbers")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Table1Search(Search, Table1Trial):
+    """A learning rate for a layer of Table 1, tried on training images that the trial does not train on."""
+
+    experiment = "table1-search"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Table2Search(Search, Table2Trial):
+    """A learning rate for a first layer of Table 2, or for the source; goes on from the search's own source network."""
+
+    experiment = "table2-search"
+
+    @property
+    def needs(self) -> "Table2Search | None":
+        if self.layer == "source":
+            return None
+        return replace(self, layer="source", learning_rate=chosen_rate(replace(self, layer="source")))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Table3Search(Search, Table3Trial):
+    """A learning rate for a U-net of Table 3, tried on the tiles of whole patients among the training tiles."""
+
+    experiment = "table3-search"
+    datasets = (nuclei.TNBC, nuclei.TNBC_DERIVED, nuclei.SYNTHETIC)
+    metric = "validation_pixel_accuracy"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Table1Precision(Table1Trial):
+    """A cell of Table 1 in another precision: whether rounding matters."""
+
+    experiment = "table1-precision"
+    layers = ("free-form", "ours")
+
+    precision: str
+
+
 EXPERIMENTS: dict[str, type[Trial]] = {cls.experiment: cls for cls in (Table1Trial, Table2Trial, Table3Trial)}
+"""The tables."""
+
+SEARCHES: dict[str, type[Search]] = {cls.table: cls for cls in (Table1Search, Table2Search, Table3Search)}
+"""How each table's learning rates were chosen."""
+
+TRIALS: dict[str, type[Trial]] = EXPERIMENTS | {cls.experiment: cls for cls in (*SEARCHES.values(), Table1Precision)}
+"""All there is to run, by name. What is not a table has its records apart."""
 
 
 @cache
@@ -194,31 +278,52 @@ def load_choices(experiment: str) -> dict[str, dict[str, Any]]:
 def hyperparameters(trial: Trial) -> dict[str, Any]:
     """Everything that decides a trial's outcome besides the trial itself: the choices and the profile's budget.
 
-    A setting that is a table of layers or of training set sizes counts by the trial's own.
+    A setting that is a table of layers or of training set sizes counts by the trial's own. What names the cells of a
+    search or a check, but not those of its table, is a setting of the table.
     """
-    choices = {name: choice["value"] for name, choice in load_choices(trial.experiment).items()}
+    choices = {name: choice["value"] for name, choice in load_choices(trial.table).items()}
     budget = {
         name: value
-        for name, value in load_profile(trial.profile)[trial.experiment].items()
+        for name, value in _section(trial.profile, trial.experiment).items()
         if name not in ("seeds", *trial.cell_fields())
     }
-    return {name: _own(value, trial) for name, value in (choices | budget).items()}
+    varied = {
+        name: getattr(trial, name) for name in trial.cell_fields() if name not in EXPERIMENTS[trial.table].cell_fields()
+    }
+    return {name: _own(value, trial.cell) for name, value in (choices | budget | varied).items()}
+
+
+def chosen_rate(trial: Search) -> float:
+    """The learning rate that the choices have for what a search is about."""
+    table = EXPERIMENTS[trial.table]
+    return hyperparameters(table(**{f.name: getattr(trial, f.name) for f in fields(table)}))["learning_rate"]
 
 
 def plan(profile: str, experiment: str, datasets: tuple[str, ...]) -> list[Trial]:
     """All trials of an experiment under a profile that can be run here, column by column of its table."""
-    cls = EXPERIMENTS[experiment]
-    settings = load_profile(profile)[experiment]
+    cls = TRIALS[experiment]
+    settings = _section(profile, experiment)
     names = cls.cell_fields()
-    seeds = settings["seeds"]
     return [
         cls(layer=layer, dataset=dataset, seed=seed, profile=profile, **dict(zip(names, cell, strict=True)))
         for dataset in datasets
+        if dataset in cls.datasets
         for cell in product(*(settings[name] for name in names))
         if cls.possible(dataset, *cell)
-        for seed in range(seeds if isinstance(seeds, int) else seeds[str(cell[0])])
+        for seed in range(_own(settings["seeds"], cell))
         for layer in cls.layers
     ]
+
+
+def in_order(trials: Iterable[Trial], profile: str) -> list[Trial]:
+    """The trials in the profile's order: by the first of its descriptions that fits, else last."""
+    order = load_profile(profile).get("order", [])
+
+    def fits(trial: Trial, wanted: dict[str, Any]) -> bool:
+        values = ((getattr(trial, name, None), value) for name, value in wanted.items())
+        return all(own in value if isinstance(value, list) else own == value for own, value in values)
+
+    return sorted(trials, key=lambda trial: next((i for i, w in enumerate(order) if fits(trial, w)), len(order)))
 
 
 def choose_datasets(
@@ -231,13 +336,13 @@ def choose_datasets(
     gdlayer.datasets.DataError
         If a file is wrong, or the profile demands real data that cannot be had.
     """
-    demand = load_profile(profile)["data"]
+    demand, table = load_profile(profile)["data"], TRIALS[experiment].table
     if demand == "embedded":
-        return (_EMBEDDED[experiment],)
+        return (_EMBEDDED[table],)
     notes: list[str] = []
-    chosen = _RESOLVE[experiment](notes.append)
+    chosen = _RESOLVE[table](notes.append)
     found = (chosen,) if isinstance(chosen, str) else chosen
-    if demand == "real" and _EMBEDDED[experiment] in found:
+    if demand == "real" and _EMBEDDED[table] in found:
         raise DataNotFoundError(f"profile {profile!r} demands real data, there is only {'; '.join(notes)}")
     if on_fallback is not None:
         for note in notes:
@@ -261,11 +366,19 @@ def check_fixed(settings: dict[str, Any], fixed: dict[str, Any]) -> None:
             raise ValueError(f"{name} is {settings[name]!r}, allowed is {value!r}")
 
 
-def _own(value: Any, trial: Trial) -> Any:
-    """A setting's value for a trial: tables are looked up by what names its cell."""
+def _section(profile: str, experiment: str) -> dict[str, Any]:
+    """A profile's settings for an experiment; what a search or a check does not say is as in its table."""
+    sections = load_profile(profile)
+    if experiment not in sections:
+        raise ValueError(f"profile {profile!r} has no {experiment}")
+    return sections[TRIALS[experiment].table] | sections[experiment]
+
+
+def _own(value: Any, cell: tuple[Any, ...]) -> Any:
+    """A setting's value for a cell: tables are looked up by what names it."""
     if not isinstance(value, dict):
         return value
-    for key in map(str, trial.cell):
+    for key in map(str, cell):
         if key in value:
-            return _own(value[key], trial)
-    raise ValueError(f"{trial.id}: the profile and the choices have settings for {', '.join(value)}")
+            return _own(value[key], cell)
+    raise ValueError(f"{' '.join(map(str, cell))}: the profile and the choices have settings for {', '.join(value)}")

@@ -166,7 +166,8 @@ def grid(
     ----------
     experiment : "table1", "table2" or "table3"
     rows, columns : {heading: selector}
-        A row's and a column's selector together name a cell and a metric. Headings are HTML.
+        A row's and a column's selector together name a cell and a metric; what they leave open is as by default.
+        Headings are HTML.
     cells, record : as :func:`summarise` gives them
     corner : HTML of the first heading
     foot : {heading: one text a column}, optional
@@ -174,6 +175,7 @@ def grid(
     cls, paper = EXPERIMENTS[experiment], published(experiment)
 
     def entry(selector: Selector) -> str:
+        selector = {**cls.cell_defaults(), **selector}
         lines = [values(find(cells, selector))]
         if record is not None:
             lines.append(f"<small>[{values(find(record, selector))}]</small>")

@@ -1,0 +1,58 @@
+"""Many trials, several at a time, each a process of its own by its plain command. Needs no torch."""
+
+import subprocess
+import sys
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from gdlayer.experiments.record import check_current, read_record
+from gdlayer.experiments.trial import Trial, hyperparameters
+
+
+class Done(NamedTuple):
+    """A trial that ended: with its record, or without one and why."""
+
+    trial: Trial
+    record: dict[str, Any] | None
+    error: str
+
+
+def unfinished(trials: Iterable[Trial], results: Path) -> list[Trial]:
+    """The trials without a record.
+
+    Raises
+    ------
+    gdlayer.experiments.record.ResultsError
+        If a record was made with other settings than the present ones.
+    """
+    left = []
+    for trial in trials:
+        path = trial.record_path(results)
+        if record := read_record(path):
+            check_current(record, hyperparameters(trial), path)
+        else:
+            left.append(trial)
+    return left
+
+
+def run_all(trials: Iterable[Trial], results: Path, *, jobs: int, device: str = "cpu") -> Iterator[Done]:
+    """Runs trials in the order given, ``jobs`` at a time with one thread each, and yields each as it ends.
+
+    A trial that fails does not stop the others. Whatever dies, and however, can be called again: finished records stay,
+    started trials go on from their checkpoints.
+    """
+
+    def run(trial: Trial) -> Done:
+        command = [sys.executable, *trial.command(results), f"--device={device}"]
+        process = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True)
+        record = read_record(trial.record_path(results)) if process.returncode == 0 else None
+        return Done(trial, record, process.stderr.strip() or f"ended with status {process.returncode}")
+
+    pool = ThreadPoolExecutor(jobs)
+    try:
+        for future in as_completed([pool.submit(run, trial) for trial in trials]):
+            yield future.result()
+    finally:
+        pool.shutdown(cancel_futures=True)

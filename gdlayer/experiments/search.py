@@ -1,0 +1,91 @@
+"""Learning rates compared on held-out training data: from the records of a search to the choice. Needs no torch."""
+
+from collections import defaultdict
+from collections.abc import Sequence
+from pathlib import Path
+from statistics import mean
+from typing import Any
+
+from gdlayer.experiments.record import check_current, read_record
+from gdlayer.experiments.trial import Search, chosen_rate, hyperparameters
+
+Subject = tuple[Any, ...]
+"""What a rate is sought for: a layer, and what else names its cell."""
+
+
+def validation_means(trials: Sequence[Search], results: Path) -> dict[Subject, dict[float, float]]:
+    """{subject: {rate: mean validation metric}}, of the rates whose seeds all have their records.
+
+    Parameters
+    ----------
+    trials : the whole plan of a search
+    results : path of records
+
+    Raises
+    ------
+    gdlayer.experiments.record.ResultsError
+        If a record was made with other settings than the present ones.
+    """
+    values: dict[Subject, dict[float, list[float | None]]] = defaultdict(lambda: defaultdict(list))
+    for trial in trials:
+        path = trial.record_path(results)
+        if record := read_record(path):
+            check_current(record, hyperparameters(trial), path)
+        values[_subject(trial)][trial.learning_rate].append(record["metrics"][trial.metric] if record else None)
+    return {
+        subject: {rate: mean(known) for rate, found in rates.items() if (known := _all_known(found))}
+        for subject, rates in values.items()
+    }
+
+
+def best_rates(trials: Sequence[Search], results: Path) -> dict[Subject, float]:
+    """{subject: the rate with the highest mean, of equal ones the lowest}, where no record is missing."""
+    rates = {trial.learning_rate for trial in trials}
+    return {
+        subject: max(sorted(means), key=means.__getitem__)
+        for subject, means in validation_means(trials, results).items()
+        if means.keys() == rates
+    }
+
+
+def chosen_rates(trials: Sequence[Search]) -> dict[Subject, float]:
+    """{subject: the rate that the choices have}."""
+    return {_subject(trial): chosen_rate(trial) for trial in trials}
+
+
+def as_table(trials: Sequence[Search], results: Path) -> str:
+    """The means in percent as lines of text, the best of each subject starred, with what is to be said of it."""
+    rates = sorted({trial.learning_rate for trial in trials})
+    means, best, chosen = validation_means(trials, results), best_rates(trials, results), chosen_rates(trials)
+    seeds = len({trial.seed for trial in trials})
+    width = max(len(_words(subject)) for subject in means)
+    lines = [
+        f"{trials[0].metric.replace('_', ' ')} in percent, mean over {seeds} seed{'s' * (seeds > 1)}, by learning rate",
+        " " * width + "".join(f"{rate:>9g} " for rate in rates),
+    ]
+    for subject, found in means.items():
+        cells = (f"{100 * found[rate]:9.2f}" if rate in found else f"{'-':>9}" for rate in rates)
+        stars = ("*" if best.get(subject) == rate else " " for rate in rates)
+        notes = []
+        if subject in best:
+            if best[subject] in (rates[0], rates[-1]):
+                notes.append("best at the edge of the rates")
+            if best[subject] != chosen[subject]:
+                notes.append(f"choices.toml has {chosen[subject]:g}")
+        row = "".join(cell + star for cell, star in zip(cells, stars, strict=True))
+        lines.append(f"{_words(subject):{width}}{row} {'; '.join(notes)}".rstrip())
+    return "\n".join(lines)
+
+
+def _subject(trial: Search) -> Subject:
+    return trial.short_cell[:-1]
+
+
+def _words(subject: Subject) -> str:
+    return " ".join(map(str, subject))
+
+
+def _all_known(values: list[float | None]) -> list[float]:
+    """The values, or none of them if one is missing."""
+    known = [value for value in values if value is not None]
+    return known if len(known) == len(values) else []
