@@ -10,6 +10,9 @@ if TYPE_CHECKING:
     from gdlayer.basis import gaussian_derivative_kernels as gaussian_derivative_kernels
     from gdlayer.block import ConvBlock as ConvBlock
     from gdlayer.conv import GaussianDerivativeConv2d as GaussianDerivativeConv2d
+    from gdlayer.convert import deploy as deploy
+    from gdlayer.convert import from_authors as from_authors
+    from gdlayer.convert import replace_conv2d as replace_conv2d
 
 __version__ = "0.1.0"
 
@@ -17,8 +20,19 @@ _HOME = {
     "gaussian_derivative_kernels": "gdlayer.basis",
     "ConvBlock": "gdlayer.block",
     "GaussianDerivativeConv2d": "gdlayer.conv",
+    "deploy": "gdlayer.convert",
+    "from_authors": "gdlayer.convert",
+    "replace_conv2d": "gdlayer.convert",
 }
-__all__ = ["ConvBlock", "GaussianDerivativeConv2d", "__version__", "gaussian_derivative_kernels"]
+__all__ = [
+    "ConvBlock",
+    "GaussianDerivativeConv2d",
+    "__version__",
+    "deploy",
+    "from_authors",
+    "gaussian_derivative_kernels",
+    "replace_conv2d",
+]
 
 
 def __getattr__(name: str):

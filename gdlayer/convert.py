@@ -159,6 +159,10 @@ def _least_squares(rows: Tensor, target: Tensor, rcond: float) -> Tensor:
     return (solution / norm).mT
 
 
+TAKEN_OVER = ("in_channels", "out_channels", "stride", "padding", "dilation", "padding_mode", "bias", "device", "dtype")
+"""What a convolution tells its replacement."""
+
+
 @dataclass(frozen=True)
 class Replacement:
     r"""One convolution that :func:`replace_conv2d` has replaced.
@@ -270,7 +274,7 @@ def replace_conv2d(
     """
     if isinstance(model, nn.Conv2d):
         raise ValueError("model is itself an nn.Conv2d and cannot be replaced in place: put it into an nn.Sequential")
-    for name in ("in_channels", "out_channels", "stride", "padding", "dilation", "padding_mode", "bias"):
+    for name in TAKEN_OVER:
         if name in options:
             raise TypeError(f"{name} is taken over from each convolution and cannot be given, got {options[name]!r}")
     if steps and not fit:
