@@ -124,7 +124,7 @@ EXAMPLES = (
             EXAMPLES[0],
             ("ours-few", 5000, "unpooled"),
             "paper/table1/fashion-mnist/ours-few-n5000-s3.json",
-            {"--layer=ours-few", "--n-train=5000", "--network=unpooled", "--seed=3", "--profile=paper", "--dataset=fashion-mnist"},
+            {"--layer=ours-few", "--n-train=5000", "--network=unpooled", "--seed=3", "--dataset=fashion-mnist"},
         ),
         (
             EXAMPLES[1],

@@ -307,7 +307,6 @@ def plan(profile: str, experiment: str, datasets: tuple[str, ...]) -> list[Trial
     return [
         cls(layer=layer, dataset=dataset, seed=seed, profile=profile, **dict(zip(names, cell, strict=True)))
         for dataset in datasets
-        if dataset in cls.datasets
         for cell in product(*(settings[name] for name in names))
         if cls.possible(dataset, *cell)
         for seed in range(_own(settings["seeds"], cell))
@@ -336,18 +335,18 @@ def choose_datasets(
     gdlayer.datasets.DataError
         If a file is wrong, or the profile demands real data that cannot be had.
     """
-    demand, table = load_profile(profile)["data"], TRIALS[experiment].table
+    demand, cls = load_profile(profile)["data"], TRIALS[experiment]
     if demand == "embedded":
-        return (_EMBEDDED[table],)
+        return (_EMBEDDED[cls.table],)
     notes: list[str] = []
-    chosen = _RESOLVE[table](notes.append)
+    chosen = _RESOLVE[cls.table](notes.append)
     found = (chosen,) if isinstance(chosen, str) else chosen
-    if demand == "real" and _EMBEDDED[table] in found:
+    if demand == "real" and _EMBEDDED[cls.table] in found:
         raise DataNotFoundError(f"profile {profile!r} demands real data, there is only {'; '.join(notes)}")
     if on_fallback is not None:
         for note in notes:
             on_fallback(note)
-    return found
+    return tuple(name for name in found if name in cls.datasets)
 
 
 _EMBEDDED = {"table1": fashion_mnist.SAMPLE, "table2": cats_dogs.SYNTHETIC, "table3": nuclei.SYNTHETIC}
