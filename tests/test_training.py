@@ -13,9 +13,12 @@ from torch import Tensor, nn
 
 from gdlayer.experiments import training
 from gdlayer.experiments.training import (
+    WARM_UP_STEPS,
     Recipe,
     Run,
+    Standardise,
     accuracy,
+    channels_last,
     cosine_as_printed,
     cosine_decay,
     epoch_order,
@@ -97,7 +100,12 @@ def test_cosine_as_printed_does_not_decay(alpha, total):
 def test_every_step_takes_its_rate_from_the_schedule(monkeypatch, schedule, rates):
     used = []
     step = torch.optim.Adam.step
-    monkeypatch.setattr(torch.optim.Adam, "step", lambda self: (used.append(self.param_groups[0]["lr"]), step(self))[1])
+
+    def noting(self: torch.optim.Adam) -> None:
+        used.append(self.param_groups[0]["lr"].item())
+        step(self)
+
+    monkeypatch.setattr(torch.optim.Adam, "step", noting)
     train(network(), *textures(), nothing, recipe(steps=3, evaluations=1, schedule=schedule))
     assert used == pytest.approx([0.01 * rate for rate in rates])
 
@@ -159,6 +167,87 @@ def test_every_epoch_shows_every_image_once():
         shown = [image for batch in model.batches[3 * epoch : 3 * epoch + 3] for image in batch]
         assert shown == epoch_order(10, 5, epoch).tolist()
     assert model.batches[6] == epoch_order(10, 5, 2)[:4].tolist()
+
+
+# Memory
+
+
+@pytest.mark.parametrize("shape", [(5, 1, 4, 6), (5, 3, 4, 6), (1, 2, 3, 3), (5, 3, 1, 1), (0, 3, 4, 6)], ids=str)
+def test_channels_last_says_so_by_its_strides(shape):
+    _, c, h, w = shape
+    images = torch.arange(math.prod(shape)).view(shape)
+    assert channels_last(images).stride() == (h * w * c, 1, w * c, c)
+    assert torch.equal(channels_last(images), images)
+
+
+def test_channels_last_copies_only_what_lies_otherwise():
+    single, several = torch.zeros(5, 1, 4, 6), torch.zeros(5, 3, 4, 6)
+    assert channels_last(single).data_ptr() == single.data_ptr()
+    assert channels_last(several).data_ptr() != several.data_ptr()
+    several = several.to(memory_format=torch.channels_last)
+    assert channels_last(several).data_ptr() == several.data_ptr()
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+@pytest.mark.parametrize("layer", LAYERS)
+def test_every_feature_map_is_in_channels_last_memory(layer, precision):
+    """One channel in front, whose two layouts are the same memory, must not turn the network back."""
+    inner = network(layer)
+    model = nn.Sequential(Standardise([0.5], [0.5]), inner)
+    maps: list[Tensor] = []
+
+    def note(stage: nn.Module, inputs: tuple[Tensor], output: Tensor) -> None:
+        maps.append(output)
+
+    for stage in inner.features:
+        stage.register_forward_hook(note)
+    images = torch.randint(256, (5, 1, 8, 8), dtype=torch.uint8)
+    labels = torch.arange(5) % 3
+    train(model, images, labels, nothing, recipe(steps=2, batch_size=3, evaluations=1, precision=precision))
+    accuracy(model, images, labels, precision)
+    assert len(maps) == 3 * len(inner.features)
+    for x in maps:
+        assert x.is_contiguous(memory_format=torch.channels_last)
+        assert x.dtype == (torch.float32 if precision == "fp32" else torch.bfloat16)
+
+
+# Capture
+
+
+needs_cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA GPU")
+
+
+@needs_cuda
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+@pytest.mark.parametrize("layer", LAYERS)
+def test_a_captured_step_computes_the_same(monkeypatch, layer, precision):
+    """Short batches, which are not captured, in between."""
+    monkeypatch.setattr(torch.backends.cudnn, "deterministic", True)
+    replays = []
+    replay = torch.cuda.CUDAGraph.replay
+    monkeypatch.setattr(torch.cuda.CUDAGraph, "replay", lambda graph: (replays.append(1), replay(graph))[1])
+    models, curves = [], []
+    for capture in (False, True):
+        model = network(layer).cuda()
+        images, labels = (t.cuda() for t in textures())
+        run = train(model, images, labels, nothing, recipe(precision=precision), capture=capture)
+        models.append(model)
+        curves.append(run.curve)
+        assert len(replays) == (30 - 4 - WARM_UP_STEPS if capture and layer != "n-jet" else 0)
+    assert same_parameters(*models)
+    assert curves[0] == curves[1]
+
+
+@needs_cuda
+def test_dropout_in_a_captured_step_draws_the_same():
+    models = []
+    for capture in (False, True):
+        torch.manual_seed(0)
+        model = nn.Sequential(nn.Flatten(), nn.Dropout(), nn.Linear(64, 3)).cuda()
+        images, labels = (t.cuda() for t in textures())
+        train(model, images, labels, nothing, recipe(), capture=capture)
+        models.append(model)
+    assert same_parameters(*models)
 
 
 # Learning
@@ -310,6 +399,20 @@ def test_a_checkpoint_of_another_run_is_not_read(tmp_path, changes):
     resumed, fresh = network(seed=1), network(seed=1)  # another start than the checkpoint's
     run = train(resumed, *textures(), nothing, recipe(**changes), checkpoint=checkpoint, settings=settings[1])
     assert run.curve == train(fresh, *textures(), nothing, recipe(**changes)).curve
+    assert same_parameters(resumed, fresh)
+
+
+def test_a_checkpoint_of_another_device_is_not_read(tmp_path):
+    """Its arithmetic differs."""
+    checkpoint = tmp_path / "checkpoint"
+    with pytest.raises(Interrupted):
+        train(network(), *textures(), interrupt_at(3), recipe(), checkpoint=checkpoint, checkpoint_seconds=0)
+    state = torch.load(checkpoint)
+    state["made_for"]["device"] = "cuda"
+    torch.save(state, checkpoint)
+    resumed, fresh = network(seed=1), network(seed=1)
+    train(resumed, *textures(), nothing, recipe(), checkpoint=checkpoint)
+    train(fresh, *textures(), nothing, recipe())
     assert same_parameters(resumed, fresh)
 
 

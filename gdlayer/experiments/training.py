@@ -20,6 +20,8 @@ SCHEDULES = ("cosine", "cosine-as-printed")
 CURVE_POINTS = 20
 CHECKPOINT_SECONDS = 60
 EVALUATION_BATCH = 500
+WARM_UP_STEPS = 3
+"""Before a step is captured: what stays is allocated and kernels are chosen in the first."""
 
 
 def cosine_decay(step: int, total: int, lr0: float, alpha: float) -> float:
@@ -98,6 +100,36 @@ class Run:
     curve: list[dict[str, Any]]
 
 
+class Captured:
+    """A function of a tensor of one shape, called for its effects: on a GPU, from a CUDA graph.
+
+    The first calls run it aside, as a capture needs; the next captures it, and from then on it is replayed: the same
+    kernels on the same memory, in one launch.
+    """
+
+    def __init__(self, function: Callable[[Tensor], None], argument: Tensor) -> None:
+        self.function = function
+        self.argument = argument
+        self.warm_up = WARM_UP_STEPS
+        self.graph: torch.cuda.CUDAGraph | None = None
+
+    def __call__(self, argument: Tensor) -> None:
+        self.argument.copy_(argument)
+        if self.warm_up:
+            self.warm_up -= 1
+            aside = torch.cuda.Stream()
+            aside.wait_stream(torch.cuda.current_stream())
+            with torch.cuda.stream(aside):
+                self.function(self.argument)
+            torch.cuda.current_stream().wait_stream(aside)
+            return
+        if self.graph is None:
+            self.graph = torch.cuda.CUDAGraph()
+            with torch.cuda.graph(self.graph):
+                self.function(self.argument)
+        self.graph.replay()
+
+
 def train(
     model: nn.Module,
     images: Tensor,
@@ -108,6 +140,7 @@ def train(
     checkpoint: Path | None = None,
     checkpoint_seconds: float = CHECKPOINT_SECONDS,
     settings: dict[str, Any] | None = None,
+    capture: bool = True,
 ) -> Run:
     """Trains ``model`` in place by Adam on cross-entropy, batches drawn without replacement epoch by epoch.
 
@@ -124,25 +157,46 @@ def train(
     checkpoint : path, optional
         Written every ``checkpoint_seconds`` and read if it is there; removed by the caller once the record exists.
     settings : dict, optional
-        What made the model and the data. A checkpoint of other settings, or of another recipe, is not read.
+        What made the model and the data. A checkpoint of other settings, recipe or device is not read.
+    capture : bool
+        On a GPU, replay the step on a full batch from a CUDA graph, unless a module of the model has
+        ``capturable = False``. The outcome is the same.
 
     Returns
     -------
     Run
         With the curve: at about 20 steps the mean training loss and accuracy since the last, and the metrics.
     """
-    if recipe.precision == "bf16":
-        model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        images = images.contiguous(memory_format=torch.channels_last)
+    images, device = channels_last(images), images.device
     schedule = cosine_decay if recipe.schedule == "cosine" else cosine_as_printed
-    optimiser = torch.optim.Adam([p for p in model.parameters() if p.requires_grad], lr=recipe.learning_rate)
-    made_for = {"recipe": vars(recipe), "settings": settings}
+    optimiser = torch.optim.Adam(
+        [p for p in model.parameters() if p.requires_grad],
+        lr=torch.tensor(recipe.learning_rate, device=device),
+        fused=True,
+        capturable=device.type == "cuda",
+    )
+    loss_sum = torch.zeros((), dtype=torch.float64, device=device)
+    hits = torch.zeros((), dtype=torch.int64, device=device)
+
+    def step(chosen: Tensor) -> None:
+        y = labels[chosen]
+        logits = forward(model, images[chosen], recipe.precision)
+        loss = F.cross_entropy(logits, y)
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+        loss_sum.add_(loss.detach() * y.numel())
+        hits.add_((logits.argmax(1) == y).sum())
+
+    capture = capture and device.type == "cuda" and all(getattr(m, "capturable", True) for m in model.modules())
+    full_step = Captured(step, torch.zeros(recipe.batch_size, dtype=torch.int64, device=device)) if capture else step
+    made_for = {"recipe": vars(recipe), "settings": settings, "device": device.type}
     run = _resume(checkpoint, model, optimiser, made_for) or Run(0, 0.0, [])
     curve_steps = {round(recipe.steps * i / CURVE_POINTS) for i in range(1, CURVE_POINTS + 1)}
     evaluation_steps = {round(recipe.steps * i / recipe.evaluations) for i in range(1, recipe.evaluations + 1)}
     batches = -(-len(images) // recipe.batch_size)
     order, epoch = torch.empty(0, dtype=torch.int64), -1
-    losses, hits, seen = [], [], 0
+    seen = 0
     started = saved = time.perf_counter()
     already = run.seconds
     model.train()
@@ -150,37 +204,28 @@ def train(
         while run.step < recipe.steps:
             if run.step // batches != epoch:
                 epoch = run.step // batches
-                order = epoch_order(len(images), recipe.seed, epoch).to(images.device)
+                order = epoch_order(len(images), recipe.seed, epoch).to(device)
             start = run.step % batches * recipe.batch_size
             chosen = order[start : start + recipe.batch_size]
-            x, y = images[chosen], labels[chosen]
-
-            for group in optimiser.param_groups:
-                group["lr"] = schedule(run.step, recipe.steps, recipe.learning_rate, recipe.alpha)
-            with autocast(x.device, recipe.precision):
-                logits = model(x)
-            loss = F.cross_entropy(logits.float(), y)
-            optimiser.zero_grad()
-            loss.backward()
-            optimiser.step()
-
-            losses.append(loss.detach() * y.numel())
-            hits.append((logits.detach().argmax(1) == y).sum())
-            seen += y.numel()
+            optimiser.param_groups[0]["lr"].fill_(schedule(run.step, recipe.steps, recipe.learning_rate, recipe.alpha))
+            (full_step if len(chosen) == recipe.batch_size else step)(chosen)
+            seen += labels[0].numel() * len(chosen)
             run.step += 1
             progress.update()
             if run.step in curve_steps | evaluation_steps:
                 point = {
                     "step": run.step,
                     "epoch": run.step / batches,
-                    "train_loss": _finite(torch.stack(losses).sum().item() / seen),
-                    "train_accuracy": torch.stack(hits).sum().item() / seen,
+                    "train_loss": _finite(loss_sum.item() / seen),
+                    "train_accuracy": hits.item() / seen,
                 }
                 if run.step in evaluation_steps:
                     point |= evaluate()
                     model.train()
                 run.curve.append(point)
-                losses, hits, seen = [], [], 0
+                loss_sum.zero_()
+                hits.zero_()
+                seen = 0
                 run.seconds = already + time.perf_counter() - started
                 if checkpoint is not None and time.perf_counter() - saved > checkpoint_seconds:
                     _save(checkpoint, model, optimiser, run, made_for)
@@ -199,17 +244,28 @@ def autocast(device: torch.device, precision: str) -> torch.autocast:
     return torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16")
 
 
+def channels_last(images: Tensor) -> Tensor:
+    """(b, c, h, w) in channels_last memory, where convolutions are fastest; layers take the layout of their input.
+
+    The strides say so also for one channel, whose memory is the same in both layouts: layers go by the strides.
+    """
+    b, c, h, w = images.shape
+    return images.permute(0, 2, 3, 1).flatten().view(b, h, w, c).permute(0, 3, 1, 2)
+
+
+def forward(model: nn.Module, images: Tensor, precision: str) -> Tensor:
+    """The model's output under a precision, in float32."""
+    with autocast(images.device, precision):
+        return model(channels_last(images)).float()
+
+
 @torch.no_grad()
 def accuracy(model: nn.Module, images: Tensor, labels: Tensor, precision: str) -> float:
     """Fraction of images whose largest logit is that of their label, in evaluation mode."""
     model.eval()
-    correct = 0
-    for x, y in zip(images.split(EVALUATION_BATCH), labels.split(EVALUATION_BATCH), strict=True):
-        if precision == "bf16":
-            x = x.contiguous(memory_format=torch.channels_last)
-        with autocast(x.device, precision):
-            correct += (model(x).argmax(1) == y).sum().item()
-    return correct / len(labels)
+    batches = zip(images.split(EVALUATION_BATCH), labels.split(EVALUATION_BATCH), strict=True)
+    hits = torch.stack([(forward(model, x, precision).argmax(1) == y).sum() for x, y in batches])
+    return hits.sum().item() / len(labels)
 
 
 def _finite(value: float) -> float | None:

@@ -40,6 +40,9 @@ class NJetConv2d(SynthesizedConv2d):
         If an argument is none of these.
     """
 
+    capturable = False
+    """In a CUDA graph: its size is read from sigma at every call."""
+
     def __init__(
         self,
         in_channels: int,
