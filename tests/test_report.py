@@ -384,6 +384,15 @@ def test_different_runs_of_a_cell_stand_side_by_side():
     assert shown.rows[6][4] == "7, 12,810"
 
 
+def test_the_table_is_of_the_main_network():
+    """The pooled network has cells of its own."""
+    cells = summarise([record(accuracy=0.8), record(accuracy=0.9, network="pooled")], "table1")
+    assert dict(zip(cells["network"], cells["mean"], strict=True)) == pytest.approx({"unpooled": 80, "pooled": 90})
+    html = table1.render(cells)
+    assert "80.0" in html
+    assert "90.0" not in html
+
+
 def test_without_records():
     empty = summarise([], "table1")
     shown = page(empty)

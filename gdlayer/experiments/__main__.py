@@ -74,7 +74,9 @@ def _search(options: argparse.Namespace) -> None:
         if isinstance(trial, Search) and all(str(getattr(trial, name)) == value for name, value in wanted.items())
     ]
     if not trials:
-        raise ValueError(f"profile {options.profile!r} has no {cls.experiment} of {', '.join(wanted.values())}")
+        raise ValueError(
+            f"profile {options.profile!r} has no {cls.experiment} of {', '.join(wanted.values()) or 'the data at hand'}"
+        )
     _run_missing(sorted(trials, key=lambda trial: trial.needs is not None), options)
     print(as_table(trials, options.results))
 

@@ -2,7 +2,7 @@
 
 import subprocess
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -37,7 +37,7 @@ def unfinished(trials: Iterable[Trial], results: Path) -> list[Trial]:
     return left
 
 
-def run_all(trials: Iterable[Trial], results: Path, *, jobs: int, device: str = "cpu") -> Iterator[Done]:
+def run_all(trials: Iterable[Trial], results: Path, *, jobs: int, device: str = "cpu") -> Generator[Done, None, None]:
     """Runs trials in the order given, ``jobs`` at a time with one thread each, and yields each as it ends.
 
     A trial that fails does not stop the others. Whatever dies, and however, can be called again: finished records stay,
