@@ -200,7 +200,7 @@ class ReplacementReport:
     def __str__(self) -> str:
         rows = []
         for layer in self.replaced:
-            fit = "random" if layer.residual is None else f"residual {layer.residual:.4f}"
+            fit = "random" if layer.residual is None else f"residual {layer.residual:.3g}"
             rows.append(
                 (" = ".join(layer.names), f"{layer.parameters_before} -> {layer.parameters_after} parameters, {fit}")
             )
