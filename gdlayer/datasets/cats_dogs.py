@@ -57,7 +57,7 @@ _PACK_SHA256 = {
 }
 PACK_FILES = tuple(DataFile(f"cats-vs-dogs/{name}", None, sha256) for name, sha256 in _PACK_SHA256.items())
 
-_FULL_MEMBER = re.compile(r"PetImages/(Cat|Dog)/(\d{1,5})\.jpg")
+_FULL_MEMBER = re.compile(r"PetImages/(Cat|Dog)/(0|[1-9][0-9]{0,4})\.jpg")
 _FULL_ENDS = {"train": 8750, "val": 10_000, "test": 12_500}
 
 

@@ -15,6 +15,7 @@ from pathlib import Path
 CONNECT_SECONDS = 3  # short: without a network the caller shall hear about it at once
 READ_SECONDS = 30
 RETRIES = 2
+MAX_BYTES = 1 << 30  # the largest published file has 0.8 GB
 
 _SAMPLE = Path(__file__).parents[2] / "data" / "sample"
 
@@ -156,6 +157,8 @@ def _data_directories() -> list[Path]:
 
 def _verify(path: Path, sha256: str, name: str, remedy: str) -> None:
     try:
+        if not path.is_file():  # reading a pipe or a device may never end
+            raise DataError(f"{name} cannot be read: it is no regular file")
         with path.open("rb") as stream:
             found = hashlib.file_digest(stream, "sha256").hexdigest()
             size = stream.tell()
@@ -185,14 +188,24 @@ def _download(file: DataFile) -> Path:
     def attempt(url: str, output: str, _: object) -> None:  # called by position, whatever pooch types say
         try:
             with (
-                requests.get(url, stream=True, timeout=(CONNECT_SECONDS, READ_SECONDS)) as response,
+                requests.get(
+                    url,
+                    headers={"Accept-Encoding": "identity"},
+                    stream=True,
+                    timeout=(CONNECT_SECONDS, READ_SECONDS),
+                ) as response,
                 open(output, "wb") as stream,
             ):
                 response.raise_for_status()
-                size = int(response.headers.get("Content-Length", 0)) or None
+                encoding = response.headers.get("Content-Encoding", "identity")
+                if encoding != "identity":  # requests would unpack it, however much that gives
+                    raise _not_found(file, f"the answer is encoded as {encoding!r}, allowed is 'identity'")
+                size = response.raw.length_remaining  # None if the header is absent or no number
                 with tqdm(desc=file.path, total=size, unit="B", unit_scale=True, disable=None) as progress:
                     for chunk in response.iter_content(1 << 16):
                         progress.update(stream.write(chunk))
+                        if stream.tell() > MAX_BYTES:
+                            raise _not_found(file, f"the answer has more than the {MAX_BYTES} bytes allowed")
         except requests.ConnectionError as error:  # pooch would try this again, and then wait as long again
             raise _not_found(file, f"no connection ({type(error).__name__})") from error
         _verify(Path(output), file.sha256, f"the download of {url}", "it was not kept; get the file elsewhere")
@@ -207,7 +220,9 @@ def _download(file: DataFile) -> Path:
     )
     try:
         return Path(store.fetch(file.path, downloader=attempt))  # pyright: ignore[reportArgumentType]
-    except requests.RequestException as error:
+    except DataError:
+        raise
+    except (requests.RequestException, ValueError) as error:  # ValueError: an answer that makes no sense
         raise _not_found(file, str(error)) from error
     except OSError as error:
         problem = f"the cache cannot be written ({error.strerror or error}), GDLAYER_CACHE can name another"

@@ -14,12 +14,14 @@ from gdlayer.datasets.files import DataCorruptError
 _UNSIGNED_BYTE = b"\0\0\x08"  # then one byte, the number of dimensions, and each as a 4-byte integer
 _CHUNK = 1 << 20
 
+MAX_DIMENSIONS = 32  # what every NumPy can hold
+
 
 def read_idx(path: str | PathLike[str], max_bytes: int = 1 << 28) -> np.ndarray:
     """Read a gzipped IDX file of unsigned bytes.
 
     The header is believed only as far as the bytes that follow bear it out: memory grows with what is really
-    there, and never beyond `max_bytes`.
+    there, and never beyond `max_bytes`. A side of 0 counts as 1 there.
 
     Parameters
     ----------
@@ -36,7 +38,8 @@ def read_idx(path: str | PathLike[str], max_bytes: int = 1 << 28) -> np.ndarray:
     Raises
     ------
     DataCorruptError
-        Not gzip, not IDX of unsigned bytes, truncated, longer than its header says, or above `max_bytes`.
+        Not gzip, not IDX of unsigned bytes, truncated, longer than its header says, above `max_bytes`, or of more
+        than 32 dimensions.
     OSError
         The file cannot be opened.
     """
@@ -45,6 +48,8 @@ def read_idx(path: str | PathLike[str], max_bytes: int = 1 << 28) -> np.ndarray:
             magic = stream.read(4)
             if len(magic) < 4 or not magic.startswith(_UNSIGNED_BYTE):
                 raise DataCorruptError(f"{path}: IDX magic {magic.hex()!r}, expected '000008' and one byte more")
+            if magic[3] > MAX_DIMENSIONS:
+                raise DataCorruptError(f"{path}: {magic[3]} dimensions, allowed are {MAX_DIMENSIONS}")
             header = stream.read(4 * magic[3])
             if len(header) < 4 * magic[3]:
                 raise DataCorruptError(
@@ -52,9 +57,9 @@ def read_idx(path: str | PathLike[str], max_bytes: int = 1 << 28) -> np.ndarray:
                     f"expected {4 * magic[3]}"
                 )
             shape = struct.unpack(f">{magic[3]}I", header)
+            if (bound := math.prod(max(side, 1) for side in shape)) > max_bytes:
+                raise DataCorruptError(f"{path}: shape {shape} is {bound} bytes, allowed are {max_bytes}")
             size = math.prod(shape)
-            if size > max_bytes:
-                raise DataCorruptError(f"{path}: shape {shape} is {size} bytes, allowed are {max_bytes}")
             data = bytearray()
             while chunk := stream.read(min(_CHUNK, size + 1 - len(data))):
                 data += chunk
@@ -74,15 +79,17 @@ def write_idx(path: str | PathLike[str], array: np.ndarray) -> None:
     path : path-like
         File to write.
     array : ndarray of uint8
-        Any shape of at most 255 dimensions.
+        Any shape of at most 32 dimensions.
 
     Raises
     ------
     ValueError
-        `array` is not uint8.
+        `array` is not uint8, or has more dimensions.
     """
     if array.dtype != np.uint8:
         raise ValueError(f"array has dtype {array.dtype}, allowed is uint8")
+    if array.ndim > MAX_DIMENSIONS:
+        raise ValueError(f"array has {array.ndim} dimensions, allowed are {MAX_DIMENSIONS}")
     header = _UNSIGNED_BYTE + struct.pack(f">B{array.ndim}I", array.ndim, *array.shape)
     with Path(path).open("wb") as file, gzip.GzipFile("", "wb", 9, file, mtime=0) as stream:
         stream.write(header + array.tobytes())

@@ -26,7 +26,7 @@ from numpy.typing import ArrayLike
 
 from gdlayer.datasets import synthetic
 from gdlayer.datasets.files import DataCorruptError, DataError, DataFile, DataNotFoundError, find, locate
-from gdlayer.datasets.pictures import decode, open_archive, read_member
+from gdlayer.datasets.pictures import MAX_BYTES, decode, open_archive, read_member
 
 TNBC = "tnbc"
 TNBC_DERIVED = "tnbc-derived"
@@ -67,7 +67,7 @@ PACK_SHA256 = {
 }
 """One digest over the SHA256s of every image and mask that is read, in the order of the manifest."""
 
-_TNBC_MEMBER = re.compile(r"[^/]+/(Slide|GT)_(\d+)/([^/]+\.png)")
+_TNBC_MEMBER = re.compile(r"[^/]+/(Slide|GT)_([0-9]{2})/([^/]+\.png)")
 _TNBC_PATIENTS = range(1, 12)
 
 
@@ -316,7 +316,10 @@ def _load_archive() -> NucleusSet:
         members: dict[tuple[str, str, str], str] = {}
         for name in archive.namelist():
             if (match := _TNBC_MEMBER.fullmatch(name)) and not name.startswith("__MACOSX/"):
-                members[match[2], match[3], match[1]] = name
+                key = match[2], match[3], match[1]
+                if key in members:
+                    raise DataCorruptError(f"{path} has one picture twice, {members[key]!r} and {name!r}")
+                members[key] = name
         keys = sorted({(slide, picture) for slide, picture, _ in members})
         used = [key for key in keys if int(key[0]) in _TNBC_PATIENTS]
         if not used:
@@ -370,9 +373,12 @@ def _load_pack(name: str) -> NucleusSet:
 
     def read(file: str) -> tuple[bytes, str]:
         try:
-            content = (folder / file).read_bytes()
+            with (folder / file).open("rb") as stream:
+                content = stream.read(MAX_BYTES + 1)
         except OSError as error:
             raise DataError(f"{folder / file} cannot be read: {error.strerror}") from error
+        if len(content) > MAX_BYTES:
+            raise DataCorruptError(f"{folder / file} has more than the {MAX_BYTES} bytes allowed")
         hashes.append(hashlib.sha256(content).hexdigest())
         return content, str(folder / file)
 

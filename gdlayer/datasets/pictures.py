@@ -21,8 +21,11 @@ if TYPE_CHECKING:
 
 MAX_BYTES = 1 << 24
 MAX_PIXELS = 1 << 24
+MAX_SCANS = 100  # of a JPEG: a scan of 33 bytes can cost as much as all pixels
 
 _PNG_END = b"IEND\xaeB`\x82"
+_JPEG_SCAN = b"\xff\xda"
+_BOUNDED = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)  # zipfile unpacks the others without a bound
 _BROKEN_ZIP = (zipfile.BadZipFile, zlib.error, EOFError, OSError, RuntimeError, ValueError)
 
 
@@ -56,7 +59,7 @@ def decode(content: bytes, name: str, kind: str) -> "Image.Image":
     Raises
     ------
     DataCorruptError
-        Not of this format, truncated, broken, or above `MAX_PIXELS`.
+        Not of this format, truncated, broken, or above `MAX_PIXELS` or `MAX_SCANS`.
     """
     pillow = import_pillow()
     try:
@@ -65,6 +68,8 @@ def decode(content: bytes, name: str, kind: str) -> "Image.Image":
             image = pillow.Image.open(io.BytesIO(content), formats=(kind,))
             if image.width * image.height > MAX_PIXELS:
                 raise ValueError(f"{image.width} x {image.height} pixels, allowed are {MAX_PIXELS}")
+            if kind == "JPEG" and (scans := content.count(_JPEG_SCAN)) > MAX_SCANS:
+                raise ValueError(f"{scans} scans, allowed are {MAX_SCANS}")
             image.load()
             if kind == "PNG" and _PNG_END not in content:  # Pillow is content once it has all pixels
                 raise ValueError("truncated, its end is missing")
@@ -75,37 +80,50 @@ def decode(content: bytes, name: str, kind: str) -> "Image.Image":
 
 
 def open_archive(path: Path) -> zipfile.ZipFile:
-    """Open a zip archive whose members all have harmless relative names.
+    """Open a zip archive whose members all have harmless relative names, each its own.
 
     Raises
     ------
     DataCorruptError
-        Not a zip archive, truncated, or with a member that points outside; the archive and the member are named.
+        Not a zip archive, truncated, with a member that points outside or with two of the same name; the archive and
+        the member are named.
     """
     try:
         archive = zipfile.ZipFile(path)
     except _BROKEN_ZIP as error:
         raise DataCorruptError(f"{path} is not a whole zip archive: {error}") from error
+    names = set()
     for name in archive.namelist():
         if PurePosixPath(name).is_absolute() or PureWindowsPath(name).anchor or ".." in PureWindowsPath(name).parts:
             archive.close()
             raise DataCorruptError(f"{path} has a member named {name!r}, which points outside of it")
+        if name in names:
+            archive.close()
+            raise DataCorruptError(f"{path} has two members named {name!r}")
+        names.add(name)
     return archive
 
 
 def read_member(archive: zipfile.ZipFile, name: str) -> bytes:
-    """Read one member into memory.
+    """Read one member into memory, never unpacking more than it declares.
 
     Raises
     ------
     DataCorruptError
-        It is absent, broken, encrypted, or declares more than `MAX_BYTES`; the archive and the member are named.
+        It is absent, broken, encrypted, compressed in another way than deflate, of another size than it declares, or
+        declares more than `MAX_BYTES`; the archive and the member are named.
     """
     try:
-        size = archive.getinfo(name).file_size
-        if size > MAX_BYTES:
-            raise ValueError(f"{size} bytes when unpacked, allowed are {MAX_BYTES}")
-        return archive.read(name)  # never more than declared
+        member = archive.getinfo(name)
+        if member.file_size > MAX_BYTES:
+            raise ValueError(f"{member.file_size} bytes when unpacked, allowed are {MAX_BYTES}")
+        if member.compress_type not in _BOUNDED:
+            raise ValueError(f"compression method {member.compress_type}, allowed are {_BOUNDED}")
+        with archive.open(member) as stream:
+            content = stream.read(member.file_size + 1)  # read() would unpack all there is, whatever is declared
+        if len(content) < member.file_size:
+            raise ValueError(f"{len(content)} bytes when unpacked, {member.file_size} are declared")
+        return content
     except KeyError as error:
         raise DataCorruptError(f"{archive.filename} has no member {name!r}") from error
     except _BROKEN_ZIP as error:
@@ -140,7 +158,7 @@ def cached(path: str, make: Callable[[], dict[str, np.ndarray]]) -> dict[str, np
         if whole:
             with np.load(place, allow_pickle=False) as stored:
                 return dict(stored)
-    except _BROKEN_ZIP:
+    except (*_BROKEN_ZIP, MemoryError):
         pass  # absent or damaged
     arrays = make()
     try:
