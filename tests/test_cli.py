@@ -297,7 +297,7 @@ def test_what_is_no_command(capsys, arguments):
 
 @pytest.mark.parametrize("command", [("plan", "table1"), ("cell", "table1", *CELL), ("run", "table1", *CELL)])
 def test_corrupt_data(capsys, monkeypatch, tmp_path, command):
-    file = flipped(REPOSITORY / "data" / "sample" / "fashion-mnist", tmp_path / "given" / "fashion-mnist")
+    file = flipped(files_module._SAMPLE / "fashion-mnist", tmp_path / "given" / "fashion-mnist")
     monkeypatch.setenv("GDLAYER_DATA", str(tmp_path / "given"))
     error = error_of(capsys, *command)
     assert re.fullmatch(
@@ -307,7 +307,7 @@ def test_corrupt_data(capsys, monkeypatch, tmp_path, command):
 
 
 def test_corrupt_sample(capsys, monkeypatch, tmp_path):
-    file = flipped(REPOSITORY / "data" / "sample" / "fashion-mnist", tmp_path / "sample" / "fashion-mnist")
+    file = flipped(files_module._SAMPLE / "fashion-mnist", tmp_path / "sample" / "fashion-mnist")
     monkeypatch.setattr(files_module, "_SAMPLE", tmp_path / "sample")
     error = error_of(capsys, "run", "table1", *CELL, *SMOKE)
     assert error.startswith(f"{file} is not the published file: ")

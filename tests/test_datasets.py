@@ -3,7 +3,6 @@ import gzip
 import hashlib
 import http.server
 import os
-import runpy
 import socket
 import struct
 import subprocess
@@ -12,6 +11,7 @@ import threading
 import time
 from pathlib import Path
 
+import make_sample
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -407,11 +407,11 @@ def test_sample_is_small_and_its_readme_tells_its_hashes():
 
 def test_sample_absent_or_wrong_is_an_error(monkeypatch, tmp_path):
     monkeypatch.setattr(files_module, "_SAMPLE", tmp_path)
-    with pytest.raises(DataNotFoundError, match="not of the installed package; install gdlayer from a checkout"):
+    with pytest.raises(DataNotFoundError, match=r"no embedded sample at .*: .*; install gdlayer anew"):
         fm.load("fashion-mnist-sample")
     (tmp_path / "fashion-mnist").mkdir()
     (tmp_path / "fashion-mnist" / "train-images-idx3-ubyte.gz").write_bytes(b"x")
-    with pytest.raises(DataCorruptError, match=r"\(1 bytes\), expected \w{64}; restore it with `git checkout"):
+    with pytest.raises(DataCorruptError, match=r"\(1 bytes\), expected \w{64}; install gdlayer anew"):
         fm.load("fashion-mnist-sample")
 
 
@@ -468,7 +468,7 @@ def test_real_data(monkeypatch, cache):
 @real_data
 def test_sample_is_what_its_script_draws(monkeypatch, tmp_path):
     monkeypatch.setenv("GDLAYER_DATA", GIVEN_DATA)
-    runpy.run_path(str(files_module._SAMPLE / "make_sample.py"))["make_sample"](tmp_path / "again")
+    make_sample.make_sample(tmp_path / "again")
     for name in fm._SAMPLE_SHA256:  # not the compressed bytes: those may differ from one zlib to another
         again, kept = (root / "fashion-mnist" / name for root in (tmp_path / "again", files_module._SAMPLE))
         assert gzip.decompress(again.read_bytes()) == gzip.decompress(kept.read_bytes())

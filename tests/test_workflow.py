@@ -16,7 +16,7 @@ from gdlayer.experiments.record import REQUIRED
 from gdlayer.experiments.trial import EXPERIMENTS, Trial, hyperparameters, plan
 
 REPOSITORY = Path(reproduce.__file__).parents[1]
-SAMPLE = REPOSITORY / "data" / "sample" / "fashion-mnist"
+SAMPLE = REPOSITORY / "gdlayer" / "datasets" / "sample" / "fashion-mnist"
 EMBEDDED = {"table1": "fashion-mnist-sample", "table2": "textures-synthetic", "table3": "nuclei-synthetic"}
 TRIALS = [trial for experiment, dataset in EMBEDDED.items() for trial in plan("smoke", experiment, (dataset,))]
 

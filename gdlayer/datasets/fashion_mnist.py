@@ -1,4 +1,4 @@
-"""Fashion-MNIST (Xiao, Rasul and Vollgraf, arXiv:1708.07747), and the sample of it in this repository."""
+"""Fashion-MNIST (Xiao, Rasul and Vollgraf, arXiv:1708.07747), and the sample of it in this package."""
 
 import hashlib
 from collections.abc import Callable
@@ -77,7 +77,7 @@ def load(name: str = FULL) -> ImageSet:
     Parameters
     ----------
     name : {"fashion-mnist", "fashion-mnist-sample"}
-        The published 60,000 + 10,000 images, or the 5,000 + 1,000 of them embedded in the repository.
+        The published 60,000 + 10,000 images, or the 5,000 + 1,000 of them embedded in the package.
 
     Returns
     -------

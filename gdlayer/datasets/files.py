@@ -17,7 +17,7 @@ READ_SECONDS = 30
 RETRIES = 2
 MAX_BYTES = 1 << 30  # the largest published file has 0.8 GB
 
-_SAMPLE = Path(__file__).parents[2] / "data" / "sample"
+_SAMPLE = Path(__file__).parent / "sample"
 
 
 class DataError(RuntimeError):
@@ -110,12 +110,12 @@ def find(file: DataFile) -> tuple[Path, str]:
 
 
 def find_sample(path: str, sha256: str) -> Path:
-    """Find a file of the samples embedded in the repository.
+    """Find a file of the samples embedded in the package.
 
     Parameters
     ----------
     path : str
-        Path below `data/sample`.
+        Path below `gdlayer/datasets/sample`.
     sha256 : str
         SHA256 of its bytes.
 
@@ -127,17 +127,14 @@ def find_sample(path: str, sha256: str) -> Path:
     Raises
     ------
     DataNotFoundError
-        It is absent: the package was installed without the repository around it.
+        It is absent: the package is not whole.
     DataCorruptError
         It has another SHA256.
     """
     found = _SAMPLE / path
     if not found.exists():
-        raise DataNotFoundError(
-            f"no embedded sample at {found}: it is part of the repository, not of the installed package; "
-            "install gdlayer from a checkout with `pip install -e .`"
-        )
-    _verify(found, sha256, str(found), "restore it with `git checkout -- data/sample`")
+        raise DataNotFoundError(f"no embedded sample at {found}: it is part of the package; install gdlayer anew")
+    _verify(found, sha256, str(found), "install gdlayer anew")
     return found
 
 
