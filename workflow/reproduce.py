@@ -9,9 +9,10 @@ import tempfile
 from pathlib import Path
 
 from gdlayer.datasets import DataError
+from gdlayer.experiments.parallel import unfinished
 from gdlayer.experiments.progress import count_finished, in_words, seconds_left
-from gdlayer.experiments.record import RESERVED_BYTES, ResultsError, check_current, read_record
-from gdlayer.experiments.trial import EXPERIMENTS, PROFILES, Trial, choose_datasets, hyperparameters, plan
+from gdlayer.experiments.record import RESERVED_BYTES, ResultsError
+from gdlayer.experiments.trial import EXPERIMENTS, PROFILES, Trial, choose_datasets, plan
 
 RESULTS = Path("results")
 RECORD = Path("data/results")
@@ -68,10 +69,7 @@ def check_results(trials: list[Trial]) -> None:
             probe.write(bytes(RESERVED_BYTES))
     except OSError as error:
         raise ResultsError(f"results cannot be written to {RESULTS.resolve()}: {error.strerror}") from error
-    for trial in trials:
-        path = trial.record_path(RESULTS)
-        if record := read_record(path):
-            check_current(record, hyperparameters(trial), path)
+    unfinished(trials, RESULTS)
 
 
 if __name__ == "__main__":
