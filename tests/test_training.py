@@ -3,8 +3,11 @@
 import json
 import math
 import os
+import platform
 import re
+import resource
 from collections.abc import Callable
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -22,6 +25,7 @@ from gdlayer.experiments.training import (
     cosine_as_printed,
     cosine_decay,
     epoch_order,
+    keep_memory,
     train,
 )
 from gdlayer.networks.four_conv import FourConv
@@ -211,6 +215,16 @@ def test_every_feature_map_is_in_channels_last_memory(layer, precision):
         assert x.dtype == (torch.float32 if precision == "fp32" else torch.bfloat16)
 
 
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="no glibc")
+def test_freed_memory_is_not_mapped_again():
+    keep_memory()
+    faults = []
+    for _ in range(10):
+        torch.ones(12_000_000)  # 48 MB, more than glibc would ever keep: 11,700 pages
+        faults.append(resource.getrusage(resource.RUSAGE_SELF).ru_minflt)
+    assert min(after - before for before, after in pairwise(faults)) < 100
+
+
 # Capture
 
 
@@ -329,7 +343,7 @@ def test_bf16_stays_close_to_fp32(layer):
 
 
 class Interrupted(Exception):
-    pass
+    keep_memory()
 
 
 def interrupt_at(call: int) -> Callable[[], dict[str, float]]:
