@@ -375,7 +375,7 @@ def test_an_interrupted_run_ends_as_if_it_never_stopped(tmp_path, layer, precisi
             run = train(model, *textures(), interruption, plan, **options)
         except Interrupted:
             assert checkpoint.exists()
-            starts.append(torch.load(checkpoint)["run"]["step"])
+            starts.append(torch.load(checkpoint, weights_only=True)["run"]["step"])
         else:
             assert same_parameters(model, whole)
             assert run.curve == uninterrupted.curve
@@ -387,7 +387,7 @@ def test_a_resumed_run_counts_its_seconds_on(tmp_path):
     checkpoint = tmp_path / "checkpoint"
     with pytest.raises(Interrupted):
         train(network(), *textures(), interrupt_at(3), recipe(), checkpoint=checkpoint, checkpoint_seconds=0)
-    state = torch.load(checkpoint)
+    state = torch.load(checkpoint, weights_only=True)
     state["run"]["seconds"] = 1000.0
     torch.save(state, checkpoint)
     run = train(network(), *textures(), nothing, recipe(), checkpoint=checkpoint)
@@ -421,7 +421,7 @@ def test_a_checkpoint_of_another_device_is_not_read(tmp_path):
     checkpoint = tmp_path / "checkpoint"
     with pytest.raises(Interrupted):
         train(network(), *textures(), interrupt_at(3), recipe(), checkpoint=checkpoint, checkpoint_seconds=0)
-    state = torch.load(checkpoint)
+    state = torch.load(checkpoint, weights_only=True)
     state["made_for"]["device"] = "cuda"
     torch.save(state, checkpoint)
     resumed, fresh = network(seed=1), network(seed=1)

@@ -308,7 +308,7 @@ def _resume(path: Path | None, model: nn.Module, optimiser: torch.optim.Optimize
     device = next(model.parameters()).device
     try:
         state = torch.load(path, map_location=device, weights_only=True)
-    except (OSError, RuntimeError, EOFError, pickle.UnpicklingError):
+    except (OSError, RuntimeError, EOFError, KeyError, pickle.UnpicklingError):
         tqdm.write(f"checkpoint {path} cannot be read; the run starts anew")
         return None
     if state["made_for"] != made_for:
