@@ -135,7 +135,7 @@ def weights_path(trial: Table2Trial, results: Path) -> Path:
 
 def _images(images: np.ndarray, device: torch.device) -> Tensor:
     """uint8 (n, h, w, 3) -> (n, 3, h, w)."""
-    return torch.from_numpy(images).permute(0, 3, 1, 2).contiguous().to(device)
+    return torch.from_numpy(images).permute(0, 3, 1, 2).to(device)
 
 
 def _save_weights(network: nn.Module, path: Path) -> None:

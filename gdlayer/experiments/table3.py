@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from gdlayer.datasets import nuclei
 from gdlayer.experiments.record import write_beside
 from gdlayer.experiments.run import Outcome, Workplace
-from gdlayer.experiments.training import Recipe, Standardise, autocast, train
+from gdlayer.experiments.training import Recipe, Standardise, forward, train
 from gdlayer.experiments.trial import Search, Table3Trial, check_fixed
 from gdlayer.networks.unet import UNet
 
@@ -37,7 +37,7 @@ def conduct(trial: Table3Trial, settings: dict[str, Any], workplace: Workplace) 
         kept, out = nuclei.group_split(data.groups[train_tiles], settings["validation"], trial.seed)
         train_tiles, held_out = train_tiles[kept], train_tiles[out]
         part, prefix = "validation", "validation_"
-    images = torch.from_numpy(data.images).permute(0, 3, 1, 2).contiguous()
+    images = torch.from_numpy(data.images).permute(0, 3, 1, 2)
     masks = torch.from_numpy(data.masks).long()
     scaled = data.images[train_tiles] / 255
     mean, std = scaled.mean((0, 1, 2)).tolist(), scaled.std((0, 1, 2)).tolist()
@@ -97,13 +97,7 @@ def split(data: nuclei.NucleusSet, by: str, seed: int) -> tuple[np.ndarray, np.n
 def predict(model: nn.Module, images: Tensor, precision: str, batch_size: int = 16) -> Tensor:
     """The likelier class of every pixel, (n, h, w), in evaluation mode."""
     model.eval()
-    classes = []
-    for x in images.split(batch_size):
-        if precision == "bf16":
-            x = x.contiguous(memory_format=torch.channels_last)
-        with autocast(x.device, precision):
-            classes.append(model(x).argmax(1))
-    return torch.cat(classes)
+    return torch.cat([forward(model, x, precision).argmax(1) for x in images.split(batch_size)])
 
 
 def pixel_metrics(predicted: Tensor, truth: Tensor) -> dict[str, float]:

@@ -250,11 +250,6 @@ def epoch_order(n: int, seed: int, epoch: int) -> Tensor:
     return torch.randperm(n, generator=generator)
 
 
-def autocast(device: torch.device, precision: str) -> torch.autocast:
-    """bf16 autocast, or for "fp32" none. Layers keep the synthesis of their filters in fp32 in both."""
-    return torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16")
-
-
 def channels_last(images: Tensor) -> Tensor:
     """(b, c, h, w) in channels_last memory, where convolutions are fastest; layers take the layout of their input.
 
@@ -265,8 +260,8 @@ def channels_last(images: Tensor) -> Tensor:
 
 
 def forward(model: nn.Module, images: Tensor, precision: str) -> Tensor:
-    """The model's output under a precision, in float32."""
-    with autocast(images.device, precision):
+    """The model's output in float32; under "bf16", computed in it except where filters are synthesised."""
+    with torch.autocast(images.device.type, torch.bfloat16, enabled=precision == "bf16"):
         return model(channels_last(images)).float()
 
 
