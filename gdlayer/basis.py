@@ -152,12 +152,12 @@ class _Kernels(torch.autograd.Function):
         ctx.set_materialize_grads(False)
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor | None, *_: Any) -> tuple[Tensor | None, ...]:
-        if grad is None:
+    def backward(ctx: Any, *grads: Any) -> tuple[Tensor | None, ...]:
+        if (grad := grads[0]) is None:
             return (None,) * 6
         *tensors, by_uv, by_theta = ctx.saved_tensors
         if torch.is_grad_enabled():  # derivatives of derivatives are asked for
-            by_uv, by_theta = _differentiate(*_evaluate(*tensors, ctx.highest)[1:])
+            by_uv, by_theta = _differentiate(*_evaluate(*tensors, highest=ctx.highest)[1:])
         grad = grad.movedim(-2, 0)
         shift, heat = (grad[:, None] * by_uv).sum(-1).movedim((1, 2), (-2, -1))
         return tensors[0] * heat, -shift, (grad * by_theta).sum(-1).movedim(0, -1), None, None, None

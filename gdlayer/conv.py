@@ -9,12 +9,14 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from gdlayer.basis import jet_orders, kernel_constants, sampled_kernels
+from gdlayer.evaluate import FULL, SEPARATED, Factors, cheapest, convolve, factorised, filter_then_mix, mix_then_filter
 from gdlayer.initialization import RELU_GAIN, mixing_std
 from gdlayer.synthesis import (
     SynthesizedConv2d,
     autocast_off,
     inverse_softplus,
     one_of,
+    pad,
     positive_int,
     positive_number,
 )
@@ -65,6 +67,8 @@ class GaussianDerivativeConv2d(SynthesizedConv2d):
         (:mod:`gdlayer.initialization`); or uniform on (-1, 1) as in the authors' code at the time of the paper. The
         geometry is theirs in both: sigma ~ U(0.5, 2), mu ~ U(-1, 1), theta ~ U(-pi, pi); a ``sigma_min`` above 0.5
         moves the first to U(sigma_min, sigma_min + 1.5).
+    algorithm : "auto", "dense", or "filter_then_mix", "mix_then_filter" (full), "factorised" (separated)
+        How the layer is computed (:mod:`gdlayer.evaluate`); "auto" takes what the cost model says is cheapest.
     gain : float
         g of the variance-preserving initialisation; sqrt(2) suits a ReLU that follows.
 
@@ -100,6 +104,7 @@ class GaussianDerivativeConv2d(SynthesizedConv2d):
         sigma_min: float = 0.5,
         init: str = "variance_preserving",
         gain: float = RELU_GAIN,
+        algorithm: str = "auto",
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
     ) -> None:
@@ -129,6 +134,7 @@ class GaussianDerivativeConv2d(SynthesizedConv2d):
         self.sigma_min = positive_number("sigma_min", sigma_min)
         self.init = one_of("init", init, ("variance_preserving", "authors"))
         self.gain = positive_number("gain", gain)
+        self.algorithm = one_of("algorithm", algorithm, ("auto", *(SEPARATED if separated else FULL)))
 
         b, n, per_basis = bases, len(self.orders), out_channels // bases
 
@@ -206,17 +212,63 @@ class GaussianDerivativeConv2d(SynthesizedConv2d):
 
     def filters(self) -> Tensor:
         """The filters of eqs (2) and (3), the sums over n of weight times kernel: (f_out, f_in, kh, kw)."""
+        with autocast_off(self.theta.device):
+            return self._mix(self._sampled_kernels())
+
+    def _mix(self, kernels: Tensor) -> Tensor:
         # (B, f_out/B, f_in, N)
         weight = self.lam[:, :, None, :] * self.beta.mT[:, None, :, :] if self.separated else self.weight
-        kernels = self._sampled_kernels()
-        with autocast_off(kernels.device):
-            filters = weight.flatten(1, 2).to(kernels.dtype) @ kernels  # (B, f_out/B * f_in, kh * kw)
+        filters = weight.flatten(1, 2).to(kernels.dtype) @ kernels  # (B, f_out/B * f_in, kh * kw)
         return filters.view(self.out_channels, self.in_channels, *self.kernel_size).to(weight.dtype)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """x (..., f_in, h, w) -> J (..., f_out, h_out, w_out), by ``algorithm``."""
+        algorithm = self._cheapest(x) if self.algorithm == "auto" else self.algorithm
+        if algorithm == "dense":
+            return super().forward(x)
+        if x.dim() == 3:
+            return self(x[None])[0]
+        with autocast_off(x.device):
+            kernels = self._sampled_kernels()
+            through_filters = torch.is_grad_enabled() and not torch.compiler.is_compiling()
+            filters = self._mix(kernels) if through_filters else None
+            with torch.set_grad_enabled(torch.is_grad_enabled() and not through_filters):
+                factors = self._factors(algorithm, kernels.unflatten(-1, self.kernel_size).to(self.theta.dtype))
+        x, zeros = pad(x, self.kernel_size, self.stride, self.padding, self.dilation, self.padding_mode)
+        y = convolve(x, filters, factors, self.stride, zeros, self.dilation)
+        return y if self.bias is None else y + self.bias.to(y.dtype)[:, None, None]
+
+    def _factors(self, algorithm: str, kernels: Tensor) -> Factors:
+        if algorithm == "factorised":
+            return factorised(self.beta, self.lam, kernels)
+        return (filter_then_mix if algorithm == "filter_then_mix" else mix_then_filter)(self.weight, kernels)
+
+    def _cheapest(self, x: Tensor) -> str:
+        """The cost model knows float32 on a CPU; a compiler, and whatever else, gets the dense way."""
+        if (
+            torch.compiler.is_compiling()
+            or (x.device.type, x.dtype) != ("cpu", torch.float32)
+            or torch.is_autocast_enabled("cpu")
+        ):
+            return "dense"
+        train = torch.is_grad_enabled()
+        return cheapest(
+            SEPARATED if self.separated else FULL,
+            self.in_channels,
+            self.out_channels,
+            len(self.orders),
+            self.bases,
+            self.kernel_size,
+            x.shape[-2] * x.shape[-1],
+            -(-x.shape[-2] // self.stride[0]) * -(-x.shape[-1] // self.stride[1]),
+            filters_train=train,
+            input_trains=train and x.requires_grad,
+        )
 
     def extra_repr(self) -> str:
         k = max(p + q for p, q in self.orders)
         order = k if self.orders == jet_orders(k) else list(self.orders)
         return (
             f"{super().extra_repr()}, order={order}, bases={self.bases}, separated={self.separated}, "
-            f"trainable={self.trainable}"
+            f"trainable={self.trainable}, algorithm={self.algorithm!r}"
         )

@@ -144,15 +144,27 @@ def padded_conv2d(
     padding_mode: str,
 ) -> Tensor:
     """F.conv2d with every padding mode, and Keras' "same" for every stride."""
+    x, zeros = pad(x, (filters.shape[-2], filters.shape[-1]), stride, padding, dilation, padding_mode)
+    return F.conv2d(x, filters, bias, stride, zeros, dilation)
+
+
+def pad(
+    x: Tensor,
+    kernel_size: tuple[int, int],
+    stride: tuple[int, ...],
+    padding: str | tuple[int, int],
+    dilation: tuple[int, ...],
+    mode: str,
+) -> tuple[Tensor, tuple[int, int]]:
+    """x padded as far as F.conv2d cannot do it, and the zeros that it shall add on either side."""
     if padding == "same":
-        axes = zip(x.shape[-2:], filters.shape[-2:], stride, dilation, strict=True)
+        axes = zip(x.shape[-2:], kernel_size, stride, dilation, strict=True)
         before, after = zip(*(same_padding(*axis) for axis in axes), strict=True)
     else:
         before = after = cast(tuple[int, int], padding)
-    if padding_mode == "zeros" and before == after:
-        return F.conv2d(x, filters, bias, stride, before, dilation)
-    x = F.pad(x, (before[1], after[1], before[0], after[0]), "constant" if padding_mode == "zeros" else padding_mode)
-    return F.conv2d(x, filters, bias, stride, 0, dilation)
+    if mode == "zeros" and before == after:
+        return x, (before[0], before[1])
+    return F.pad(x, (before[1], after[1], before[0], after[0]), "constant" if mode == "zeros" else mode), (0, 0)
 
 
 def same_padding(size: int, kernel: int, stride: int, dilation: int) -> tuple[int, int]:

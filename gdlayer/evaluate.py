@@ -1,0 +1,217 @@
+"""One linear map, several ways to compute it: which there are, what they cost, and which is cheapest.
+
+The dense way is one convolution with the filters of eqs (2) and (3). The others apply the factors of the filters one
+after the other, as three convolutions of which only the middle one has a k x k kernel:
+
+=================  ======================  =========================  =======================
+algorithm          1 x 1                   k x k, channel by channel  1 x 1
+=================  ======================  =========================  =======================
+filter_then_mix                            f_in to f_in B N           f_in B N to f_out
+mix_then_filter    f_in to f_out N         f_out N                    f_out N to f_out, a sum
+factorised         f_in to B N, by beta    B N                        B N to f_out, by lambda
+=================  ======================  =========================  =======================
+
+The last is eq. (4), an inverted bottleneck. In training the gradient of the filters, f_in f_out k k sums over the
+image, comes from one dense product in every way: it is cheaper than the gradients of the factors, and nothing between
+the factors needs to be kept.
+"""
+
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+from torch.nn.grad import conv2d_input, conv2d_weight
+
+FULL = ("dense", "filter_then_mix", "mix_then_filter")
+SEPARATED = ("dense", "factorised")
+
+COST = {"dense": 1.0, "pointwise": 1.2, "depthwise": 2.0, "moved": 70.0}
+"""Time of a multiply-add in a dense, a 1 x 1 and a channel-by-channel convolution, and of a value written between two
+of them or copied to another memory format; the first is the unit. Fitted to ``make bench`` on one thread of a CPU with
+AVX-512, in float32."""
+
+
+class Factors(NamedTuple):
+    """Three convolutions in a row, without bias."""
+
+    first: Tensor | None
+    """(C, f_in, 1, 1), or None where nothing is mixed."""
+    depthwise: Tensor
+    """(C', 1, kh, kw): C' / C kernels for every channel."""
+    last: Tensor
+    """(f_out, C', 1, 1)."""
+
+
+def filter_then_mix(weight: Tensor, kernels: Tensor) -> Factors:
+    """Eq. (3) with the sums outside: weight (B, f_out/B, f_in, N), kernels (B, N, kh, kw)."""
+    b, per_basis, f_in, n = weight.shape
+    last = torch.stack([torch.block_diag(*weight[:, :, i]) for i in range(f_in)], 1)  # (f_out, f_in, B N)
+    return Factors(
+        None,
+        kernels.flatten(0, 1).repeat(f_in, 1, 1)[:, None],
+        last.view(b * per_basis, f_in * b * n, 1, 1),
+    )
+
+
+def mix_then_filter(weight: Tensor, kernels: Tensor) -> Factors:
+    """Eq. (3) with the sum over n outermost: weight (B, f_out/B, f_in, N), kernels (B, N, kh, kw)."""
+    b, per_basis, f_in, n = weight.shape
+    return Factors(
+        weight.transpose(2, 3).reshape(b * per_basis * n, f_in, 1, 1),
+        kernels[:, None].expand(-1, per_basis, -1, -1, -1).flatten(0, 2)[:, None],
+        torch.block_diag(*weight.new_ones(b * per_basis, 1, n))[..., None, None],
+    )
+
+
+def factorised(beta: Tensor, lam: Tensor, kernels: Tensor) -> Factors:
+    """Eq. (4) as it stands: beta (B, N, f_in), lam (B, f_out/B, N), kernels (B, N, kh, kw)."""
+    return Factors(
+        beta.flatten(0, 1)[..., None, None],
+        kernels.flatten(0, 1)[:, None],
+        torch.block_diag(*lam)[..., None, None],
+    )
+
+
+def convolve(
+    x: Tensor,
+    filters: Tensor | None,
+    factors: Factors,
+    stride: tuple[int, ...],
+    padding: tuple[int, ...],
+    dilation: tuple[int, ...],
+) -> Tensor:
+    """x (b, f_in, h, w), zero-padded, through the factors: equal to F.conv2d with the filters that they make.
+
+    With ``filters``, which must be the product of the factors, gradients go to them and the factors get none. Without,
+    the three convolutions are differentiated one by one.
+    """
+    if torch.is_autocast_enabled(x.device.type):
+        dtype = torch.get_autocast_dtype(x.device.type)
+        x, filters = x.to(dtype), filters if filters is None else filters.to(dtype)
+        factors = Factors(*(f if f is None else f.to(dtype) for f in factors))  # type: ignore[arg-type]
+    if filters is None:
+        return _apply_factors(x, *factors, stride, padding, dilation)
+    return _Convolution.apply(x, filters, *factors, stride, padding, dilation)
+
+
+def _apply_factors(
+    x: Tensor, first: Tensor | None, depthwise: Tensor, last: Tensor, stride: Any, padding: Any, dilation: Any
+) -> Tensor:
+    y = x.contiguous(memory_format=torch.channels_last)
+    if first is not None:
+        y = F.conv2d(y, first)
+    y = F.conv2d(y, depthwise, None, stride, padding, dilation, groups=y.shape[1])
+    return _like(x, F.conv2d(y, last))
+
+
+def _like(x: Tensor, y: Tensor) -> Tensor:
+    """y in the memory format of x."""
+    return y.contiguous() if x.is_contiguous() else y
+
+
+class _Convolution(torch.autograd.Function):
+    """Output and input gradient through the factors, the gradient of the filters by one dense product."""
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(x: Tensor, filters: Tensor, *rest: Any) -> Tensor:
+        return _apply_factors(x, *rest)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+        *tensors, ctx.stride, ctx.padding, ctx.dilation = inputs
+        ctx.save_for_backward(*tensors)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Any) -> tuple[Tensor | None, ...]:
+        (grad,) = grads
+        x, filters, first, depthwise, last = ctx.saved_tensors
+        settings = (ctx.stride, ctx.padding, ctx.dilation)
+        by_x = by_filters = None
+        if ctx.needs_input_grad[1]:
+            by_filters = conv2d_weight(x, filters.shape, grad, *settings)
+        if ctx.needs_input_grad[0]:
+            if torch.is_grad_enabled():  # derivatives of derivatives are asked for: they need the filters
+                by_x = conv2d_input(x.shape, filters, grad, *settings)
+            else:
+                by_x = _input_gradient(x, grad, first, depthwise, last, *settings)
+        return by_x, by_filters, *(None,) * 6
+
+
+def _input_gradient(
+    x: Tensor, grad: Tensor, first: Tensor | None, depthwise: Tensor, last: Tensor, *settings: Any
+) -> Tensor:
+    """The transposes of the three convolutions, last first."""
+    channels = x.shape[1] if first is None else len(first)
+    g = F.conv2d(grad.contiguous(memory_format=torch.channels_last), last.transpose(0, 1))
+    shape = x.new_empty(x.shape[0], channels, *x.shape[2:]).to(memory_format=torch.channels_last)  # read for its shape
+    g = torch.ops.aten.convolution_backward(
+        g, shape, depthwise, None, *settings, False, (0, 0), channels, (True, False, False)
+    )[0]
+    return _like(x, g if first is None else F.conv2d(g, first.transpose(0, 1)))
+
+
+class Work(NamedTuple):
+    """What is done to one image: multiply-adds by kind of convolution, and values moved."""
+
+    dense: int = 0
+    pointwise: int = 0
+    depthwise: int = 0
+    moved: int = 0
+
+    @property
+    def cost(self) -> float:
+        """In units of a dense convolution's multiply-add."""
+        return sum(COST[kind] * count for kind, count in self._asdict().items())
+
+
+def work(
+    algorithm: str,
+    in_channels: int,
+    out_channels: int,
+    num_kernels: int,
+    bases: int,
+    kernel_size: tuple[int, int],
+    in_pixels: int,
+    out_pixels: int,
+) -> Work:
+    """What an algorithm does to an image on the way forward.
+
+    Parameters
+    ----------
+    algorithm : one of :data:`FULL` or :data:`SEPARATED`
+    in_channels, out_channels, num_kernels, bases : int
+        f_in, f_out, N and B.
+    kernel_size : (kh, kw)
+    in_pixels, out_pixels : int
+        h w of the input and of the output.
+    """
+    taps = kernel_size[0] * kernel_size[1]
+    if algorithm == "dense":
+        return Work(dense=out_pixels * in_channels * out_channels * taps)
+    maps_before, maps = {
+        "filter_then_mix": (0, in_channels * bases * num_kernels),
+        "mix_then_filter": (out_channels * num_kernels, out_channels * num_kernels),
+        "factorised": (bases * num_kernels, bases * num_kernels),
+    }[algorithm]
+    return Work(
+        pointwise=in_pixels * in_channels * maps_before + out_pixels * maps * out_channels,
+        depthwise=out_pixels * maps * taps,
+        moved=in_pixels * (in_channels + maps_before) + out_pixels * (maps + out_channels),
+    )
+
+
+@lru_cache
+def cheapest(algorithms: tuple[str, ...], *shape: Any, filters_train: bool, input_trains: bool) -> str:
+    """The algorithm of least cost, by :func:`work` with ``shape``.
+
+    The gradient of the input costs what the way forward costs; that of the filters is a dense product in all.
+    """
+    costs = {
+        algorithm: (1 + input_trains) * work(algorithm, *shape).cost + filters_train * work("dense", *shape).cost
+        for algorithm in algorithms
+    }
+    return min(costs, key=costs.__getitem__)
