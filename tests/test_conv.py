@@ -515,7 +515,7 @@ def test_repr_says_what_it_is():
     assert repr(GaussianDerivativeConv2d(3, 8, (5, 3), order=2, bases=2, stride=2, trainable=["mu"])) == (
         "GaussianDerivativeConv2d(3, 8, kernel_size=(5, 3), stride=(2, 2), padding='same', dilation=(1, 1), "
         "padding_mode='zeros', bias=True, parameters=176 (Conv2d: 368), order=2, bases=2, separated=False, "
-        "trainable=('mu',))"
+        "trainable=('mu',), algorithm='auto')"
     )
     assert "order=[(0, 1), (1, 0)]" in repr(GaussianDerivativeConv2d(1, 1, 3, order=[(0, 1), (1, 0)]))
 
