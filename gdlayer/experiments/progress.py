@@ -1,7 +1,7 @@
 """How far a plan has come and how long the rest will take."""
 
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from statistics import mean
 from typing import Any
@@ -16,9 +16,7 @@ STARTUP_SECONDS = 4.0
 def seconds_left(trials: Iterable[Trial], results: Path, reference: Path, jobs: int) -> float | None:
     """Estimated seconds until every trial has its record, or None if there is nothing to judge by.
 
-    A pending trial is taken to cost as much a step as those most like it: of its cell's names and precision, of its
-    layer and precision, of its layer, or else of its table; the finished ones, or else those of the ``reference``
-    record.
+    Judged by the finished ones, or else by those of the ``reference`` record, see :func:`seconds_each`.
 
     Parameters
     ----------
@@ -32,23 +30,37 @@ def seconds_left(trials: Iterable[Trial], results: Path, reference: Path, jobs: 
         record = read_record(trial.record_path(results))
         finished.append(record) if record else pending.append(trial)
     kept = [record for path in sorted(reference.rglob("*.json")) if (record := read_record(path))]
-    pools = [_step_seconds(finished), _step_seconds(kept)]
+    known = seconds_each(pending, finished, kept)
+    return None if known is None else sum(known) / jobs
+
+
+def seconds_each(trials: Sequence[Trial], *judged_by: Iterable[dict[str, Any]]) -> list[float] | None:
+    """Estimated seconds of each trial, or None if there is nothing to judge any by.
+
+    A trial is taken to cost as much a step as those most like it: of its cell's names and precision, of its layer and
+    precision, of its layer, or else of its table; of equally like ones the first collection counts. One that is like
+    none is taken to cost as much a step as the others do on average.
+
+    Parameters
+    ----------
+    trials : what is to run
+    judged_by : collections of records
+    """
+    pools = [_step_seconds(records) for records in judged_by]
     costs = [
         next(
             (pool[kind] for kind in _kinds(trial.describe(), hyperparameters(trial)) for pool in pools if kind in pool),
             None,
         )
-        for trial in pending
+        for trial in trials
     ]
     known = [cost for cost in costs if cost is not None]
-    if pending and not known:
+    if trials and not known:
         return None
-    typical = mean(known) if known else 0.0
-    work = sum(
-        (typical if cost is None else cost) * hyperparameters(trial)["steps"] + STARTUP_SECONDS
-        for trial, cost in zip(pending, costs, strict=True)
-    )
-    return work / jobs
+    return [
+        (mean(known) if cost is None else cost) * hyperparameters(trial)["steps"] + STARTUP_SECONDS
+        for trial, cost in zip(trials, costs, strict=True)
+    ]
 
 
 def _step_seconds(records: Iterable[dict[str, Any]]) -> dict[tuple[str, ...], float]:
