@@ -5,6 +5,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd import forward_ad
 
 from gdlayer.hermite import gaussian_derivatives
 
@@ -121,9 +122,15 @@ def sampled_kernels(sigma: Tensor, mu: Tensor, theta: Tensor, grid: Tensor, rows
     No data goes between host and device, so a CUDA graph can hold it.
     """
     trains = torch.is_grad_enabled() and (sigma.requires_grad or mu.requires_grad or theta.requires_grad)
-    if trains and not torch.compiler.is_compiling():  # a compiler makes its own derivatives, and fuses them
+    # a compiler makes its own derivatives, and fuses them
+    if trains and not torch.compiler.is_compiling() and not forward_mode():
         return _Kernels.apply(sigma, mu, theta, grid, rows, highest)[0]
     return _evaluate(sigma, mu, theta, grid, rows[:1], highest)[0]
+
+
+def forward_mode() -> bool:
+    """Whether derivatives are taken along with the values: then torch drops those of an autograd function's own."""
+    return forward_ad._current_level >= 0
 
 
 class _Kernels(torch.autograd.Function):

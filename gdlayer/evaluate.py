@@ -24,6 +24,8 @@ from torch import Tensor
 from torch.nn import functional as F
 from torch.nn.grad import conv2d_input, conv2d_weight
 
+from gdlayer.basis import forward_mode
+
 FULL = ("dense", "filter_then_mix", "mix_then_filter")
 SEPARATED = ("dense", "factorised")
 
@@ -36,8 +38,10 @@ AVX-512, in float32."""
 class Factors(NamedTuple):
     """Three convolutions in a row, without bias."""
 
+    channels: int
+    """C, how many the k x k convolution gets."""
     first: Tensor | None
-    """(C, f_in, 1, 1), or None where nothing is mixed."""
+    """(C, f_in, 1, 1), or None where nothing is mixed: C = f_in."""
     depthwise: Tensor
     """(C', 1, kh, kw): C' / C kernels for every channel."""
     last: Tensor
@@ -49,6 +53,7 @@ def filter_then_mix(weight: Tensor, kernels: Tensor) -> Factors:
     b, per_basis, f_in, n = weight.shape
     last = torch.stack([torch.block_diag(*weight[:, :, i]) for i in range(f_in)], 1)  # (f_out, f_in, B N)
     return Factors(
+        f_in,
         None,
         kernels.flatten(0, 1).repeat(f_in, 1, 1)[:, None],
         last.view(b * per_basis, f_in * b * n, 1, 1),
@@ -59,6 +64,7 @@ def mix_then_filter(weight: Tensor, kernels: Tensor) -> Factors:
     """Eq. (3) with the sum over n outermost: weight (B, f_out/B, f_in, N), kernels (B, N, kh, kw)."""
     b, per_basis, f_in, n = weight.shape
     return Factors(
+        b * per_basis * n,
         weight.transpose(2, 3).reshape(b * per_basis * n, f_in, 1, 1),
         kernels[:, None].expand(-1, per_basis, -1, -1, -1).flatten(0, 2)[:, None],
         torch.block_diag(*weight.new_ones(b * per_basis, 1, n))[..., None, None],
@@ -67,8 +73,10 @@ def mix_then_filter(weight: Tensor, kernels: Tensor) -> Factors:
 
 def factorised(beta: Tensor, lam: Tensor, kernels: Tensor) -> Factors:
     """Eq. (4) as it stands: beta (B, N, f_in), lam (B, f_out/B, N), kernels (B, N, kh, kw)."""
+    first = beta.flatten(0, 1)  # (B N, f_in)
     return Factors(
-        beta.flatten(0, 1)[..., None, None],
+        len(first),
+        first[..., None, None],
         kernels.flatten(0, 1)[:, None],
         torch.block_diag(*lam)[..., None, None],
     )
@@ -82,33 +90,44 @@ def convolve(
     padding: tuple[int, ...],
     dilation: tuple[int, ...],
 ) -> Tensor:
-    """x (b, f_in, h, w), zero-padded, through the factors: equal to F.conv2d with the filters that they make.
+    """x (..., f_in, h, w), zero-padded, through the factors: equal to F.conv2d with the filters that they make.
 
     With ``filters``, which must be the product of the factors, gradients go to them and the factors get none. Without,
     the three convolutions are differentiated one by one.
     """
-    if torch.is_autocast_enabled(x.device.type):
-        dtype = torch.get_autocast_dtype(x.device.type)
-        x, filters = x.to(dtype), filters if filters is None else filters.to(dtype)
-        factors = Factors(*(f if f is None else f.to(dtype) for f in factors))  # type: ignore[arg-type]
+    if x.dim() == 3:
+        return convolve(x[None], filters, factors, stride, padding, dilation)[0]
+    channels, first, depthwise, last = factors
+    device = x.device.type
+    if torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device):
+        dtype = torch.get_autocast_dtype(device)
+        x, depthwise, last = (t.to(dtype) for t in (x, depthwise, last))
+        first, filters = (t if t is None else t.to(dtype) for t in (first, filters))
     if filters is None:
-        return _apply_factors(x, *factors, stride, padding, dilation)
-    return _Convolution.apply(x, filters, *factors, stride, padding, dilation)
+        return _apply_factors(x, first, depthwise, last, channels, stride, padding, dilation)
+    if forward_mode():
+        return F.conv2d(x, filters, None, stride, padding, dilation)
+    return _Convolution.apply(x, filters, first, depthwise, last, channels, stride, padding, dilation)
 
 
 def _apply_factors(
-    x: Tensor, first: Tensor | None, depthwise: Tensor, last: Tensor, stride: Any, padding: Any, dilation: Any
+    x: Tensor, first: Tensor | None, depthwise: Tensor, last: Tensor, channels: int, *settings: Any
 ) -> Tensor:
-    y = x.contiguous(memory_format=torch.channels_last)
+    y = _channels_last(x)
     if first is not None:
         y = F.conv2d(y, first)
-    y = F.conv2d(y, depthwise, None, stride, padding, dilation, groups=y.shape[1])
+    y = F.conv2d(y, depthwise, None, *settings, groups=channels)
     return _like(x, F.conv2d(y, last))
 
 
+def _channels_last(x: Tensor) -> Tensor:
+    """x in that memory format, by a way that vmap knows too."""
+    return x.movedim(1, -1).contiguous().movedim(-1, 1)
+
+
 def _like(x: Tensor, y: Tensor) -> Tensor:
-    """y in the memory format of x."""
-    return y.contiguous() if x.is_contiguous() else y
+    """y, which is channels_last, in the memory format that F.conv2d gives for x."""
+    return y if x.movedim(1, -1).is_contiguous() and not x.is_contiguous() else y.contiguous()
 
 
 class _Convolution(torch.autograd.Function):
@@ -122,7 +141,7 @@ class _Convolution(torch.autograd.Function):
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-        *tensors, ctx.stride, ctx.padding, ctx.dilation = inputs
+        *tensors, ctx.channels, ctx.stride, ctx.padding, ctx.dilation = inputs
         ctx.save_for_backward(*tensors)
 
     @staticmethod
@@ -137,17 +156,16 @@ class _Convolution(torch.autograd.Function):
             if torch.is_grad_enabled():  # derivatives of derivatives are asked for: they need the filters
                 by_x = conv2d_input(x.shape, filters, grad, *settings)
             else:
-                by_x = _input_gradient(x, grad, first, depthwise, last, *settings)
-        return by_x, by_filters, *(None,) * 6
+                by_x = _input_gradient(x, grad, first, depthwise, last, ctx.channels, *settings)
+        return by_x, by_filters, *(None,) * 7
 
 
 def _input_gradient(
-    x: Tensor, grad: Tensor, first: Tensor | None, depthwise: Tensor, last: Tensor, *settings: Any
+    x: Tensor, grad: Tensor, first: Tensor | None, depthwise: Tensor, last: Tensor, channels: int, *settings: Any
 ) -> Tensor:
     """The transposes of the three convolutions, last first."""
-    channels = x.shape[1] if first is None else len(first)
-    g = F.conv2d(grad.contiguous(memory_format=torch.channels_last), last.transpose(0, 1))
-    shape = x.new_empty(x.shape[0], channels, *x.shape[2:]).to(memory_format=torch.channels_last)  # read for its shape
+    g = F.conv2d(_channels_last(grad), last.transpose(0, 1))
+    shape = _channels_last(x.new_empty(x.shape[0], channels, *x.shape[2:]))  # read for its shape
     g = torch.ops.aten.convolution_backward(
         g, shape, depthwise, None, *settings, False, (0, 0), channels, (True, False, False)
     )[0]
