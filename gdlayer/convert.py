@@ -15,7 +15,7 @@ from torch.nn import functional as F
 from torch.nn.parameter import is_lazy
 
 from gdlayer.conv import GaussianDerivativeConv2d
-from gdlayer.synthesis import Conv2dSame, SynthesizedConv2d, int_pair, one_of, positive_number
+from gdlayer.synthesis import Conv2dSame, SynthesizedConv2d, check_finite, int_pair, one_of, positive_number
 
 SWEEPS = 50
 """Of alternating least squares, once the geometry is settled."""
@@ -450,14 +450,6 @@ def deploy(model: nn.Module) -> nn.Module:
     for name, layer in layers.items():
         check_finite(layer, name)
     return deepcopy(model, {id(layer): layer.deploy() for layer in layers.values()})
-
-
-def check_finite(module: nn.Module, path: str = "") -> None:
-    """Raises ValueError if a parameter of ``module``, which stands at ``path`` of a model, is NaN or infinite."""
-    for name, parameter in module.named_parameters(prefix=path):
-        broken = int((~parameter.isfinite()).sum())
-        if broken:
-            raise ValueError(f"{name} must be finite, got {broken} of {parameter.numel()} values NaN or infinite")
 
 
 AUTHORS_VARIABLES: dict[str, tuple[str | int, ...]] = {

@@ -25,6 +25,7 @@ from torch.nn import functional as F
 from torch.nn.grad import conv2d_input, conv2d_weight
 
 from gdlayer.basis import forward_mode
+from gdlayer.synthesis import autocast_on
 
 FULL = ("dense", "filter_then_mix", "mix_then_filter")
 SEPARATED = ("dense", "factorised")
@@ -98,9 +99,8 @@ def convolve(
     if x.dim() == 3:
         return convolve(x[None], filters, factors, stride, padding, dilation)[0]
     channels, first, depthwise, last = factors
-    device = x.device.type
-    if torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device):
-        dtype = torch.get_autocast_dtype(device)
+    if autocast_on(x.device):
+        dtype = torch.get_autocast_dtype(x.device.type)
         x, depthwise, last = (t.to(dtype) for t in (x, depthwise, last))
         first, filters = (t if t is None else t.to(dtype) for t in (first, filters))
     if filters is None:

@@ -88,7 +88,14 @@ class SynthesizedConv2d(nn.Module):
 
     @torch.no_grad()
     def deploy(self) -> nn.Conv2d:
-        """A plain convolution with the present filters and the same outputs; this layer is left as it is."""
+        """A plain convolution with the present filters and the same outputs; this layer is left as it is.
+
+        Raises
+        ------
+        ValueError
+            If a parameter is NaN or infinite: the message names it.
+        """
+        check_finite(self)
         conv = Conv2dSame if self.padding == "same" and self.stride != (1, 1) else nn.Conv2d
         filters = self.filters()
         plain = conv(
@@ -181,8 +188,20 @@ def inverse_softplus(y: Tensor) -> Tensor:
 
 def autocast_off(device: torch.device) -> AbstractContextManager[Any]:
     """Computes in the precision of the operands."""
-    on = device.type != "meta" and torch.is_autocast_enabled(device.type)
-    return torch.autocast(device.type, enabled=False) if on else nullcontext()
+    return torch.autocast(device.type, enabled=False) if autocast_on(device) else nullcontext()
+
+
+def autocast_on(device: torch.device) -> bool:
+    """False for "meta", which torch does not ask."""
+    return device.type != "meta" and torch.is_autocast_enabled(device.type)
+
+
+def check_finite(module: nn.Module, path: str = "") -> None:
+    """Raises ValueError if a parameter of ``module``, which stands at ``path`` of a model, is NaN or infinite."""
+    for name, parameter in module.named_parameters(prefix=path):
+        broken = int((~parameter.isfinite()).sum())
+        if broken:
+            raise ValueError(f"{name} must be finite, got {broken} of {parameter.numel()} values NaN or infinite")
 
 
 def positive_int(name: str, value: int) -> int:
