@@ -10,6 +10,8 @@ LAYER_OF_3 := gaussian-unet
 N ?= 5000
 SOURCE ?= scratch
 SPLIT ?= tile
+DEVICE ?= cpu
+PARTS ?=
 CELL_OF_1 = --n-train $(N)
 CELL_OF_2 = --source $(SOURCE)
 CELL_OF_3 = --split $(SPLIT)
@@ -20,7 +22,7 @@ READY := $(VENV)/.ready
 # one thread a process: trials, tests and notebooks run side by side
 export OMP_NUM_THREADS := 1
 
-.PHONY: help reproduce test book cell lock clean
+.PHONY: help reproduce test book cell bench lock clean
 .DEFAULT_GOAL := help
 
 help:  ## this list
@@ -42,6 +44,9 @@ cell: $(READY)  ## one cell again, beside the paper's: TABLE=1 LAYER=ours N=5000
 
 book: $(READY)  ## the book of the committed record: _build/html
 	@$(BIN)/python workflow/build_book.py _build/html
+
+bench: $(READY)  ## time and memory beside nn.Conv2d, in some minutes: DEVICE=cpu or cuda, PARTS="goals step" for some of it
+	@$(BIN)/python -m gdlayer.benchmarks --device $(DEVICE) $(if $(PARTS),--only $(PARTS))
 
 test: $(READY)  ## lint, types, tests, notebooks, book, and a smoke reproduction
 	$(BIN)/ruff check

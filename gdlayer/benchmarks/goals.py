@@ -1,0 +1,90 @@
+"""What is measured, and how fast it is meant to be. Needs no torch."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+
+class Shape(NamedTuple):
+    """A layer and its input: a batch of square images, square kernels, B bases of the 3-jet."""
+
+    batch: int
+    in_channels: int
+    out_channels: int
+    size: int
+    kernel_size: int
+    bases: int
+
+    def __str__(self) -> str:
+        return f"({', '.join(map(str, self))})"
+
+
+ORDER = 3
+"""K of every layer but those where it is what varies: N = 10 kernels a basis."""
+
+FIRST = Shape(32, 1, 16, 28, 7, 4)
+"""Measured also as the first layer of a network, whose input needs no gradient."""
+
+FULL_LIMITS = {
+    FIRST: 1.15,
+    Shape(32, 16, 32, 28, 7, 8): 1.05,
+    Shape(32, 32, 64, 14, 7, 16): 1.05,
+    Shape(32, 64, 64, 14, 5, 16): 1.05,
+    Shape(8, 64, 64, 56, 7, 16): 1.02,
+    Shape(32, 16, 16, 28, 7, 8): 1.10,  # the last two are of the Table 1 network
+    Shape(32, 16, 32, 28, 7, 16): 1.10,
+}
+SEPARATED_LIMITS = dict.fromkeys(FULL_LIMITS, 1.05) | {
+    Shape(32, 64, 64, 14, 7, 16): 0.75,
+    Shape(8, 64, 64, 56, 7, 16): 0.75,
+}
+SHAPES = tuple(SEPARATED_LIMITS)
+
+GROWTH = Shape(32, 32, 64, 14, 7, 16)
+"""The shape around which one size at a time varies."""
+
+TRAINING, FIRST_LAYER, INFERENCE = "training", "training, input without gradient", "inference"
+"""What one measured run is: forward and backward, the same but for the input's gradient, forward alone."""
+
+PRECISIONS = ("fp32", "bf16")
+
+
+@dataclass(frozen=True)
+class Goal:
+    """A bound on one ratio."""
+
+    text: str
+    limit: float
+    row: Mapping[str, Any]
+    """Fields of the row of a record that has the ratio."""
+    at_least: bool = False
+    """Whether the limit is a lower one."""
+
+
+def _layer(text: str, limit: float, shape: Shape, at_least: bool = False, **row: Any) -> Goal:
+    return Goal(text, limit, {"part": "goals", "run": TRAINING} | shape._asdict() | row, at_least)
+
+
+GOALS = (
+    *(_layer("full", limit, shape, layer="full") for shape, limit in FULL_LIMITS.items()),
+    _layer("full, as the first layer", FULL_LIMITS[FIRST], FIRST, run=FIRST_LAYER, layer="full"),
+    *(_layer("separated", limit, shape, layer="separated") for shape, limit in SEPARATED_LIMITS.items()),
+    _layer("separated, as the first layer", SEPARATED_LIMITS[FIRST], FIRST, run=FIRST_LAYER, layer="separated"),
+    *(_layer("full, deployed", 1.02, shape, run=INFERENCE, layer="deployed") for shape in SHAPES),
+    *(
+        _layer(f"{layer}: the authors' order takes", 2.5, shape, True, layer=f"{layer}, authors' order")
+        for layer in ("full", "separated")
+        for shape in SHAPES
+    ),
+    *(
+        _layer("full, dense: peak memory", 1.1, shape, part="memory", layer="full", algorithm="dense")
+        for shape in SHAPES
+    ),
+    *(
+        Goal(f"Table 1 step, {precision}", 1.15, {"part": "step", "layer": "ours", "precision": precision})
+        for precision in PRECISIONS
+    ),
+)
+"""Every goal: time and memory as parts of nn.Conv2d's of the same size; time in the authors' order as a multiple of
+ours; a step of Table 1's network as a part of that of the free-form one with the same support. Deployed, the layer is
+an nn.Conv2d: 1.00, up to the noise between two equal modules."""

@@ -1,0 +1,88 @@
+"""The layers that are measured: ours, and ours as the authors' code computes it."""
+
+import math
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from gdlayer.basis import sampling_grid
+from gdlayer.benchmarks.goals import ORDER, Shape
+from gdlayer.conv import GaussianDerivativeConv2d
+
+
+def conv2d(shape: Shape) -> nn.Conv2d:
+    return nn.Conv2d(shape.in_channels, shape.out_channels, shape.kernel_size, padding="same")
+
+
+def ours(
+    shape: Shape, *, separated: bool = False, algorithm: str = "auto", order: int = ORDER
+) -> GaussianDerivativeConv2d:
+    return GaussianDerivativeConv2d(
+        shape.in_channels,
+        shape.out_channels,
+        shape.kernel_size,
+        order=order,
+        bases=shape.bases,
+        separated=separated,
+        algorithm=algorithm,
+    )
+
+
+class Synthesis(nn.Module):
+    """Makes the filters of a layer and no use of them."""
+
+    def __init__(self, layer: GaussianDerivativeConv2d) -> None:
+        super().__init__()
+        self.layer = layer
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.layer.filters()
+
+
+class AuthorsOrder(nn.Module):
+    """A layer at stride 1, dilation 1 and padded with zeros, computed in the order of the authors' code.
+
+    Basis by basis: kernels by the formulas of section 2 and autograd; full, dense filters to the basis' own f_out/B
+    maps; separated, dense filters beta phi to N maps, then 1 x 1 by lambda.
+    """
+
+    def __init__(self, layer: GaussianDerivativeConv2d) -> None:
+        super().__init__()
+        self.layer = layer
+
+    def forward(self, x: Tensor) -> Tensor:
+        layer, maps = self.layer, []
+        for b, kernels in enumerate(self.kernels()):  # (N, kh, kw)
+            if layer.separated:
+                y = F.conv2d(x, layer.beta[b, :, :, None, None] * kernels[:, None], padding="same")
+                maps.append(F.conv2d(y, layer.lam[b, :, :, None, None]))
+            else:
+                maps.append(F.conv2d(x, torch.einsum("jin,nyx->jiyx", layer.weight[b], kernels), padding="same"))
+        y = torch.cat(maps, 1)
+        return y if layer.bias is None else y + layer.bias[:, None, None]
+
+    def kernels(self) -> Tensor:
+        """Eq. (1), one kernel of all bases at a time: (B, N, kh, kw)."""
+        layer = self.layer
+        x, y = sampling_grid(layer.kernel_size, device=layer.theta.device)
+        sigma, kernels = layer.sigma, []
+        for n, (p, q) in enumerate(layer.orders):
+            sigma1, sigma2 = sigma[:, n, :, None, None].unbind(1)
+            mu1, mu2 = layer.mu[:, n, :, None, None].unbind(1)
+            theta = layer.theta[:, n, None, None]
+            u = x * torch.cos(theta) + y[:, None] * torch.sin(theta)
+            v = -x * torch.sin(theta) + y[:, None] * torch.cos(theta)
+            kernels.append(_derivative(u - mu1, sigma1, p) * _derivative(v - mu2, sigma2, q))
+        return torch.stack(kernels, 1)
+
+
+def _derivative(x: Tensor, sigma: Tensor, p: int) -> Tensor:
+    """G_p as Hermite's polynomial, by its series, times a Gaussian."""
+    z = x / (math.sqrt(2) * sigma)
+    hermite = sum(
+        (-1) ** i * math.factorial(p) / (math.factorial(i) * math.factorial(p - 2 * i)) * (2 * z) ** (p - 2 * i)
+        for i in range(p // 2 + 1)
+    )
+    gaussian = torch.exp(-(x**2) / (2 * sigma**2)) / (sigma * math.sqrt(2 * math.pi))
+    return (-1 / (math.sqrt(2) * sigma)) ** p * hermite * gaussian

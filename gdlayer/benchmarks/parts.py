@@ -1,0 +1,290 @@
+"""The parts of the benchmark. Each is a number of jobs, and a job gives rows of the record."""
+
+import time
+from collections.abc import Callable, Iterator
+from copy import deepcopy
+from dataclasses import dataclass
+from functools import partial
+
+import torch
+from torch import Tensor, nn
+from torch._dynamo.exc import TorchDynamoException
+from torch._inductor import config as inductor
+from torch.nn import functional as F
+
+from gdlayer.basis import jet_orders
+from gdlayer.benchmarks.goals import FIRST, FIRST_LAYER, GROWTH, INFERENCE, ORDER, PRECISIONS, SHAPES, TRAINING, Shape
+from gdlayer.benchmarks.layers import AuthorsOrder, Synthesis, conv2d, ours
+from gdlayer.benchmarks.peers import INSTALL, PEERS
+from gdlayer.benchmarks.task import RATE, Rows, Task
+from gdlayer.benchmarks.timing import compare, rounded
+from gdlayer.datasets import fashion_mnist
+from gdlayer.evaluate import FULL, SEPARATED, work
+from gdlayer.experiments.table1 import build_network
+from gdlayer.experiments.training import Captured, Recipe, forward, keep_memory
+from gdlayer.experiments.trial import Table1Trial, hyperparameters
+
+HOPELESS = 5
+"""An algorithm so many times slower than nn.Conv2d at its first call is not called again."""
+COMPILED = (Shape(32, 16, 32, 28, 7, 8), Shape(32, 32, 64, 14, 7, 16))
+PEER_SHAPE = Shape(32, 16, 32, 28, 7, 8)
+VARIED = {
+    "bases": (1, 2, 4, 8, 16, 32, 64),
+    "order": (0, 1, 2, 3, 4, 5),
+    "kernel_size": (3, 5, 7, 9, 11),
+    "in_channels": (8, 16, 32, 64, 128),
+    "out_channels": (16, 32, 64, 128, 256),
+}
+"""What varies around the shape of growth."""
+NETWORKS = ("free-form-same-support", "ours", "ours-separated")
+"""Of Table 1, whose training step is measured."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """Some rows of a part: ``run(device, effort)``, the latter a factor to the usual time."""
+
+    name: str
+    seconds: float
+    """It takes about so long."""
+    run: Callable[[str, float], Rows]
+
+
+def goals() -> Iterator[Job]:
+    """Our layer beside nn.Conv2d, deployed beside it, and in the authors' order beside ours."""
+    for shape in SHAPES:
+        yield Job(f"{shape} training", 5, partial(_training, shape, TRAINING))
+        if shape == FIRST:
+            yield Job(f"{shape} as the first layer", 5, partial(_training, shape, FIRST_LAYER))
+        yield Job(f"{shape} deployed", 2, partial(_deployed, shape))
+        yield Job(f"{shape} authors' order", 4, partial(_authors, shape))
+
+
+def _training(shape: Shape, run: str, device: str, effort: float) -> Rows:
+    layers = {"conv2d": conv2d(shape), "full": ours(shape), "separated": ours(shape, separated=True)}
+    return Task(shape, device, run).compare(layers, 4 * effort)
+
+
+def _deployed(shape: Shape, device: str, effort: float) -> Rows:
+    layers = {"conv2d": conv2d(shape), "conv2d again": conv2d(shape), "deployed": ours(shape).deploy()}
+    return Task(shape, device, INFERENCE).compare(layers, 2 * effort)
+
+
+def _authors(shape: Shape, device: str, effort: float) -> Rows:
+    full, separated = ours(shape), ours(shape, separated=True)
+    layers = {
+        "full": full,
+        "full, authors' order": AuthorsOrder(full),
+        "separated": separated,
+        "separated, authors' order": AuthorsOrder(separated),
+    }
+    against = {f"{name}, authors' order": name for name in ("full", "separated")}
+    rows = Task(shape, device).compare(layers, 3 * effort, against)
+    return [row for row in rows if row["layer"] in against]
+
+
+def algorithms() -> Iterator[Job]:
+    """Every algorithm, to hold the cost model against."""
+    for shape in SHAPES:
+        for run in (TRAINING, INFERENCE):
+            yield Job(f"{shape} {run}", 5, partial(_algorithms, shape, run))
+
+
+def _algorithms(shape: Shape, run: str, device: str, effort: float) -> Rows:
+    task = Task(shape, device, run)
+    rows = task.compare(_every_algorithm(shape), 3 * effort, hopeless=HOPELESS)
+    auto = {"full": ours(shape).to(device), "separated": ours(shape, separated=True).to(device)}
+    chosen = [task.identify(name, layer) for name, layer in auto.items()]
+    for row in rows:
+        if "algorithm" in row:
+            row["chosen"] = {name: row[name] for name in ("layer", "algorithm")} in chosen
+        if run == INFERENCE:
+            row |= operations(row.get("algorithm", "dense"), shape)
+    return rows
+
+
+def _every_algorithm(shape: Shape) -> dict[str, nn.Module]:
+    return {
+        "conv2d": conv2d(shape),
+        **{f"full/{algorithm}": ours(shape, algorithm=algorithm) for algorithm in FULL},
+        **{f"separated/{algorithm}": ours(shape, algorithm=algorithm, separated=True) for algorithm in SEPARATED},
+    }
+
+
+def operations(algorithm: str, shape: Shape) -> dict[str, int]:
+    """Of the way forward on a batch in float32: multiply-adds, and bytes that the convolutions must read and write."""
+    pixels = shape.size**2
+    kernel_size = (shape.kernel_size, shape.kernel_size)
+    n = len(jet_orders(ORDER))
+    done = work(algorithm, shape.in_channels, shape.out_channels, n, shape.bases, kernel_size, pixels, pixels)
+    multiply_adds = done.dense + done.pointwise + done.depthwise
+    ends = pixels * (shape.in_channels + shape.out_channels)
+    values = 2 * done.moved - ends if done.moved else ends  # what lies between two convolutions is written and read
+    weights = multiply_adds // pixels  # each is used once a pixel
+    return {"multiply_adds": shape.batch * multiply_adds, "bytes": 4 * (shape.batch * values + weights)}
+
+
+def precision() -> Iterator[Job]:
+    """Images in channels_last memory, in float32 and under bfloat16 autocast, and the error of that."""
+    for shape in SHAPES:
+        for name in PRECISIONS:
+            yield Job(f"{shape} {name}", 2, partial(_precision, shape, name))
+
+
+def _precision(shape: Shape, name: str, device: str, effort: float) -> Rows:
+    layers = {
+        "conv2d": conv2d(shape),
+        "full": ours(shape),
+        "separated": ours(shape, separated=True),
+        "separated/factorised": ours(shape, separated=True, algorithm="factorised"),
+    }
+    task = Task(shape, device, precision=name, images_last=True)
+    rows = task.compare(layers, 2 * effort)
+    exact = Task(shape, device)
+    for row, layer in zip(rows, layers.values(), strict=True):
+        row["precision"] = name
+        pairs = zip(task.results(layer), exact.results(layer), strict=True)
+        output, *gradients = (float((a - b).abs().max() / b.abs().max()) for a, b in pairs)
+        row |= {"output_error": rounded(output), "gradient_error": rounded(max(gradients))}
+    return rows
+
+
+def compiled() -> Iterator[Job]:
+    """Under torch.compile, and how long that compiles."""
+    for shape in COMPILED:
+        for name in ("full", "separated"):
+            yield Job(f"{shape} {name}", 25, partial(_compiled, shape, name))
+
+
+def _compiled(shape: Shape, name: str, device: str, effort: float) -> Rows:
+    layer = ours(shape, separated=name == "separated").to(device)
+    task = Task(shape, device)
+    label = f"{name}, compiled"
+    torch._dynamo.reset()
+    compiled = deepcopy(layer)
+    compiled.compile(fullgraph=True)
+    start = time.perf_counter()
+    try:
+        with inductor.patch(force_disable_caches=True):
+            task.function(compiled)()
+    except TorchDynamoException as error:
+        return [{"layer": label, **shape._asdict(), "unavailable": str(error).splitlines()[0]}]
+    seconds = rounded(time.perf_counter() - start)
+    rows = task.compare({"conv2d": conv2d(shape), name: layer, label: compiled}, 2 * effort)
+    rows[-1]["compile_seconds"] = seconds
+    return rows
+
+
+def memory() -> Iterator[Job]:
+    """The peak of a training step."""
+    for shape in SHAPES:
+        yield Job(str(shape), 3, partial(_memory, shape))
+
+
+def _memory(shape: Shape, device: str, effort: float) -> Rows:
+    task, rows = Task(shape, device), []
+    for name, layer in _every_algorithm(shape).items():
+        peak = task.peak_bytes(layer)
+        row = {**task.identify(name, layer), **shape._asdict(), "run": TRAINING, "peak_bytes": peak}
+        rows.append(row | ({"against": "conv2d", "ratio": rounded(peak / rows[0]["peak_bytes"])} if rows else {}))
+    return rows
+
+
+def growth() -> Iterator[Job]:
+    """One size after the other, smaller and larger."""
+    for name, values in VARIED.items():
+        for value in values:
+            yield Job(f"{name.replace('_', ' ')} {value}", 1.3, partial(_growth, name, value))
+
+
+def _growth(name: str, value: int, device: str, effort: float) -> Rows:
+    shape, order = (GROWTH, value) if name == "order" else (GROWTH._replace(**{name: value}), ORDER)
+    full = ours(shape, order=order)
+    layers = {
+        "conv2d": conv2d(shape),
+        "full": full,
+        "separated": ours(shape, order=order, separated=True),
+        "synthesis": Synthesis(full),
+    }
+    return [
+        {**row, "varied": name, "order": order, "kernels": len(jet_orders(order))}
+        for row in Task(shape, device).compare(layers, effort)
+    ]
+
+
+def roofline() -> Iterator[Job]:
+    """The most that the machine does: products of large matrices, and a large copy."""
+    yield Job("peaks", 3, _peaks)
+
+
+def _peaks(device: str, effort: float) -> Rows:
+    n = 2048 if device == "cpu" else 8192
+    rows = []
+    for name, dtype in zip(PRECISIONS, (torch.float32, torch.bfloat16), strict=True):
+        a, b = (torch.randn(n, n, device=device, dtype=dtype) for _ in range(2))
+        found = compare({"product": partial(torch.mm, a, b)}, {}, seconds=effort)["product"]
+        rows.append({"layer": "product", "precision": name, **found, "multiply_adds_a_second": n**3 / found["seconds"]})
+    source = torch.zeros(1 << 27, device=device)
+    target = torch.empty_like(source)
+    found = compare({"copy": partial(target.copy_, source)}, {}, seconds=effort)["copy"]
+    rows.append({"layer": "copy", **found, "bytes_a_second": 2 * source.nbytes / found["seconds"]})
+    return rows
+
+
+def peers() -> Iterator[Job]:
+    """Other layers of Gaussians, as far as their packages are installed."""
+    yield Job(str(PEER_SHAPE), 6, _peers)
+
+
+def _peers(device: str, effort: float) -> Rows:
+    layers = {"conv2d": conv2d(PEER_SHAPE), "full": ours(PEER_SHAPE), "separated": ours(PEER_SHAPE, separated=True)}
+    missing: Rows = []
+    for name, make in PEERS.items():
+        try:
+            layers[name] = make(PEER_SHAPE)
+        except ImportError as error:
+            missing.append({"layer": name, **PEER_SHAPE._asdict(), "unavailable": f"{error}: {INSTALL}"})
+    rows = Task(PEER_SHAPE, device, optimise=True).compare(layers, 5 * effort)
+    for row, layer in zip(rows, layers.values(), strict=True):
+        row["parameters"] = sum(p.numel() for p in layer.parameters())
+    return rows + missing
+
+
+def step() -> Iterator[Job]:
+    """A training step of the Table 1 network. It comes last, as training has this process keep its memory."""
+    for name in PRECISIONS:
+        yield Job(f"Table 1 network {name}", 5, partial(_step, name))
+
+
+def _step(name: str, device: str, effort: float) -> Rows:
+    keep_memory()
+    steps = {layer: _training_step(layer, name, device) for layer in NETWORKS}
+    times = compare(steps, dict.fromkeys(NETWORKS[1:], NETWORKS[0]), seconds=5 * effort)
+    return [{"layer": layer, "precision": name, **times[layer]} for layer in NETWORKS]
+
+
+def _training_step(layer: str, precision: str, device: str) -> Callable[[], None]:
+    """One step as :func:`gdlayer.experiments.training.train` does it, on pictures of noise."""
+    trial = Table1Trial(layer=layer, dataset=fashion_mnist.SAMPLE, n_train=1000, seed=0, profile="quick")
+    settings = hyperparameters(trial)
+    batch = Recipe.of(settings, trial.seed).batch_size
+    torch.manual_seed(0)
+    images = torch.randint(256, (8 * batch, 1, 28, 28), dtype=torch.uint8, device=device)
+    labels = torch.randint(10, (8 * batch,), device=device)
+    model = build_network(layer, settings).to(device)
+    optimiser = torch.optim.Adam(model.parameters(), lr=RATE, fused=True, capturable=device == "cuda")
+
+    def step(chosen: Tensor) -> None:
+        loss = F.cross_entropy(forward(model, images[chosen], precision), labels[chosen])
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+
+    chosen = torch.randperm(len(images))[:batch].to(device)
+    return partial(Captured(step, chosen.clone()) if device == "cuda" else step, chosen)
+
+
+PARTS: dict[str, Callable[[], Iterator[Job]]] = {
+    part.__name__: part for part in (goals, algorithms, growth, roofline, precision, memory, compiled, peers, step)
+}
+"""By name, in the order in which they are run."""

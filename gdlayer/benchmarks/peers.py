@@ -1,0 +1,66 @@
+"""Other layers that make their filters from Gaussians: same work, as far as their packages are installed.
+
+They are not among what gdlayer needs, and none of their dependencies but these is used here::
+
+    python -m pip install --no-deps norse==1.1.0 nir nirtorch h5py DCLS==0.1.1
+"""
+
+import warnings
+from collections.abc import Callable
+
+import torch
+from torch import nn
+
+from gdlayer.basis import jet_orders
+from gdlayer.benchmarks.goals import ORDER, Shape
+from gdlayer.networks.layers import ConvSpec, make_conv
+
+INSTALL = "python -m pip install --no-deps norse==1.1.0 nir nirtorch h5py DCLS==0.1.1"
+
+
+def dcls(shape: Shape) -> nn.Module:
+    """Dilated convolution with learnable spacings: as many Gaussians a filter as a basis has kernels."""
+    from DCLS.construct.modules import Dcls2d  # pyright: ignore[reportMissingImports]
+
+    return Dcls2d(
+        shape.in_channels,
+        shape.out_channels,
+        kernel_count=len(jet_orders(ORDER)),
+        dilated_kernel_size=shape.kernel_size,
+        padding=shape.kernel_size // 2,
+        version="gauss",
+    )
+
+
+def norse(shape: Shape) -> nn.Module:
+    """Affine Gaussian derivatives without learned mixing: one field an output map, on the pixels of our kernels."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # it scripts functions, which torch calls deprecated
+        from norse.torch import SpatialReceptiveField2d  # pyright: ignore[reportMissingImports]
+
+    orders = jet_orders(ORDER)
+    fields = [[1.5, 0.1 * i, 1.5, *orders[i % len(orders)]] for i in range(shape.out_channels)]
+    return SpatialReceptiveField2d(
+        shape.in_channels,
+        shape.kernel_size,
+        torch.tensor(fields),  # scale, angle, ratio, and the orders of derivation
+        domain=(shape.kernel_size - 1) / 2,
+        padding=shape.kernel_size // 2,
+    )
+
+
+def _own(name: str) -> Callable[[Shape], nn.Module]:
+    return lambda shape: make_conv(
+        name, ConvSpec(shape.in_channels, shape.out_channels, shape.kernel_size, shape.bases, depth=1)
+    )
+
+
+PEERS: dict[str, Callable[[Shape], nn.Module]] = {
+    "DCLS": dcls,
+    "norse": norse,
+    "RFNN": _own("rfnn"),
+    "DAU": _own("dau"),
+    "N-Jet": _own("n-jet"),
+}
+"""By name, makers of the layer; ImportError where its package is missing. The last three are gdlayer's own versions of
+layers whose code runs on no present framework."""

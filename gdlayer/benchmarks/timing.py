@@ -1,0 +1,111 @@
+"""Several functions timed side by side, so that what else the machine does falls on all alike."""
+
+import gc
+import math
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from statistics import median, quantiles
+from typing import Any
+
+import torch
+
+SAMPLE_SECONDS = 0.002
+"""Functions faster than this are called several times a sample."""
+
+
+def compare(
+    functions: Mapping[str, Callable[[], Any]],
+    against: Mapping[str, str],
+    *,
+    seconds: float,
+    rounds: int = 5,
+    hopeless: float = math.inf,
+) -> dict[str, dict[str, Any]]:
+    """Times of functions and their ratios.
+
+    After a warm-up every round calls each function, the first of the last round last. The ratio to another function is
+    the median over the rounds of the ratios within a round. The collector of cyclic garbage does not run meanwhile.
+
+    Parameters
+    ----------
+    functions : {name: function}
+    against : {name: name}
+        The reference of each function that has one.
+    seconds : float
+        How long to go on.
+    rounds : int
+        How many at least.
+    hopeless : float
+        A function so many times slower than its reference at the first call is not called again.
+
+    Returns
+    -------
+    dict of dict
+        For each function its "seconds" and their "quartiles", with a reference "against", "ratio" and
+        "ratio_quartiles", and "rounds", 1 for the hopeless.
+    """
+    with _no_collection():
+        first = {name: _seconds(function, 1) for name, function in functions.items()}
+        left = [name for name, other in against.items() if first[name] > hopeless * first[other]]
+        running = [name for name in functions if name not in left]
+        calls = {name: _calls(_seconds(functions[name], 1)) for name in running}
+        samples: dict[str, list[float]] = {name: [] for name in running}
+        end = time.perf_counter() + seconds
+        while len(samples[running[0]]) < rounds or time.perf_counter() < end:
+            for name in running:
+                samples[name].append(_seconds(functions[name], calls[name]))
+            running.append(running.pop(0))
+    samples |= {name: [first[name]] for name in left}
+    return {name: _summary(samples, name, against.get(name)) for name in functions}
+
+
+def _summary(samples: Mapping[str, list[float]], name: str, other: str | None) -> dict[str, Any]:
+    own = samples[name]
+    summary = {"seconds": rounded(median(own)), "quartiles": _quartiles(own)}
+    if other is not None:
+        base = samples[other] if len(samples[other]) == len(own) else [median(samples[other])]
+        ratios = [mine / its for mine, its in zip(own, base, strict=True)]
+        summary |= {"against": other, "ratio": rounded(median(ratios)), "ratio_quartiles": _quartiles(ratios)}
+    return summary | {"rounds": len(own)}
+
+
+def rounded(value: float) -> float:
+    """To four digits, as records have it."""
+    return float(f"{value:.4g}")
+
+
+def _quartiles(values: list[float]) -> list[float]:
+    if len(values) == 1:
+        return [rounded(values[0])] * 2
+    low, _, high = quantiles(values, n=4, method="inclusive")
+    return [rounded(low), rounded(high)]
+
+
+def _calls(seconds: float) -> int:
+    return max(1, min(1000, round(SAMPLE_SECONDS / seconds)))
+
+
+def _seconds(function: Callable[[], Any], calls: int) -> float:
+    """Of one call."""
+    _synchronize()
+    start = time.perf_counter()
+    for _ in range(calls):
+        function()
+    _synchronize()
+    return (time.perf_counter() - start) / calls
+
+
+def _synchronize() -> None:
+    if torch.cuda.is_initialized():
+        torch.cuda.synchronize()
+
+
+@contextmanager
+def _no_collection() -> Iterator[None]:
+    gc.collect()
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()
