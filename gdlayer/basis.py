@@ -1,5 +1,6 @@
 """The local N-jet: anisotropic, oriented and shifted two-dimensional Gaussian derivative kernels, eq. (1)."""
 
+import math
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -7,7 +8,8 @@ import torch
 from torch import Tensor
 from torch.autograd import forward_ad
 
-from gdlayer.hermite import gaussian_derivatives
+from gdlayer.hermite import standard_gaussian_derivatives
+from gdlayer.precision import autocast_off
 
 
 def jet_orders(order: int | Iterable[Sequence[int]]) -> tuple[tuple[int, int], ...]:
@@ -106,17 +108,18 @@ def kernel_constants(
 ) -> tuple[Tensor, Tensor, int]:
     """What :func:`sampled_kernels` needs on its device.
 
-    The points of the grid (2, kh kw); for kernel n, axis a and d = 0, 1, 2 more derivatives the row (order + d, n, a)
-    of all (K + 3) 2N Gaussian derivatives, (3, 2N); and K, the highest order along one axis.
+    The points of the grid in homogeneous coordinates x, y, 1, (3, kh kw); the orders (N, 2); the highest of them.
     """
     x, y = sampling_grid(kernel_size, dtype=dtype, device=device)
-    grid = torch.stack((x.expand(kernel_size), y[:, None].expand(kernel_size))).flatten(1)
-    along_axes = [order for pair in orders for order in pair]
-    rows = [[(order + d) * len(along_axes) + i for i, order in enumerate(along_axes)] for d in range(3)]
-    return grid, torch.tensor(rows, device=device), max(along_axes)
+    x, y = x.expand(kernel_size), y[:, None].expand(kernel_size)
+    return (
+        torch.stack((x, y, torch.ones_like(x))).flatten(1),
+        torch.tensor(orders, device=device),
+        max(map(max, orders)),
+    )
 
 
-def sampled_kernels(sigma: Tensor, mu: Tensor, theta: Tensor, grid: Tensor, rows: Tensor, highest: int) -> Tensor:
+def sampled_kernels(sigma: Tensor, mu: Tensor, theta: Tensor, grid: Tensor, orders: Tensor, highest: int) -> Tensor:
     """:func:`gaussian_derivative_kernels` from prepared constants, points in a row: (..., N, kh kw).
 
     No data goes between host and device, so a CUDA graph can hold it.
@@ -124,8 +127,8 @@ def sampled_kernels(sigma: Tensor, mu: Tensor, theta: Tensor, grid: Tensor, rows
     trains = torch.is_grad_enabled() and (sigma.requires_grad or mu.requires_grad or theta.requires_grad)
     # a compiler makes its own derivatives, and fuses them
     if trains and not torch.compiler.is_compiling() and not forward_mode():
-        return _Kernels.apply(sigma, mu, theta, grid, rows, highest)[0]
-    return _evaluate(sigma, mu, theta, grid, rows[:1], highest)[0]
+        return _Kernels.apply(sigma, mu, theta, grid, orders, highest)[0]
+    return _evaluate(sigma, mu, theta, grid, orders, highest, 0)[0]
 
 
 def forward_mode() -> bool:
@@ -136,20 +139,21 @@ def forward_mode() -> bool:
 class _Kernels(torch.autograd.Function):
     r"""Eq. (1) with its derivatives in closed form: they are made of Gaussian derivatives again.
 
+    With :math:`t = A\,(x, y, 1)^\top = ((u - \mu_1) / \sigma_1, (v - \mu_2) / \sigma_2)` and the standard derivatives
+    g of :func:`~gdlayer.hermite.standard_gaussian_derivatives`,
+
     .. math::
-        \frac{\partial G_p(u - \mu, \sigma)}{\partial u} = G_{p+1} = -\frac{\partial G_p}{\partial \mu}, \qquad
-        \frac{\partial G_p}{\partial \sigma} = \sigma\, G_{p+2} \text{ (heat equation)}, \qquad
-        \frac{\partial (u, v)}{\partial \theta} = (v, -u)
+        \frac{\partial g_p}{\partial t} = g_{p+1}, \qquad
+        \frac{\partial G_p}{\partial \sigma} = \sigma\, G_{p+2} \text{ (heat equation)}
     """
 
     generate_vmap_rule = True
 
     @staticmethod
     def forward(
-        sigma: Tensor, mu: Tensor, theta: Tensor, grid: Tensor, rows: Tensor, highest: int
+        sigma: Tensor, mu: Tensor, theta: Tensor, grid: Tensor, orders: Tensor, highest: int
     ) -> tuple[Tensor, ...]:
-        kernels, g, uv = _evaluate(sigma, mu, theta, grid, rows, highest)
-        return kernels, *_differentiate(g, uv)
+        return _evaluate(sigma, mu, theta, grid, orders, highest, 2)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
@@ -162,31 +166,40 @@ class _Kernels(torch.autograd.Function):
     def backward(ctx: Any, *grads: Any) -> tuple[Tensor | None, ...]:
         if (grad := grads[0]) is None:
             return (None,) * 6
-        *tensors, by_uv, by_theta = ctx.saved_tensors
+        *tensors, g, scale, precision, rotation = ctx.saved_tensors
         if torch.is_grad_enabled():  # derivatives of derivatives are asked for
-            by_uv, by_theta = _differentiate(*_evaluate(*tensors, highest=ctx.highest)[1:])
-        grad = grad.movedim(-2, 0)
-        shift, heat = (grad[:, None] * by_uv).sum(-1).movedim((1, 2), (-2, -1))
-        return tensors[0] * heat, -shift, (grad * by_theta).sum(-1).movedim(0, -1), None, None, None
+            _, g, scale, precision, rotation = _evaluate(*tensors, highest=ctx.highest, derivatives=2)
+        other = g[0].flip(-2) * (grad * scale).unsqueeze(-2)  # (..., N, 2, kh kw)
+        with autocast_off(grad.device):
+            by_x, by_y, by_1 = ((g[1] * other) @ tensors[3].mT).unbind(-1)  # sums over the points, by A
+        cos, sin = rotation.unbind(-1)
+        return (
+            precision * (g[2] * other).sum(-1),
+            -precision * by_1,
+            (precision * (cos * by_y - sin * by_x)).sum(-1),
+            None,
+            None,
+            None,
+        )
 
 
 def _evaluate(
-    sigma: Tensor, mu: Tensor, theta: Tensor, grid: Tensor, rows: Tensor, highest: int
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Kernels (..., N, kh kw); G of every order of ``rows`` and axis (d, N, 2, ..., kh kw); u, v (N, 2, ..., kh kw)."""
-    sigma, mu = (t.movedim((-2, -1), (0, 1))[..., None] for t in (sigma, mu))
-    theta = theta.movedim(-1, 0)
+    sigma: Tensor, mu: Tensor, theta: Tensor, grid: Tensor, orders: Tensor, highest: int, derivatives: int
+) -> tuple[Tensor, ...]:
+    """Kernels (..., N, kh kw), and what their derivatives need.
+
+    g of so many more orders (d, ..., N, 2, kh kw); the factor 1 / (2 pi sigma_1^(p+1) sigma_2^(q+1)), (..., N, 1); 1 /
+    sigma (..., N, 2); and the directions of u and v (..., N, 2, 2).
+    """
+    precision = sigma.reciprocal()
     cos, sin = torch.cos(theta), torch.sin(theta)
-    rotation = torch.stack((cos, sin, -sin, cos), 1).unflatten(1, (2, 2))
-    uv = (rotation[..., None] * grid.view(2, *(1 for _ in theta.shape[1:]), -1)).sum(2)
-    g = gaussian_derivatives(uv - mu, sigma, highest + len(rows) - 1)
-    g = g.flatten(0, 2)[rows.flatten()].view(len(rows), *uv.shape)
-    return (g[0, :, 0] * g[0, :, 1]).movedim(0, -2), g, uv
-
-
-def _differentiate(g: Tensor, uv: Tensor) -> tuple[Tensor, Tensor]:
-    """Every kernel's derivatives by u and v, the first and the second (2, N, 2, ..., kh kw), and by theta."""
-    by_uv = g[1:] * g[0].flip(1)
-    by_u, by_v = by_uv[0].unbind(1)
-    u, v = uv.unbind(1)
-    return by_uv, by_u * v - by_v * u
+    rotation = torch.stack((cos, sin, -sin, cos), -1).unflatten(-1, (2, 2))
+    affine = torch.cat((rotation, -mu[..., None]), -1) * precision[..., None]  # A, (..., N, 2, 3)
+    with autocast_off(theta.device):
+        t = affine @ grid
+    g = torch.stack(standard_gaussian_derivatives(t, highest + derivatives))
+    d, kernel, axis = (torch.arange(n, device=orders.device) for n in (derivatives + 1, *orders.shape))
+    g = g[orders + d[:, None, None], ..., kernel[:, None], axis, :].movedim((1, 2), (-3, -2))
+    scale = (precision ** (orders + 1)).prod(-1, keepdim=True) / (2 * math.pi)
+    u, v = g[0].unbind(-2)
+    return u * v * scale, g, scale, precision, rotation

@@ -25,7 +25,7 @@ from torch.nn import functional as F
 from torch.nn.grad import conv2d_input, conv2d_weight
 
 from gdlayer.basis import forward_mode
-from gdlayer.synthesis import autocast_on
+from gdlayer.precision import autocast_on
 
 FULL = ("dense", "filter_then_mix", "mix_then_filter")
 SEPARATED = ("dense", "factorised")

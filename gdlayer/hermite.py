@@ -48,9 +48,7 @@ def gaussian_derivatives(x: Tensor, sigma: Tensor | float, order: int) -> Tensor
             = \Big(\frac{-1}{\sqrt 2 \sigma}\Big)^p H_p\Big(\frac{x}{\sqrt 2 \sigma}\Big)\, G(x, \sigma) \\
         G(x, \sigma) &= \frac{1}{\sigma \sqrt{2\pi}} e^{-x^2 / 2\sigma^2}
 
-    The recurrence of :math:`H_p` times the other two factors reads
-    :math:`G_{p+1} = -(x\, G_p + p\, G_{p-1}) / \sigma^2`. It is what is evaluated: no power overflows far from the
-    centre, where the Gaussian is zero.
+    evaluated by :func:`standard_gaussian_derivatives`.
 
     Parameters
     ----------
@@ -71,17 +69,38 @@ def gaussian_derivatives(x: Tensor, sigma: Tensor | float, order: int) -> Tensor
     ValueError
         If ``order`` is not an integer >= 0.
     """
-    _check_order(order)
     sigma = torch.as_tensor(sigma, dtype=x.dtype, device=x.device)
-    precision = sigma**-2
-    slope = x * -precision
-    log_peak = -torch.log(sigma * math.sqrt(2 * math.pi))
-    g = [torch.exp(torch.addcmul(log_peak, x, slope, value=0.5))]
+    g = standard_gaussian_derivatives(x / sigma, order)
+    return torch.stack([g_p / (math.sqrt(2 * math.pi) * sigma ** (p + 1)) for p, g_p in enumerate(g)])
+
+
+def standard_gaussian_derivatives(t: Tensor, order: int) -> list[Tensor]:
+    r"""The derivatives of :math:`e^{-t^2/2}` of orders 0 to K.
+
+    .. math:: g_0 = e^{-t^2/2}, \quad g_1 = -t\, g_0, \quad g_{p+1} = -(t\, g_p + p\, g_{p-1})
+
+    is the recurrence of the Hermite polynomials times the Gaussian: no power overflows far from the centre, where the
+    Gaussian is zero. With it :math:`G_p(x, \sigma) = g_p(x / \sigma) / (\sqrt{2\pi}\, \sigma^{p+1})`.
+
+    Parameters
+    ----------
+    t : tensor of any shape
+        Positions in units of sigma.
+    order : int
+        The highest order K >= 0.
+
+    Raises
+    ------
+    ValueError
+        If ``order`` is not an integer >= 0.
+    """
+    _check_order(order)
+    g = [torch.exp(-0.5 * t * t)]
     if order > 0:
-        g.append(slope * g[0])
+        g.append(-t * g[0])
     for p in range(1, order):
-        g.append(torch.addcmul(-p * precision * g[p - 1], slope, g[p]))
-    return torch.stack(g)
+        g.append(torch.addcmul(-p * g[p - 1], t, g[p], value=-1))
+    return g
 
 
 def _check_order(order: int) -> None:

@@ -2,12 +2,14 @@
 
 import math
 from abc import abstractmethod
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterable
 from typing import Any, Literal, TypedDict, cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+
+from gdlayer.precision import autocast_off
 
 PADDING_MODES = ("zeros", "reflect", "replicate", "circular")
 
@@ -186,16 +188,6 @@ def inverse_softplus(y: Tensor) -> Tensor:
     return y + torch.log(-torch.expm1(-y))
 
 
-def autocast_off(device: torch.device) -> AbstractContextManager[Any]:
-    """Computes in the precision of the operands."""
-    return torch.autocast(device.type, enabled=False) if autocast_on(device) else nullcontext()
-
-
-def autocast_on(device: torch.device) -> bool:
-    """False for "meta", which torch does not ask."""
-    return device.type != "meta" and torch.is_autocast_enabled(device.type)
-
-
 def check_finite(module: nn.Module, path: str = "") -> None:
     """Raises ValueError if a parameter of ``module``, which stands at ``path`` of a model, is NaN or infinite."""
     for name, parameter in module.named_parameters(prefix=path):
@@ -227,6 +219,19 @@ def int_pair(name: str, value: int | tuple[int, int], minimum: int = 1) -> tuple
     if min(pair) < minimum:
         raise ValueError(f"{name} must be an integer >= {minimum} or a pair of them, got {value!r}")
     return pair[0], pair[1]
+
+
+def boolean(name: str, value: bool) -> bool:
+    if not isinstance(value, bool):
+        raise TypeError(f"{name} must be True or False, got {value!r}")
+    return value
+
+
+def some_of(name: str, value: Iterable[str], allowed: tuple[str, ...]) -> tuple[str, ...]:
+    given = tuple(value) if isinstance(value, Iterable) and not isinstance(value, str) else value
+    if not isinstance(given, tuple) or any(item not in allowed for item in given):
+        raise ValueError(f"{name} must list some of {', '.join(map(repr, allowed))}, got {given!r}")
+    return given
 
 
 def one_of(name: str, value: str, allowed: tuple[str, ...]) -> str:

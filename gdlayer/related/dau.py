@@ -9,11 +9,11 @@ from torch.nn import functional as F
 from gdlayer.basis import sampling_grid
 from gdlayer.hermite import gaussian_derivatives
 from gdlayer.initialization import RELU_GAIN, mixing_std
+from gdlayer.precision import autocast_off
 from gdlayer.related.rfnn import odd_size
 from gdlayer.synthesis import (
     ConvOptions,
     SynthesizedConv2d,
-    autocast_off,
     int_pair,
     inverse_softplus,
     one_of,

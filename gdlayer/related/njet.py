@@ -8,8 +8,9 @@ from torch import Tensor, nn
 
 from gdlayer.basis import jet_orders
 from gdlayer.initialization import RELU_GAIN, mixing_std
+from gdlayer.precision import autocast_off
 from gdlayer.related.rfnn import normalised_kernels
-from gdlayer.synthesis import ConvOptions, SynthesizedConv2d, autocast_off, one_of, positive_number
+from gdlayer.synthesis import ConvOptions, SynthesizedConv2d, one_of, positive_number
 
 
 class NJetConv2d(SynthesizedConv2d):

@@ -7,7 +7,8 @@ from torch import Tensor, nn
 
 from gdlayer.hermite import gaussian_derivatives
 from gdlayer.initialization import RELU_GAIN, mixing_std
-from gdlayer.synthesis import ConvOptions, SynthesizedConv2d, autocast_off, one_of, positive_int, positive_number
+from gdlayer.precision import autocast_off
+from gdlayer.synthesis import ConvOptions, SynthesizedConv2d, one_of, positive_int, positive_number
 
 ORDERS = ((0, 0), (1, 0), (0, 1), (2, 0), (0, 2), (1, 1), (3, 0), (0, 3), (2, 1), (1, 2))
 """Derivative orders (p, q) in the order in which RFNN numbers its kernels: 6 of them make order 2, 10 order 3."""
