@@ -2,15 +2,18 @@
 
 import math
 import re
+from collections.abc import Callable
 
 import numpy as np
 import oracle
 import pytest
+import sympy
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
-from torch.autograd import gradcheck
+from torch.autograd import gradcheck, gradgradcheck
+from torch.func import jacfwd, jacrev
 
 from gdlayer.basis import gaussian_derivative_kernels, jet_orders, sampling_grid
 
@@ -150,6 +153,154 @@ def test_gradcheck(order, kernel_size):
     orders = jet_orders(order)
     parameters = [p.requires_grad_() for p in geometry(2, n=len(orders))]
     assert gradcheck(lambda s, m, t: gaussian_derivative_kernels(s, m, t, orders, kernel_size), parameters)
+
+
+ANALYTIC_ORDERS = [(0, 0), (1, 0), (0, 2), (2, 1), (1, 3)]
+
+
+@pytest.fixture(scope="module")
+def symbolic_derivatives() -> list[list[Callable[..., float]]]:
+    """Of eq. (1) of each order by sigma_1, sigma_2, mu_1, mu_2 and theta, as functions of these, x and y."""
+    symbols = sympy.symbols("sigma_1 sigma_2 mu_1 mu_2 theta x y")
+    *parameters, x, y = symbols
+    s1, s2, m1, m2, theta = parameters
+    t = sympy.Symbol("t")
+
+    def g(p: int, at: sympy.Expr, s: sympy.Expr) -> sympy.Expr:
+        return sympy.diff(sympy.exp(-(t**2) / (2 * s**2)) / (s * sympy.sqrt(2 * sympy.pi)), t, p).subs(t, at)
+
+    u, v = x * sympy.cos(theta) + y * sympy.sin(theta), -x * sympy.sin(theta) + y * sympy.cos(theta)
+    return [
+        [sympy.lambdify(symbols, sympy.diff(g(p, u - m1, s1) * g(q, v - m2, s2), by), "math") for by in parameters]
+        for p, q in ANALYTIC_ORDERS
+    ]
+
+
+def test_gradients_are_those_of_sympy(symbolic_derivatives):
+    """At every point of a grid, for every kernel and each of its five parameters."""
+    size, n = (3, 4), len(ANALYTIC_ORDERS)
+    sigma, mu, theta = geometry(n=n)
+    by_sigma, by_mu, by_theta = torch.autograd.functional.jacobian(
+        lambda s, m, t: gaussian_derivative_kernels(s, m, t, ANALYTIC_ORDERS, size), (sigma, mu, theta)
+    )
+    x, y = sampling_grid(size)
+    for k in range(n):
+        point = (*sigma[k].tolist(), *mu[k].tolist(), theta[k].item())
+        derivatives = symbolic_derivatives[k]
+        expected = [[[d(*point, a, b) for d in derivatives] for a in x.tolist()] for b in y.tolist()]
+        ours = torch.cat([by_sigma[k, :, :, k], by_mu[k, :, :, k], by_theta[k, :, :, k, None]], -1)
+        np.testing.assert_allclose(ours, expected, rtol=1e-10, atol=1e-12)
+        others = torch.arange(n) != k  # a kernel depends on its own parameters alone
+        assert not any(jacobian[k][:, :, others].any() for jacobian in (by_sigma, by_mu, by_theta))
+
+
+@given(
+    batch=st.sampled_from([(), (2,), (2, 1)]),
+    order=st.one_of(
+        st.integers(0, 3),
+        st.lists(st.tuples(st.integers(0, 4), st.integers(0, 4)), min_size=1, max_size=3, unique=True),
+    ),
+    kernel_size=st.tuples(st.integers(1, 4), st.integers(1, 4)),
+    seed=st.integers(0, 2**32 - 1),
+)
+@settings(max_examples=15)
+def test_gradients_are_those_of_the_scalar_loop(batch, order, kernel_size, seed):
+    """Along a random direction in all parameters at once, by central differences of the loop."""
+    torch.manual_seed(seed)
+    orders = jet_orders(order)
+    values = geometry(*batch, n=len(orders))
+    directions = [torch.randn_like(value) for value in values]
+    sigma, mu, theta = (value.requires_grad_() for value in values)
+    kernels = gaussian_derivative_kernels(sigma, mu, theta, orders, kernel_size)
+    cotangent = torch.randn_like(kernels)
+    gradients = torch.autograd.grad(kernels, values, cotangent)
+    ours = sum(float((g * d).sum()) for g, d in zip(gradients, directions, strict=True))
+
+    def loss(step: float) -> float:
+        sigma, mu, theta = ((v + step * d).detach().numpy() for v, d in zip(values, directions, strict=True))
+        total = 0.0
+        for b in np.ndindex(*batch):
+            for n, pair in enumerate(orders):
+                kernel = oracle.kernel(pair, sigma[b][n], mu[b][n], float(theta[b][n]), kernel_size)
+                total += float((kernel * cotangent[b][n].numpy()).sum())
+        return total
+
+    step = 1e-5
+    scale = max(1, *(float(g.abs().max()) for g in gradients))
+    assert ours == pytest.approx((loss(step) - loss(-step)) / (2 * step), rel=1e-5, abs=1e-6 * scale)
+
+
+@pytest.mark.parametrize("trains", [(True, False, False), (False, True, False), (False, False, True)])
+def test_gradients_of_a_part_of_the_geometry(trains):
+    orders = jet_orders(2)
+    values = geometry(2, n=6)
+    everything = [value.clone().requires_grad_() for value in values]
+    part = [value.clone().requires_grad_(on) for value, on in zip(values, trains, strict=True)]
+    for sigma, mu, theta in (everything, part):
+        gaussian_derivative_kernels(sigma, mu, theta, orders, (3, 4)).pow(3).sum().backward()
+    for ours, expected, on in zip(part, everything, trains, strict=True):
+        if on:
+            torch.testing.assert_close(ours.grad, expected.grad)
+        else:
+            assert ours.grad is None
+
+
+@pytest.mark.parametrize("order", [1, [(2, 1), (0, 3)]])
+@pytest.mark.parametrize("batch", [(), (2, 1)])
+def test_second_derivatives(order, batch):
+    orders = jet_orders(order)
+    parameters = [p.requires_grad_() for p in geometry(*batch, n=len(orders))]
+    assert gradgradcheck(lambda s, m, t: gaussian_derivative_kernels(s, m, t, orders, (2, 2)), parameters)
+
+
+# PyTorch itself uses what it deprecates, when it loads its derivatives for forward mode.
+@pytest.mark.filterwarnings("ignore:`torch.jit.script` is deprecated:DeprecationWarning")
+def test_forward_mode_equals_reverse_mode():
+    """The one is torch's derivative of the recurrence, the other is in closed form."""
+    orders = jet_orders(3)
+    parameters = geometry(2, n=10)
+
+    def kernels(sigma: Tensor, mu: Tensor, theta: Tensor) -> Tensor:
+        return gaussian_derivative_kernels(sigma, mu, theta, orders, (2, 3))
+
+    for ours, expected in zip(
+        jacrev(kernels, (0, 1, 2))(*parameters), jacfwd(kernels, (0, 1, 2))(*parameters), strict=True
+    ):
+        torch.testing.assert_close(ours, expected, rtol=1e-9, atol=1e-11)
+
+
+def test_gradients_in_float32():
+    orders = jet_orders(3)
+    values = geometry(4, n=10)
+    single = [value.float().requires_grad_() for value in values]
+    exact = [value.detach().double().requires_grad_() for value in single]
+    cotangent = torch.randn(4, 10, 7, 7, dtype=torch.float64)
+    for sigma, mu, theta in (exact, single):
+        kernels = gaussian_derivative_kernels(sigma, mu, theta, orders, (7, 7))
+        kernels.backward(cotangent.to(kernels.dtype))
+    for ours, expected in zip(single, exact, strict=True):
+        assert ours.grad is not None
+        assert expected.grad is not None
+        scale = float(expected.grad.abs().max())
+        torch.testing.assert_close(ours.grad.double(), expected.grad, rtol=0, atol=1e-5 * scale)
+
+
+def test_gradients_of_broadcast_geometries():
+    """Leading dimensions that broadcast: what is shared gets the sum of all gradients."""
+    orders = jet_orders(1)
+    sigma, mu, theta = geometry(n=3)[0], geometry(4, 1, n=3)[1], geometry(5, n=3)[2]
+    shared = [p.clone().requires_grad_() for p in (sigma, mu, theta)]
+    apart = [
+        p.expand(4, 5, *shape).clone().requires_grad_() for p, shape in ((sigma, (3, 2)), (mu, (3, 2)), (theta, (3,)))
+    ]
+    cotangent = torch.randn(4, 5, 3, 2, 3, dtype=torch.float64)
+    for sigma, mu, theta in (shared, apart):
+        kernels = gaussian_derivative_kernels(sigma, mu, theta, orders, (2, 3))
+        assert kernels.shape == (4, 5, 3, 2, 3)
+        kernels.backward(cotangent)
+    for ours, expected, axes in zip(shared, apart, [(0, 1), (1,), (0,)], strict=True):
+        assert expected.grad is not None
+        torch.testing.assert_close(ours.grad, expected.grad.sum(axes).view_as(ours))
 
 
 def test_geometries_broadcast():
