@@ -1,8 +1,9 @@
 """The fully trainable Gaussian derivative convolutional layer, eqs (2), (3) and (4)."""
 
 import math
+import warnings
 from collections.abc import Callable, Iterable, Sequence
-from typing import Self
+from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
@@ -11,14 +12,17 @@ from torch.nn import functional as F
 from gdlayer.basis import jet_orders, kernel_constants, sampled_kernels
 from gdlayer.evaluate import FULL, SEPARATED, Factors, cheapest, convolve, factorised, filter_then_mix, mix_then_filter
 from gdlayer.initialization import RELU_GAIN, mixing_std
+from gdlayer.precision import autocast_off
+from gdlayer.sampling import SamplingReport, sampling_report
 from gdlayer.synthesis import (
     SynthesizedConv2d,
-    autocast_off,
+    boolean,
     inverse_softplus,
     one_of,
     pad,
     positive_int,
     positive_number,
+    some_of,
 )
 
 GEOMETRY = ("sigma", "mu", "theta")
@@ -40,8 +44,9 @@ class GaussianDerivativeConv2d(SynthesizedConv2d):
     everywhere in deep learning, * is cross-correlation.
 
     Where sampling breaks: below about half a pixel the samples of a kernel no longer act as a derivative of a
-    Gaussian, the sooner the higher its order (chapter 2). Therefore
-    :math:`\sigma = \sigma_{min} + \mathrm{softplus}(s)`, and s is what trains.
+    Gaussian, the sooner the higher its order (chapter 2; :meth:`check_derivatives` tells which). Therefore
+    :math:`\sigma = \sigma_{min} + \mathrm{softplus}(s)`, and s is what trains; with an upper bound,
+    :math:`\sigma = \sigma_{min} + (\sigma_{max} - \sigma_{min}) / (1 + e^{-s})`.
 
     Parameters
     ----------
@@ -59,14 +64,20 @@ class GaussianDerivativeConv2d(SynthesizedConv2d):
         As :class:`~gdlayer.synthesis.SynthesizedConv2d`. Dilation spreads the samples of the kernel: at dilation d
         lengths are in units of d pixels.
     trainable : iterable of "sigma", "mu", "theta"
-        Which of them train; the mixing weights always do.
-    sigma_min : float
-        Lower bound of sigma in pixels, positive.
+        Which of them train; the mixing weights do, unless frozen by ``requires_grad_(False)`` like any parameter.
+    shared : iterable of "sigma", "mu", "theta"
+        Which of them all kernels of a basis have in common: its parameter has size 1 in the place of N. All three
+        make the basis as the paper defines it, with one geometry.
+    isotropic : bool
+        Round kernels, :math:`\sigma_1 = \sigma_2`: one parameter in the place of two.
+    sigma_min, sigma_max : float
+        Bounds of sigma in pixels, both positive; None is no upper bound. A state dict of a layer with other bounds is
+        refused: the same s would mean another sigma.
     init : "variance_preserving" or "authors"
         The mixing weights at the start: normal, so that :math:`E[J^2] = g^2 E[I^2]` for white input
         (:mod:`gdlayer.initialization`); or uniform on (-1, 1) as in the authors' code at the time of the paper. The
-        geometry is theirs in both: sigma ~ U(0.5, 2), mu ~ U(-1, 1), theta ~ U(-pi, pi); a ``sigma_min`` above 0.5
-        moves the first to U(sigma_min, sigma_min + 1.5).
+        geometry is theirs in both: sigma ~ U(0.5, 2), mu ~ U(-1, 1), theta ~ U(-pi, pi). Where 0.5 is not between
+        the bounds, the first is U(sigma_min, sigma_min + 1.5); ``sigma_max`` ends either.
     algorithm : "auto", "dense", or "filter_then_mix", "mix_then_filter" (full), "factorised" (separated)
         How the layer is computed (:mod:`gdlayer.evaluate`); "auto" takes what the cost model says is cheapest.
     gain : float
@@ -77,7 +88,7 @@ class GaussianDerivativeConv2d(SynthesizedConv2d):
     weight : (B, f_out/B, f_in, N), full only
     beta : (B, N, f_in) and lam : (B, f_out/B, N), separated only
     sigma : (B, N, 2), in pixels; can be assigned
-    raw_sigma : (B, N, 2), the s above; mu : (B, N, 2), in pixels; theta : (B, N), in radians
+    raw_sigma : (B, N, 2), the s above; mu : (B, N, 2), in pixels; theta : (B, N), in radians; smaller if shared
     bias : (f_out,) or None
 
     Raises
@@ -101,7 +112,10 @@ class GaussianDerivativeConv2d(SynthesizedConv2d):
         padding_mode: str = "zeros",
         bias: bool = True,
         trainable: Iterable[str] = GEOMETRY,
+        shared: Iterable[str] = (),
+        isotropic: bool = False,
         sigma_min: float = 0.5,
+        sigma_max: float | None = None,
         init: str = "variance_preserving",
         gain: float = RELU_GAIN,
         algorithm: str = "auto",
@@ -124,14 +138,14 @@ class GaussianDerivativeConv2d(SynthesizedConv2d):
         self.bases = positive_int("bases", bases)
         if out_channels % bases:
             raise ValueError(f"out_channels must be a multiple of bases, got {out_channels} and {bases}")
-        trainable = (
-            tuple(trainable) if isinstance(trainable, Iterable) and not isinstance(trainable, str) else trainable
-        )
-        if not isinstance(trainable, tuple) or any(name not in GEOMETRY for name in trainable):
-            raise ValueError(f"trainable must list some of 'sigma', 'mu', 'theta', got {trainable!r}")
-        self.separated = separated
-        self.trainable = trainable
+        self.separated = boolean("separated", separated)
+        self.trainable = some_of("trainable", trainable, GEOMETRY)
+        self.shared = some_of("shared", shared, GEOMETRY)
+        self.isotropic = boolean("isotropic", isotropic)
         self.sigma_min = positive_number("sigma_min", sigma_min)
+        self.sigma_max = None if sigma_max is None else positive_number("sigma_max", sigma_max)
+        if self.sigma_max is not None and self.sigma_max <= self.sigma_min:
+            raise ValueError(f"sigma_max must be greater than sigma_min = {self.sigma_min}, got {self.sigma_max}")
         self.init = one_of("init", init, ("variance_preserving", "authors"))
         self.gain = positive_number("gain", gain)
         self.algorithm = one_of("algorithm", algorithm, ("auto", *(SEPARATED if separated else FULL)))
@@ -141,9 +155,10 @@ class GaussianDerivativeConv2d(SynthesizedConv2d):
         def parameter(*shape: int, requires_grad: bool = True) -> nn.Parameter:
             return nn.Parameter(torch.empty(shape, device=device, dtype=dtype), requires_grad)
 
-        self.raw_sigma = parameter(b, n, 2, requires_grad="sigma" in trainable)
-        self.mu = parameter(b, n, 2, requires_grad="mu" in trainable)
-        self.theta = parameter(b, n, requires_grad="theta" in trainable)
+        sizes = {name: 1 if name in self.shared else n for name in GEOMETRY}
+        self.raw_sigma = parameter(b, sizes["sigma"], 1 if isotropic else 2, requires_grad="sigma" in self.trainable)
+        self.mu = parameter(b, sizes["mu"], 2, requires_grad="mu" in self.trainable)
+        self.theta = parameter(b, sizes["theta"], requires_grad="theta" in self.trainable)
         if separated:
             self.beta = parameter(b, n, in_channels)
             self.lam = parameter(b, per_basis, n)
@@ -169,23 +184,56 @@ class GaussianDerivativeConv2d(SynthesizedConv2d):
 
     @property
     def sigma(self) -> Tensor:
-        """Standard deviations (B, N, 2) in pixels, above ``sigma_min`` by construction."""
-        return self.sigma_min + F.softplus(self.raw_sigma)
+        """Standard deviations (B, N, 2) in pixels, between their bounds by construction."""
+        if self.sigma_max is None:
+            sigma = self.sigma_min + F.softplus(self.raw_sigma)
+        else:
+            sigma = self.sigma_min + (self.sigma_max - self.sigma_min) * torch.sigmoid(self.raw_sigma)
+        return sigma.expand(self.bases, len(self.orders), 2) if self.shared or self.isotropic else sigma
 
     @sigma.setter
     def sigma(self, value: Tensor | float) -> None:
-        excess = torch.as_tensor(value, dtype=self._kernel_dtype, device=self.raw_sigma.device) - self.sigma_min
-        if not bool(((excess > 0) & excess.isfinite()).all()):
-            raise ValueError(f"sigma must be finite and greater than sigma_min = {self.sigma_min}, got {value!r}")
+        shape = self.bases, len(self.orders), 2
+        sigma = torch.as_tensor(value, dtype=self._kernel_dtype, device=self.raw_sigma.device)
+        low, high = self.sigma_min, math.inf if self.sigma_max is None else self.sigma_max
+        if not bool(((low < sigma) & (sigma < high)).all()):
+            upper = "" if self.sigma_max is None else f" and less than sigma_max = {high}"
+            raise ValueError(f"sigma must be finite and greater than sigma_min = {low}{upper}, got {value!r}")
+        try:
+            sigma = sigma.expand(shape)
+        except RuntimeError:
+            raise ValueError(f"sigma must broadcast to (B, N, 2) = {shape}, got shape {tuple(sigma.shape)}") from None
+        stored = sigma[:, : self.raw_sigma.shape[1], : self.raw_sigma.shape[2]]
+        if not bool((stored == sigma).all()):
+            raise ValueError(
+                f"sigma must be constant along the axes that shared={self.shared} and isotropic={self.isotropic} "
+                f"leave one number, got {value!r}"
+            )
         with torch.no_grad():
-            self.raw_sigma.copy_(inverse_softplus(excess))
+            self.raw_sigma.copy_(self._raw(stored))
+
+    def _raw(self, sigma: Tensor, margin: float = 0.0) -> Tensor:
+        """The s of these sigma, kept away from the bounds by ``margin``."""
+        above = (sigma - self.sigma_min).clamp_min(margin)
+        if self.sigma_max is None:
+            return inverse_softplus(above)
+        return torch.log(above / (self.sigma_max - sigma).clamp_min(margin))
+
+    def geometry(self) -> tuple[Tensor, Tensor, Tensor]:
+        """sigma (B, N, 2), mu (B, N, 2) and theta (B, N) of every kernel, shared or not, in float32 or better."""
+        dtype = self._kernel_dtype
+        sigma, mu, theta = self.sigma.to(dtype), self.mu.to(dtype), self.theta.to(dtype)
+        if self.shared:
+            mu, theta = mu.expand(sigma.shape), theta.expand(sigma.shape[:2])
+        return sigma, mu, theta
 
     @torch.no_grad()
     def reset_parameters(self) -> None:
         """Draws every parameter anew from torch's global generator, as ``init`` says; the bias becomes zero."""
-        low = max(0.5, self.sigma_min)
-        sigma = torch.empty_like(self.raw_sigma, dtype=self._kernel_dtype).uniform_(low, low + 1.5)
-        self.raw_sigma.copy_(inverse_softplus((sigma - self.sigma_min).clamp_min(1e-3)))
+        largest = math.inf if self.sigma_max is None else self.sigma_max
+        low = 0.5 if self.sigma_min < 0.5 < largest else self.sigma_min
+        sigma = torch.empty_like(self.raw_sigma, dtype=self._kernel_dtype).uniform_(low, min(low + 1.5, largest))
+        self.raw_sigma.copy_(self._raw(sigma, margin=1e-3))
         self.mu.uniform_(-1, 1)
         self.theta.uniform_(-math.pi, math.pi)
         if self.bias is not None:
@@ -207,8 +255,7 @@ class GaussianDerivativeConv2d(SynthesizedConv2d):
         return self._sampled_kernels().unflatten(-1, self.kernel_size)
 
     def _sampled_kernels(self) -> Tensor:
-        sigma, mu, theta = (t.to(self._kernel_dtype) for t in (self.sigma, self.mu, self.theta))
-        return sampled_kernels(sigma, mu, theta, *self._constants)
+        return sampled_kernels(*self.geometry(), *self._constants)
 
     def filters(self) -> Tensor:
         """The filters of eqs (2) and (3), the sums over n of weight times kernel: (f_out, f_in, kh, kw)."""
@@ -220,6 +267,35 @@ class GaussianDerivativeConv2d(SynthesizedConv2d):
         weight = self.lam[:, :, None, :] * self.beta.mT[:, None, :, :] if self.separated else self.weight
         filters = weight.flatten(1, 2).to(kernels.dtype) @ kernels  # (B, f_out/B * f_in, kh * kw)
         return filters.view(self.out_channels, self.in_channels, *self.kernel_size).to(weight.dtype)
+
+    @torch.no_grad()
+    def check_derivatives(self, tolerance: float = 0.1) -> SamplingReport:
+        """How far the samples of each kernel are from the derivative that they stand for.
+
+        Two things go wrong, and are told apart. A kernel is *undersampled* if it changes faster than the pixels can
+        follow: :attr:`~gdlayer.sampling.SamplingReport.sampling` is above ``tolerance``. It is *truncated* if it does
+        not fit the window of ``kernel_size``: :attr:`~gdlayer.sampling.SamplingReport.truncation` is. Of each, one
+        UserWarning names the worst kernels. At dilation d pixels are d wide.
+
+        Parameters
+        ----------
+        tolerance : float
+            Positive. 0.1 is reached at sigma 0.55 by first derivatives, at 0.6 by second and at 0.7 by third.
+
+        Returns
+        -------
+        SamplingReport
+            Printed, a table.
+
+        Raises
+        ------
+        ValueError
+            If sigma, mu or theta is not finite, or ``tolerance`` not positive.
+        """
+        report = sampling_report(self.kernels(), *self.geometry(), self.orders, positive_number("tolerance", tolerance))
+        for message in report.faults():
+            warnings.warn(message, stacklevel=3)
+        return report
 
     def forward(self, x: Tensor) -> Tensor:
         """x (..., f_in, h, w) -> J (..., f_out, h_out, w_out), by ``algorithm``."""
@@ -265,10 +341,40 @@ class GaussianDerivativeConv2d(SynthesizedConv2d):
             input_trains=train and x.requires_grad,
         )
 
+    def _save_to_state_dict(self, destination: Any, prefix: str, keep_vars: bool) -> None:
+        super()._save_to_state_dict(destination, prefix, keep_vars)
+        if hasattr(destination, "_metadata"):
+            destination._metadata[prefix[:-1]]["sigma_bounds"] = self.sigma_min, self.sigma_max
+
+    def _load_from_state_dict(
+        self,
+        state_dict: Any,
+        prefix: str,
+        local_metadata: Any,
+        strict: bool,
+        missing_keys: list[str],
+        unexpected_keys: list[str],
+        error_msgs: list[str],
+    ) -> None:
+        ours = self.sigma_min, self.sigma_max
+        theirs = tuple(local_metadata.get("sigma_bounds", ours))
+        if theirs != ours:
+            error_msgs.append(
+                f"{prefix}raw_sigma means another sigma: it was saved with (sigma_min, sigma_max) = {theirs}, "
+                f"the layer has {ours}"
+            )
+        super()._load_from_state_dict(
+            state_dict, prefix, local_metadata, strict, missing_keys, unexpected_keys, error_msgs
+        )
+
     def extra_repr(self) -> str:
         k = max(p + q for p, q in self.orders)
         order = k if self.orders == jet_orders(k) else list(self.orders)
+        constraints = {"shared": (), "isotropic": False, "sigma_min": 0.5, "sigma_max": None}
+        chosen = "".join(
+            f", {name}={getattr(self, name)!r}" for name, usual in constraints.items() if getattr(self, name) != usual
+        )
         return (
             f"{super().extra_repr()}, order={order}, bases={self.bases}, separated={self.separated}, "
-            f"trainable={self.trainable}, algorithm={self.algorithm!r}"
+            f"trainable={self.trainable}{chosen}, algorithm={self.algorithm!r}"
         )

@@ -363,7 +363,8 @@ def test_bad_sigma(value):
 
 def test_sigma_of_another_shape_is_refused():
     layer = GaussianDerivativeConv2d(1, 1, 3)
-    with pytest.raises(RuntimeError):
+    message = "sigma must broadcast to (B, N, 2) = (1, 10, 2), got shape (3, 2)"
+    with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
         layer.sigma = torch.ones(3, 2)
 
 

@@ -1,0 +1,172 @@
+"""What is lost between a Gaussian derivative and its samples in a window (chapter 2)."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from gdlayer.basis import kernel_constants, sampled_kernels
+
+NAMED = 3
+"""Kernels that a fault names."""
+
+
+@dataclass(frozen=True)
+class SamplingReport:
+    r"""Errors of every kernel; printed, a table.
+
+    Applied to the monomial :math:`f_{ab} = \sigma_1^p \sigma_2^q\, (-\tilde u)^a (-\tilde v)^b / a!\, b!`, with
+    :math:`\tilde u = (u - \mu_1) / \sigma_1` and :math:`\tilde v = (v - \mu_2) / \sigma_2`, the derivative of order
+    (p, q) gives 1 if (a, b) = (p, q), and 0 for all other :math:`a + b \le p + q`. What the samples give instead:
+
+    .. math::
+        e_{\text{sampling}} = \max_{a + b \le p + q} \Big| \sum_{\text{pixels}} f_{ab}\, \phi
+            - \int_{\text{window}} f_{ab}\, \phi \,\Big|, \qquad
+        e_{\text{truncation}} = 1 - \int_{\text{window}} \phi^2 \Big/ \int \phi^2 .
+
+    The first compares like with like, so that a kernel cut off by the window is not taken for an undersampled one; at
+    the edge it keeps the error of the midpoint rule, a few hundredths. Unlike the moment (a, b) = (p, q) alone, it is
+    not small by luck at one sigma or shift.
+
+    Attributes
+    ----------
+    orders : N pairs (p, q)
+    sigma : (B, N, 2), in pixels
+    window : (kh, kw)
+    sampling : (B, N), from 0
+    truncation : (B, N), from 0 to 1
+    tolerance : float
+    """
+
+    orders: tuple[tuple[int, int], ...]
+    sigma: Tensor
+    window: tuple[int, int]
+    sampling: Tensor
+    truncation: Tensor
+    tolerance: float
+
+    @property
+    def undersampled(self) -> Tensor:
+        """(B, N), true where ``sampling`` is above ``tolerance``."""
+        return self.sampling > self.tolerance
+
+    @property
+    def truncated(self) -> Tensor:
+        """(B, N), true where ``truncation`` is above ``tolerance``."""
+        return self.truncation > self.tolerance
+
+    def faults(self) -> list[str]:
+        """One sentence for undersampled kernels and one for truncated ones, if there are any."""
+        height, width = self.window
+        return [
+            f"{int(found.sum())} of {found.numel()} kernels are {what} by more than {self.tolerance:.0%}: "
+            f"{self._worst(errors, found)}. {advice}"
+            for found, errors, what, advice in (
+                (
+                    self.undersampled,
+                    self.sampling,
+                    "undersampled, their samples no derivatives: wrong",
+                    "A larger sigma_min keeps kernels from it.",
+                ),
+                (
+                    self.truncated,
+                    self.truncation,
+                    f"truncated, their energy outside the {height} x {width} window",
+                    "A larger kernel_size holds them, a sigma_max keeps them small.",
+                ),
+            )
+            if bool(found.any())
+        ]
+
+    def _worst(self, errors: Tensor, found: Tensor) -> str:
+        worst = errors.where(found, errors.new_zeros(())).flatten().argsort(descending=True)
+        named = [divmod(int(index), len(self.orders)) for index in worst[: min(NAMED, int(found.sum()))]]
+        texts = [
+            f"basis {b}, kernel {n}, order {self.orders[n]}, sigma {self._pair(b, n)}: {errors[b, n]:.0%}"
+            for b, n in named
+        ]
+        more = int(found.sum()) - len(texts)
+        return "; ".join(texts) + (f"; and {more} more" if more else "")
+
+    def _pair(self, b: int, n: int) -> str:
+        first, second = self.sigma[b, n].tolist()
+        return f"({first:.2f}, {second:.2f})"
+
+    def __str__(self) -> str:
+        lines = [f"{'basis':>5} {'kernel':>6} {'order':>7} {'sigma':>14} {'sampling':>9} {'truncation':>10}"]
+        for b in range(len(self.sigma)):
+            for n, order in enumerate(self.orders):
+                marks = ("undersampled", self.undersampled[b, n]), ("truncated", self.truncated[b, n])
+                lines.append(
+                    f"{b:5} {n:6} {order!s:>7} {self._pair(b, n):>14} {self.sampling[b, n]:9.1%} "
+                    f"{self.truncation[b, n]:10.1%}  {', '.join(mark for mark, is_so in marks if is_so)}".rstrip()
+                )
+        return "\n".join(lines)
+
+
+def sampling_report(
+    kernels: Tensor,
+    sigma: Tensor,
+    mu: Tensor,
+    theta: Tensor,
+    orders: Sequence[tuple[int, int]],
+    tolerance: float,
+) -> SamplingReport:
+    """Compares samples with the kernels of eq. (1); the integrals are sums over points much denser than pixels.
+
+    Parameters
+    ----------
+    kernels : (B, N, kh, kw)
+        The samples.
+    sigma, mu, theta : (B, N, 2), (B, N, 2), (B, N)
+    orders : N pairs (p, q)
+    tolerance : float
+
+    Raises
+    ------
+    ValueError
+        If sigma, mu or theta is not finite.
+    """
+    for name, values in (("sigma", sigma), ("mu", mu), ("theta", theta)):
+        if not bool(values.isfinite().all()):
+            raise ValueError(f"{name} must be finite, got NaN or infinity")
+    kernels, sigma, mu, theta = (t.detach().to("cpu", torch.float64) for t in (kernels, sigma, mu, theta))
+    bases, _, height, width = kernels.shape
+    errors = torch.tensor(
+        [
+            [_errors(kernels[b, n], sigma[b, n], mu[b, n], theta[b, n], order) for n, order in enumerate(orders)]
+            for b in range(bases)
+        ],
+        dtype=torch.float64,
+    )
+    return SamplingReport(tuple(orders), sigma, (height, width), errors[..., 0], errors[..., 1], tolerance)
+
+
+def _errors(samples: Tensor, sigma: Tensor, mu: Tensor, theta: Tensor, order: tuple[int, int]) -> tuple[float, float]:
+    """Sampling and truncation error of one kernel, its samples (kh, kw)."""
+    dense = min(max(math.ceil(2 / float(sigma.min())), 4), 64)  # points per pixel, from two per sigma on
+    pixels, points = (
+        kernel_constants([order], (samples.shape[0] * d, samples.shape[1] * d), dtype=samples.dtype) for d in (1, dense)
+    )
+    wide, far = sigma * dense, mu * dense  # the same lengths in units of the points
+    fine = sampled_kernels(wide[None], far[None], theta[None], *points)[0]
+    sampled = _moments(samples.flatten(), sigma, mu, theta, order, pixels[0])
+    error = sampled - _moments(fine, wide, far, theta, order, points[0])
+    energy = math.prod(
+        math.gamma(d + 0.5) / (2 * math.pi * float(s) ** (2 * d + 1)) for d, s in zip(order, wide, strict=True)
+    )
+    return float(error.abs().max()), max(0.0, 1 - float(fine.square().sum()) / energy)
+
+
+def _moments(kernel: Tensor, sigma: Tensor, mu: Tensor, theta: Tensor, order: tuple[int, int], grid: Tensor) -> Tensor:
+    """Sums of kernel times f_ab over its points: (K + 1, K + 1) for K = p + q, zero where a + b > K."""
+    x, y, _ = grid
+    u = (x * theta.cos() + y * theta.sin() - mu[0]) / sigma[0]
+    v = (y * theta.cos() - x * theta.sin() - mu[1]) / sigma[1]
+    powers = torch.arange(sum(order) + 1, dtype=kernel.dtype)
+    factorials = torch.exp(torch.lgamma(powers + 1))
+    along_u, along_v = ((-t) ** powers[:, None] / factorials[:, None] for t in (u, v))
+    moments = (along_u * kernel) @ along_v.mT * (sigma[0] ** order[0] * sigma[1] ** order[1])
+    return moments * (powers[:, None] + powers <= sum(order))
