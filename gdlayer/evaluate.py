@@ -164,11 +164,11 @@ def _input_gradient(
     x: Tensor, grad: Tensor, first: Tensor | None, depthwise: Tensor, last: Tensor, channels: int, *settings: Any
 ) -> Tensor:
     """The transposes of the three convolutions, last first."""
+    stride, padding, dilation = settings
     g = F.conv2d(_channels_last(grad), last.transpose(0, 1))
-    shape = _channels_last(x.new_empty(x.shape[0], channels, *x.shape[2:]))  # read for its shape
-    g = torch.ops.aten.convolution_backward(
-        g, shape, depthwise, None, *settings, False, (0, 0), channels, (True, False, False)
-    )[0]
+    sizes = zip(x.shape[-2:], g.shape[-2:], depthwise.shape[-2:], *settings, strict=True)
+    unread = [size - ((out - 1) * s - 2 * p + d * (k - 1) + 1) for size, out, k, s, p, d in sizes]
+    g = F.conv_transpose2d(g, depthwise, None, stride, padding, unread, channels, dilation)
     return _like(x, g if first is None else F.conv2d(g, first.transpose(0, 1)))
 
 
