@@ -2,8 +2,8 @@
 
 import math
 from abc import abstractmethod
-from collections.abc import Iterable
-from typing import Any, Literal, TypedDict, cast
+from collections.abc import Callable, Iterable
+from typing import Any, Literal, Self, TypedDict, cast
 
 import torch
 from torch import Tensor, nn
@@ -79,6 +79,18 @@ class SynthesizedConv2d(nn.Module):
     @abstractmethod
     def filters(self) -> Tensor:
         """The dense filters W, shape (f_out, f_in, kh, kw), computed in float32 or better also under autocast."""
+
+    def _set_constants(self) -> None:
+        """Makes anew what a subclass has computed once for the device and dtype of its parameters."""
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
+        super()._apply(fn, recurse)
+        self._set_constants()
+        return self
+
+    def _load_from_state_dict(self, *args: Any, **kwargs: Any) -> None:
+        super()._load_from_state_dict(*args, **kwargs)
+        self._set_constants()  # with assign=True the parameters may come from another device
 
     def forward(self, x: Tensor) -> Tensor:
         """x (..., f_in, h, w) -> J (..., f_out, h_out, w_out), cross-correlated with :meth:`filters`."""

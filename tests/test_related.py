@@ -298,6 +298,46 @@ def test_njet_support_follows_its_scale(s, size):
     assert torch.equal(other(x), layer(x))
 
 
+@pytest.mark.parametrize(("s", "bound"), [(99.0, 4.0), (-99.0, 0.25)])
+def test_njet_scale_keeps_its_bounds(s, bound):
+    """In evaluation sigma is clipped; training brings s itself back, and its gradient is not lost at the bound."""
+    layer = njet(1, 2, sigma_min=0.25, sigma_max=4.0, dtype=torch.float64)
+    nn.init.constant_(layer.log2_sigma, s)
+    filters = layer.eval().filters()
+    assert (layer.sigma.item(), layer.log2_sigma.item()) == (bound, s)
+    assert torch.equal(layer.train().filters(), filters)
+    assert layer.log2_sigma.item() == math.log2(bound)
+    layer.filters().square().sum().backward()
+    assert layer.log2_sigma.grad is not None
+    assert layer.log2_sigma.grad.abs() > 0
+
+
+def test_njet_passes_nan_on():
+    """As any layer does: training that diverges is seen in its loss."""
+    layer = njet(1, 2)
+    nn.init.constant_(layer.log2_sigma, math.nan)
+    assert layer(torch.ones(1, 1, 5, 5)).isnan().all()
+
+
+@pytest.mark.parametrize("shift", [-1e3, 40.0, 1e6])
+def test_dau_units_far_outside_stay_finite(shift):
+    """A step too large, before training brings them back: a Gaussian that is zero at every sample still sums to one."""
+    layer = DAUConv2d(1, 2, 7, dtype=torch.float64).eval()
+    nn.init.ones_(layer.weight)
+    nn.init.constant_(layer.mu, shift)
+    filters = layer.filters()
+    torch.testing.assert_close(filters.sum((-2, -1)), torch.full((2, 1), 10.0, dtype=torch.float64))
+    corner = -1 if shift > 0 else 0
+    torch.testing.assert_close(filters[..., corner, corner], torch.full((2, 1), 10.0, dtype=torch.float64))
+
+
+def test_rfnn_kernels_are_exact_in_every_dtype():
+    """They are made anew, not converted, also where the layer comes from the meta device."""
+    exact = rfnn(1, 2, dtype=torch.float64)
+    assert torch.equal(rfnn(1, 2, dtype=torch.float32).double().kernels, exact.kernels)
+    assert torch.equal(rfnn(1, 2, device="meta").to_empty(device="cpu").double().kernels, exact.kernels)
+
+
 # Parameters, gradients, initialisation
 
 
@@ -427,6 +467,7 @@ def test_device_and_dtype_arguments(make, device):
 # Arguments
 
 POSITIVE = "must be a positive number, got"
+NJET_BOUNDS = "sigma_min must be below 1 pixel and sigma_max above, got"
 
 
 @pytest.mark.parametrize(
@@ -451,6 +492,10 @@ POSITIVE = "must be a positive number, got"
         (dau, {"sigma_min": 0}, ValueError, f"sigma_min {POSITIVE} 0"),
         (dau, {"sigma_min": None}, TypeError, f"sigma_min {POSITIVE} None"),
         (njet, {"order": -1}, ValueError, "order must be an integer >= 0 or a list of pairs (p, q), got -1"),
+        (njet, {"sigma_min": 0}, ValueError, f"sigma_min {POSITIVE} 0"),
+        (njet, {"sigma_max": math.inf}, ValueError, f"sigma_max {POSITIVE} inf"),
+        (njet, {"sigma_min": 1}, ValueError, f"{NJET_BOUNDS} 1 and 16.0"),
+        (njet, {"sigma_max": 0.5}, ValueError, f"{NJET_BOUNDS} 0.1 and 0.5"),
         *(
             (make, *case)
             for make in (rfnn, dau, njet)

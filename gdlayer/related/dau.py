@@ -7,7 +7,6 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from gdlayer.basis import sampling_grid
-from gdlayer.hermite import gaussian_derivatives
 from gdlayer.initialization import RELU_GAIN, mixing_std
 from gdlayer.precision import autocast_off
 from gdlayer.related.rfnn import odd_size
@@ -106,8 +105,9 @@ class DAUConv2d(SynthesizedConv2d):
         """The factors of g_k / sum g_k along x and y, each (f_out, f_in, units, k)."""
         x, _ = sampling_grid(self.kernel_size, dtype=self.mu.dtype, device=self.mu.device)
         sigma = self.sigma[..., None]
-        gx, gy = (gaussian_derivatives(x - self.mu[..., i, None], sigma, 0)[0] for i in (0, 1))
-        return gx / gx.sum(-1, keepdim=True), gy / gy.sum(-1, keepdim=True)
+        # finite also where every sample of g_k is zero
+        gx, gy = (torch.softmax(-0.5 * ((x - self.mu[..., i, None]) / sigma) ** 2, -1) for i in (0, 1))
+        return gx, gy
 
     def filters(self) -> Tensor:
         if self.training:

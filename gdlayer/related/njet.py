@@ -21,12 +21,18 @@ class NJetConv2d(SynthesizedConv2d):
     with :func:`~gdlayer.related.rfnn.normalised_kernels` of one scale, learned through s. The kernel covers
     -e, ..., e with :math:`e = \lceil 2\sigma + 1/2 \rceil`, found anew at every call: 7 x 7 at the initial sigma = 1.
 
+    Not published, and of no effect on ordinary training: sigma has bounds, as a step too large would ask for a kernel
+    beyond all memory.
+
     Parameters
     ----------
     in_channels, out_channels, stride, padding, dilation, padding_mode, bias :
         As :class:`~gdlayer.synthesis.SynthesizedConv2d`; no bias by default, as published.
     order : int
         K of the N-jet.
+    sigma_min, sigma_max : float
+        Bounds of sigma in pixels, on either side of 1; s is kept within by projection in training. A kernel of 16
+        pixels is 67 x 67.
     init : "variance_preserving" or "authors"
         alpha normal, see :mod:`gdlayer.initialization`; or standard normal, as published.
 
@@ -51,6 +57,8 @@ class NJetConv2d(SynthesizedConv2d):
         *,
         order: int = 3,
         bias: bool = False,
+        sigma_min: float = 0.1,
+        sigma_max: float = 16.0,
         init: str = "variance_preserving",
         gain: float = RELU_GAIN,
         **options: Unpack[ConvOptions],
@@ -58,6 +66,9 @@ class NJetConv2d(SynthesizedConv2d):
         super().__init__(in_channels, out_channels, 7, bias=bias, **options)
         device, dtype = options.get("device"), options.get("dtype")
         self.orders = jet_orders(order)
+        if not positive_number("sigma_min", sigma_min) < 1 < positive_number("sigma_max", sigma_max):
+            raise ValueError(f"sigma_min must be below 1 pixel and sigma_max above, got {sigma_min} and {sigma_max}")
+        self.bounds = math.log2(sigma_min), math.log2(sigma_max)
         self.init = one_of("init", init, ("variance_preserving", "authors"))
         self.gain = positive_number("gain", gain)
         self.log2_sigma = nn.Parameter(torch.zeros((), device=device, dtype=dtype))
@@ -67,21 +78,28 @@ class NJetConv2d(SynthesizedConv2d):
     @property
     def sigma(self) -> Tensor:
         """The scale of the layer, in pixels."""
-        return torch.exp2(self.log2_sigma)
+        return torch.exp2(self.log2_sigma.clamp(*self.bounds))
 
     @torch.no_grad()
     def reset_parameters(self) -> None:
         """sigma = 1, and alpha anew from torch's global generator, as ``init`` says; a bias becomes zero."""
         self.log2_sigma.zero_()
+        self.kernel_size = (7, 7)
         self.alpha.normal_()
         if self.init == "variance_preserving":
-            self.alpha.mul_(mixing_std(self.kernels(), self.in_channels, self.gain)[:, None, None])
+            kernels = normalised_kernels(self.sigma, self.orders, self.kernel_size[0] // 2)
+            self.alpha.mul_(mixing_std(kernels, self.in_channels, self.gain)[:, None, None])
         if self.bias is not None:
             self.bias.zero_()
 
     def kernels(self) -> Tensor:
         """The kernels at the present scale, shape (N, k, k)."""
-        half_size = math.ceil(2 * self.sigma.item() + 0.5)
+        low, high = self.bounds
+        s = self.log2_sigma.item()
+        if self.training and not low <= s <= high:
+            with torch.no_grad():
+                self.log2_sigma.clamp_(low, high)
+        half_size = math.ceil(2 ** (1 + min(high, s)) + 0.5)  # if s is NaN, the largest
         self.kernel_size = (2 * half_size + 1, 2 * half_size + 1)
         return normalised_kernels(self.sigma, self.orders, half_size)
 

@@ -92,9 +92,13 @@ class RFNNConv2d(SynthesizedConv2d):
         self.init = one_of("init", init, ("variance_preserving", "authors"))
         self.gain = positive_number("gain", gain)
         self.alpha = nn.Parameter(torch.empty(out_channels, in_channels, num_kernels, device=device, dtype=dtype))
-        exact = normalised_kernels(torch.tensor(sigma, dtype=torch.float64), ORDERS[:num_kernels], kernel_size // 2)
-        self.register_buffer("kernels", exact.to(self.alpha), persistent=False)
+        self._set_constants()
         self.reset_parameters()
+
+    def _set_constants(self) -> None:
+        sigma = torch.tensor(self.sigma, dtype=torch.float64)
+        kernels = normalised_kernels(sigma, ORDERS[: self.alpha.shape[2]], self.kernel_size[0] // 2)
+        self.kernels = kernels.to(self.alpha)
 
     @torch.no_grad()
     def reset_parameters(self) -> None:
