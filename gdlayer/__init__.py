@@ -13,6 +13,10 @@ if TYPE_CHECKING:
     from gdlayer.convert import deploy as deploy
     from gdlayer.convert import from_authors as from_authors
     from gdlayer.convert import replace_conv2d as replace_conv2d
+    from gdlayer.optim import parameter_groups as parameter_groups
+    from gdlayer.optim import window_penalty as window_penalty
+    from gdlayer.plot import plot_filters as plot_filters
+    from gdlayer.plot import plot_kernels as plot_kernels
 
 __version__ = "0.1.0"
 
@@ -23,6 +27,10 @@ _HOME = {
     "deploy": "gdlayer.convert",
     "from_authors": "gdlayer.convert",
     "replace_conv2d": "gdlayer.convert",
+    "parameter_groups": "gdlayer.optim",
+    "plot_filters": "gdlayer.plot",
+    "plot_kernels": "gdlayer.plot",
+    "window_penalty": "gdlayer.optim",
 }
 __all__ = [
     "ConvBlock",
@@ -31,7 +39,11 @@ __all__ = [
     "deploy",
     "from_authors",
     "gaussian_derivative_kernels",
+    "parameter_groups",
+    "plot_filters",
+    "plot_kernels",
     "replace_conv2d",
+    "window_penalty",
 ]
 
 

@@ -1,0 +1,117 @@
+"""For the optimiser: parameters in groups by what they mean, and a penalty that keeps kernels in their windows."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from gdlayer.conv import GaussianDerivativeConv2d
+
+RAW_GEOMETRY = ("raw_sigma", "mu", "theta")
+MIXING = ("weight", "beta", "lam")
+REACH = 2.0
+"""Standard deviations that a kernel shall have room for: then sigma reaches a quarter of the filter (chapter 2)."""
+
+
+def parameter_groups(
+    model: nn.Module,
+    *,
+    geometry: Mapping[str, Any] | None = None,
+    mixing: Mapping[str, Any] | None = None,
+    other: Mapping[str, Any] | None = None,
+) -> list[dict[str, Any]]:
+    """The parameters of a model for torch.optim, each once, those of Gaussian derivative layers in groups of their own.
+
+    Sigma, mu and theta are pixels and radians, and zero is no better value for them than another. So weight decay is
+    off for them unless ``geometry`` says otherwise; for sigma, it would pull towards the softplus of zero.
+
+    Parameters
+    ----------
+    model : Module
+        With Gaussian derivative layers at any depth, or none.
+    geometry, mixing, other : mapping, optional
+        Options of the optimiser for sigma, mu and theta; for the mixing weights; for all else, which is every bias
+        and every other layer. What they leave out is as the optimiser's own arguments say.
+
+    Returns
+    -------
+    list of dict
+        The groups that are not empty, in this order, named by the key "name". A frozen parameter is among them: it
+        trains as soon as it requires a gradient.
+
+    Raises
+    ------
+    ValueError
+        If an option is "params" or "name".
+
+    Examples
+    --------
+    >>> import torch
+    >>> from torch import nn
+    >>> from gdlayer import GaussianDerivativeConv2d, parameter_groups
+    >>> model = nn.Sequential(GaussianDerivativeConv2d(3, 16, 7), nn.ReLU(), nn.Conv2d(16, 10, 1))
+    >>> groups = parameter_groups(model, geometry={"lr": 1e-2})
+    >>> optimiser = torch.optim.AdamW(groups, lr=1e-3, weight_decay=0.05)
+    >>> [(group["name"], group["lr"], group["weight_decay"]) for group in optimiser.param_groups]
+    [('geometry', 0.01, 0.0), ('mixing', 0.001, 0.05), ('other', 0.001, 0.05)]
+    """
+    options = {"geometry": {"weight_decay": 0.0, **(geometry or {})}, "mixing": mixing or {}, "other": other or {}}
+    for name, given in options.items():
+        if taken := {"params", "name"} & given.keys():
+            raise ValueError(f"{name} must hold options of the optimiser, got {min(taken)!r}, which is set here")
+    role = {
+        parameter: role
+        for layer in _layers(model)
+        for names, role in ((RAW_GEOMETRY, "geometry"), (MIXING, "mixing"))
+        for name in names
+        if (parameter := getattr(layer, name, None)) is not None
+    }
+    members: dict[str, list[nn.Parameter]] = {name: [] for name in options}
+    for parameter in model.parameters():
+        members[role.get(parameter, "other")].append(parameter)
+    return [{"params": parameters, "name": name, **options[name]} for name, parameters in members.items() if parameters]
+
+
+def window_penalty(model: nn.Module) -> Tensor:
+    r"""How far the kernels of all Gaussian derivative layers of a model reach out of their windows.
+
+    The mean over all kernels of
+
+    .. math::
+        \sum_{a \in \{x, y\}} \max\big(0,\; |c_a| + 2 s_a - k_a / 2\big)^2, \qquad
+        c = R_\theta^\top \mu, \quad s_a^2 = (R_\theta^\top \mathrm{diag}(\sigma_1^2, \sigma_2^2) R_\theta)_{aa}
+
+    that is, of the part of the centre's distance and two standard deviations that is beyond the edge of a window
+    :math:`k_x` wide and :math:`k_y` high. It is zero while sigma is below a quarter of the filter and the centre in
+    the middle. Add a multiple of it to the loss.
+
+    Returns
+    -------
+    tensor of shape ()
+        In squared pixels, differentiable by sigma, mu and theta.
+
+    Raises
+    ------
+    ValueError
+        If the model has no Gaussian derivative layer.
+    """
+    excess = [_excess(layer) for layer in _layers(model)]
+    if not excess:
+        raise ValueError(f"model must have a GaussianDerivativeConv2d, got {type(model).__name__} without one")
+    return torch.cat(excess).square().sum(-1).mean()
+
+
+def _excess(layer: GaussianDerivativeConv2d) -> Tensor:
+    """Pixels beyond the edge along x and y, (B N, 2)."""
+    sigma, mu, theta = layer.geometry()
+    cos, sin = theta.cos(), theta.sin()
+    turned = torch.stack((cos, -sin, sin, cos), -1).unflatten(-1, (2, 2))  # R^T, (B, N, 2, 2)
+    centre = (turned * mu[..., None, :]).sum(-1)
+    deviation = (turned * sigma[..., None, :]).norm(dim=-1)
+    edge = centre.new_tensor(layer.kernel_size[::-1]) / 2
+    return (centre.abs() + REACH * deviation - edge).relu().flatten(0, 1)
+
+
+def _layers(model: nn.Module) -> list[GaussianDerivativeConv2d]:
+    return [module for module in model.modules() if isinstance(module, GaussianDerivativeConv2d)]
