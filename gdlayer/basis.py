@@ -125,15 +125,18 @@ def sampled_kernels(sigma: Tensor, mu: Tensor, theta: Tensor, grid: Tensor, orde
     No data goes between host and device, so a CUDA graph can hold it.
     """
     trains = torch.is_grad_enabled() and (sigma.requires_grad or mu.requires_grad or theta.requires_grad)
-    # a compiler makes its own derivatives, and fuses them
-    if trains and not torch.compiler.is_compiling() and not forward_mode():
+    if trains and not traced():
         return _Kernels.apply(sigma, mu, theta, grid, orders, highest)[0]
     return _evaluate(sigma, mu, theta, grid, orders, highest, 0)[0]
 
 
-def forward_mode() -> bool:
-    """Whether derivatives are taken along with the values: then torch drops those of an autograd function's own."""
-    return forward_ad._current_level >= 0
+def traced() -> bool:
+    """Whether torch follows every operation, where an autograd function would hide some.
+
+    A compiler makes derivatives of its own, and fuses them; a tracer writes operations down; and in forward mode,
+    derivatives of the function's own derivatives would be dropped.
+    """
+    return torch.compiler.is_compiling() or torch.jit.is_tracing() or forward_ad._current_level >= 0
 
 
 class _Kernels(torch.autograd.Function):

@@ -24,7 +24,7 @@ from torch import Tensor
 from torch.nn import functional as F
 from torch.nn.grad import conv2d_input, conv2d_weight
 
-from gdlayer.basis import forward_mode
+from gdlayer.basis import traced
 from gdlayer.precision import autocast_on
 
 FULL = ("dense", "filter_then_mix", "mix_then_filter")
@@ -105,7 +105,7 @@ def convolve(
         first, filters = (t if t is None else t.to(dtype) for t in (first, filters))
     if filters is None:
         return _apply_factors(x, first, depthwise, last, channels, stride, padding, dilation)
-    if forward_mode():
+    if traced():
         return F.conv2d(x, filters, None, stride, padding, dilation)
     return _Convolution.apply(x, filters, first, depthwise, last, channels, stride, padding, dilation)
 
