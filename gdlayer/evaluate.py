@@ -150,8 +150,9 @@ class _Convolution(torch.autograd.Function):
         x, filters, first, depthwise, last = ctx.saved_tensors
         settings = (ctx.stride, ctx.padding, ctx.dilation)
         by_x = by_filters = None
+        grad = _channels_last(grad)
         if ctx.needs_input_grad[1]:
-            by_filters = conv2d_weight(x, filters.shape, grad, *settings)
+            by_filters = conv2d_weight(_channels_last(x), filters.shape, grad, *settings)
         if ctx.needs_input_grad[0]:
             if torch.is_grad_enabled():  # derivatives of derivatives are asked for: they need the filters
                 by_x = conv2d_input(x.shape, filters, grad, *settings)
@@ -165,7 +166,7 @@ def _input_gradient(
 ) -> Tensor:
     """The transposes of the three convolutions, last first."""
     stride, padding, dilation = settings
-    g = F.conv2d(_channels_last(grad), last.transpose(0, 1))
+    g = F.conv2d(grad, last.transpose(0, 1))
     sizes = zip(x.shape[-2:], g.shape[-2:], depthwise.shape[-2:], *settings, strict=True)
     unread = [size - ((out - 1) * s - 2 * p + d * (k - 1) + 1) for size, out, k, s, p, d in sizes]
     g = F.conv_transpose2d(g, depthwise, None, stride, padding, unread, channels, dilation)
