@@ -20,13 +20,25 @@ from hypothesis import strategies as st
 from matplotlib.colors import to_hex
 from scipy import stats
 
+from gdlayer.datasets.weights import VGG16_IMAGENET
+from gdlayer.experiments.progress import STARTUP_SECONDS
 from gdlayer.experiments.record import REQUIRED, ResultsError
-from gdlayer.experiments.trial import EXPERIMENTS, Table1Trial, Table2Trial, Table3Trial, load_choices
+from gdlayer.experiments.trial import (
+    EXPERIMENTS,
+    Table1Trial,
+    Table2Trial,
+    Table3Trial,
+    Trial,
+    hyperparameters,
+    load_choices,
+    load_profile,
+)
 from gdlayer.report import __main__ as cli
-from gdlayer.report import cells as cells_module
 from gdlayer.report import table1, table2, table3
-from gdlayer.report.cells import choices_table, find, grid, load, marks, published, runs, summarise, write_csv
-from gdlayer.report.records import load_records
+from gdlayer.report.cells import find, grid, marks, published, published_at, summarise, write_csv
+from gdlayer.report.chapter import choices_table, costs, load, outdated, runs
+from gdlayer.report.missing import planned
+from gdlayer.report.records import choose_profile, load_records, recorded_datasets
 
 SIZES = (1000, 5000, 10000, 30000, 60000)
 LAYERS = Table1Trial.layers
@@ -49,7 +61,7 @@ def record(layer: str = "ours", n: int = 1000, seed: int = 0, accuracy: float = 
     losses = fields.pop("losses", [2.0, 1.0])
     return dict.fromkeys(REQUIRED) | {
         "trial": {name: fields.pop(name, value) for name, value in trial.items()},
-        "hyperparameters": {"precision": fields.pop("precision", "fp32")},
+        "hyperparameters": {"precision": fields.pop("precision", "fp32"), "steps": 100},
         "machine": {"device": fields.pop("device", "cpu")},
         "metrics": {"test_accuracy": accuracy},
         "parameters": fields.pop("parameters", 12810),
@@ -276,6 +288,8 @@ class Page(HTMLParser):
         if tag == "br":
             self.handle_data("|")
             return
+        if tag == "sup":
+            self.handle_data("^")
         self.open.append(tag)
         if tag == "tr":
             self.rows.append([])
@@ -294,11 +308,17 @@ class Page(HTMLParser):
             self.text += data
 
 
-def page(*arguments: Any, table: Any = table1, columns: int = 9) -> Page:
-    parsed = Page(table.render(*arguments))
-    assert parsed.tags <= {"table", "thead", "tbody", "tr", "th", "td", "br", "small", "p"}
+def page(*arguments: Any, table: Any = table1, columns: int = 9, **options: Any) -> Page:
+    parsed = Page(table.render(*arguments, **options))
+    assert parsed.tags <= {"table", "thead", "tbody", "tr", "th", "td", "br", "small", "sup", "p"}
     assert [len(row) for row in parsed.rows] == [columns] * len(parsed.rows)
     return parsed
+
+
+def half(*percent: float) -> str:
+    """Half of the 95 % interval of a mean, as a table shows it."""
+    width = stats.t.ppf(0.975, len(percent) - 1) * np.std(percent, ddof=1) / math.sqrt(len(percent))
+    return f"± {width:.1f}"
 
 
 def test_render():
@@ -320,18 +340,23 @@ def test_render():
     ]
     by_size = {row[0]: row[1:] for row in rows}
     assert list(by_size) == ["1,000", "5,000", "10,000", "30,000", "60,000", "parameters"]
+    ours = f"82.0|{half(80, 82, 84)}, n = 3|(80.5)"
     assert by_size["1,000"] == [
-        *("—|(78.8)", "—|(79.4)", "70.0†‡|(79.9)", "82.0 ± 2.0|(80.5)", "—|(79.7)", "—|(78.9)"),
+        *("—|(78.8)", "—|(79.4)", "70.0†‡^a|n = 1|(79.9)", ours, "—|(79.7)", "—|(78.9)"),
         *("—", "—"),
     ]
+    assert half(80, 82, 84) == "± 5.0"
     assert by_size["5,000"] == [
-        *("50.0‡|(84.3)", "—|(86.2)", "—|(86.4)", "—|(88.3)", "—|(88.4)", "—|(88.7)"),
-        *("—", "87.7"),
+        *("50.0‡^b|n = 1|(84.3)", "—|(86.2)", "—|(86.4)", "—|(88.3)", "—|(88.4)", "—|(88.7)"),
+        *("—", "87.7|n = 1"),
     ]
     assert by_size["60,000"] == ["—|(89.3)", "—|(91.2)", "—|(92.1)", "—|(93.1)", "—|(92.8)", "—|(91.4)", "—", "—"]
     assert by_size["parameters"] == ["9,770", "—", "42,010", "12,810", "—", "—", "—", "10,814"]
-    assert "(1 or 3 seeds a cell); in parentheses the paper's." in shown.text
     for note in (
+        "Percent; in parentheses the paper's. ± half of the 95 % interval over seeds (Student's t). n: seeds.",
+        "Made in fp32 on a CPU, fashion-mnist, profile paper.",
+        "Otherwise: ^a fp32 on a CPU, fashion-mnist-sample, profile quick; "
+        "^b fp32 on a CPU, fashion-mnist, profile smoke.",
         "† Trained and tested on the stand-in embedded in the repository, not on the data set.",
         "‡ Reduced budget (profile quick, smoke): cannot be held against the paper's number.",
         "— No record",
@@ -349,10 +374,12 @@ def complete(profile: str = "paper", seeds: int = 2, accuracy: float = 0.8) -> p
 
 def test_a_complete_table_of_the_full_protocol_needs_no_signs():
     shown = page(complete())
-    assert "(2 seeds a cell)" in shown.text
-    assert not set("†‡—") & set(shown.text + str(shown.rows))
-    assert all(cell.startswith("80.0 ± 0.0") for row in shown.rows[1:6] for cell in row[1:])
-    assert "(1 seed a cell)" in page(complete(seeds=1)).text
+    assert "2 seeds a cell. Made in fp32 on a CPU, fashion-mnist, profile paper." in shown.text
+    assert not set("†‡—^") & set(shown.text + str(shown.rows))
+    assert all(cell.startswith("80.0|± 0.0") for row in shown.rows[1:6] for cell in row[1:])
+    single = page(complete(seeds=1))
+    assert "1 seed a cell" in single.text
+    assert "±" not in single.text
 
 
 def test_a_missing_control_is_explained_too():
@@ -365,32 +392,69 @@ def test_a_missing_control_is_explained_too():
 def test_the_record_stands_in_brackets():
     own = summarise([record("ours", 1000, accuracy=0.75, profile="quick", dataset=SAMPLE)], "table1")
     shown = page(own, complete(accuracy=0.9))
-    assert shown.rows[1][4] == "75.0†‡|[90.0 ± 0.0]|(80.5)"
-    assert shown.rows[1][8] == "—|[90.0 ± 0.0]"
-    assert "In brackets: the run kept in the repository." in shown.text
+    assert shown.rows[1][4] == "75.0†‡|[90.0|± 0.0]|(80.5)"
+    assert shown.rows[1][8] == "—|[90.0|± 0.0]"
+    assert "Made in fp32 on a CPU, fashion-mnist-sample, profile quick." in shown.text
+    kept = "In brackets: the run kept in the repository, fp32 on a CPU, fashion-mnist, profile paper."
+    assert kept in shown.text
     shown = page(complete(), summarise([record("ours", 1000, accuracy=0.75, profile="quick")], "table1"))
-    assert shown.rows[1][4] == "80.0 ± 0.0|[75.0‡]|(80.5)"
-    assert shown.rows[1][1] == "80.0 ± 0.0|[—]|(78.8)"
+    assert shown.rows[1][4] == "80.0|± 0.0|[75.0‡]|(80.5)"
+    assert shown.rows[1][1] == "80.0|± 0.0|[—]|(78.8)"
     assert "(profile quick)" in shown.text
-    assert "†" not in shown.text
+    assert not set("†^") & set(shown.text)
     assert "— No record" in shown.text
 
 
-def test_different_runs_of_a_cell_stand_side_by_side():
-    records = [record(accuracy=0.7, device="cpu"), record(accuracy=0.8, device="cuda", parameters=7)]
+@pytest.mark.parametrize(
+    ("name", "other", "words"),
+    [
+        ("device", "cuda", "fp32 on a GPU, fashion-mnist, profile paper"),
+        ("precision", "bf16", "bf16 on a CPU, fashion-mnist, profile paper"),
+        ("profile", "quick", "fp32 on a CPU, fashion-mnist, profile quick"),
+        ("dataset", SAMPLE, "fp32 on a CPU, fashion-mnist-sample, profile paper"),
+    ],
+)
+def test_what_differs_stands_side_by_side_and_marked(name, other, words):
+    """Not averaged, and never unmarked: in the own run as in the record."""
+    records = [*(record(accuracy=0.7, seed=s) for s in range(2)), record(accuracy=0.8, **{name: other})]
+    records.append(record("dau", accuracy=0.6))
     cells = summarise(records, "table1")
     shown = page(cells)
-    assert shown.rows[1][4] == "70.0, 80.0|(80.5)"
+    sign = marks(other if name == "dataset" else FULL, other if name == "profile" else "paper")
+    assert shown.rows[1][4] == f"70.0|± 0.0, n = 2|80.0{sign}^a|n = 1|(80.5)"
+    assert shown.rows[1][3] == "60.0|n = 1|(79.9)"
+    assert f"Made in fp32 on a CPU, fashion-mnist, profile paper. Otherwise: ^a {words}." in shown.text
+    beside = page(summarise(records[:2], "table1"), cells)
+    assert beside.rows[1][4] == f"70.0|± 0.0|[70.0|± 0.0|80.0{sign}^a]|(80.5)"
+    assert f"Otherwise: ^a {words}." in beside.text
+
+
+def test_a_kind_has_the_same_letter_in_the_run_and_in_the_record():
+    gpu, cpu = record("ours", device="cuda"), record("dau", device="cpu")
+    own = summarise([cpu, record("rfnn"), gpu], "table1")
+    kept = summarise([gpu, record("n-jet", device="cuda"), cpu], "table1")
+    shown = page(own, kept)
+    assert shown.rows[1][3:5] == ["80.0|[80.0^b]|(79.9)", "80.0^a|[80.0]|(80.5)"]
+    assert "^a fp32 on a GPU, fashion-mnist, profile paper; ^b fp32 on a CPU" in shown.text
+
+
+def test_parameters_that_differ_stand_side_by_side():
+    cells = summarise([record(accuracy=0.7), record(seed=1, accuracy=0.8, parameters=7)], "table1")
+    shown = page(cells)
+    assert shown.rows[1][4] == "70.0|80.0|(80.5)"
     assert shown.rows[6][4] == "7, 12,810"
 
 
-def test_the_table_is_of_the_main_network():
-    """The pooled network has cells of its own."""
-    cells = summarise([record(accuracy=0.8), record(accuracy=0.9, network="pooled")], "table1")
+def test_each_network_has_a_table_of_its_own():
+    cells = summarise([record(accuracy=0.8), record(accuracy=0.9, network="pooled", parameters=7)], "table1")
     assert dict(zip(cells["network"], cells["mean"], strict=True)) == pytest.approx({"unpooled": 80, "pooled": 90})
-    html = table1.render(cells)
-    assert "80.0" in html
-    assert "90.0" not in html
+    shown = page(cells)
+    assert (shown.rows[1][4], shown.rows[6][4]) == ("80.0|(80.5)", "12,810")
+    pooled = page(cells, network="pooled")
+    assert [row[4] for row in pooled.rows[1:]] == ["90.0|(80.5)", "7"]
+    assert [row[0] for row in pooled.rows[1:]] == ["1,000", "parameters"]
+    none = Page(table1.render(summarise([record()], "table1"), network="pooled"))
+    assert (none.rows, none.text.strip()) == ([], "The pooled network is not part of this profile.")
 
 
 def test_without_records():
@@ -399,8 +463,69 @@ def test_without_records():
     assert [row[1:7] for row in shown.rows[1:6]] == [
         [f"—|({published_accuracies()[layer, n]})" for layer in PAPER_LAYERS] for n in SIZES
     ]
-    assert "(no seeds a cell)" in shown.text
-    assert page(complete(), empty).rows[1][4] == "80.0 ± 0.0|[—]|(80.5)"
+    assert shown.text.strip().startswith("Percent; in parentheses the paper's. — No record")
+    assert page(complete(), empty).rows[1][4] == "80.0|± 0.0|[—]|(80.5)"
+
+
+# What is not run yet
+
+
+def plan_of(*records: dict[str, Any], profile: str = "paper", judged_by: list[dict[str, Any]] | None = None) -> Any:
+    return planned(profile, "table1", [FULL], records, judged_by or [])
+
+
+def of_plan(layer: str, n: int, seed: int, **fields: Any) -> dict[str, Any]:
+    """A record with the settings that the profile has now."""
+    made = record(layer, n, seed, precision="bf16", **fields)
+    made["hyperparameters"] = hyperparameters(trial_of(made))
+    return made
+
+
+def trial_of(made: dict[str, Any]) -> Trial:
+    fields = dict(made["trial"])
+    return EXPERIMENTS[fields.pop("experiment")](**fields)
+
+
+def test_what_is_missing_says_so_and_how_long_it_takes():
+    steps = load_profile("paper")["table1"]["steps"]
+    done = [of_plan("ours", 1000, s, seconds=2.0 * steps["1000"]) for s in range(5)]
+    some = [of_plan("ours", 5000, s, seconds=2.0 * steps["5000"]) for s in range(2)]
+    records = [*done, *some]
+    shown = page(summarise(records, "table1"), None, plan_of(*records))
+    column = {row[0]: row[4] for row in shown.rows[1:]}
+    assert column["1,000"] == "80.0|± 0.0, n = 5|(80.5)"
+    assert column["5,000"] == "80.0|± 0.0, n = 2 of 5|(88.3)"
+    seconds = 5 * (2 * steps["10000"] + STARTUP_SECONDS)
+    assert column["10,000"] == f"not run yet|{seconds / 3600:.1f} h|(90.5)"
+    assert "Not run yet: about the time that it takes on one core, " in shown.text
+    assert "—" not in "".join(shown.rows[1] + shown.rows[2] + shown.rows[3])
+
+
+def test_how_long_it_takes_is_judged_by_the_cpu_and_by_other_records_where_there_are_none():
+    steps = load_profile("paper")["table1"]["steps"]
+    gpu = [of_plan("ours", 1000, 0, seconds=0.1, device="cuda")]
+    shown = page(summarise(gpu, "table1"), None, plan_of(*gpu))
+    assert shown.rows[2][4] == "not run yet|an unknown time|(88.3)"
+    kept = of_plan("ours", 5000, 0, seconds=3.0 * steps["5000"])
+    plan = plan_of(*gpu, judged_by=[kept])
+    found = find(plan, {"layer": "ours", "n_train": 5000, "network": "unpooled"})
+    assert found["seconds"].tolist() == pytest.approx([5 * (3 * steps["5000"] + STARTUP_SECONDS)])
+    assert found[["planned", "missing"]].to_numpy().tolist() == [[5, 5]]
+
+
+def test_the_plan_of_a_record_does_not_depend_on_what_lies_on_this_machine(tmp_path, monkeypatch):
+    """Weights from elsewhere that this machine has or lacks."""
+    monkeypatch.setenv("GDLAYER_DATA", str(tmp_path))
+    without = planned("paper", "table2", ["cats-dogs"], [])
+    weights = tmp_path / VGG16_IMAGENET.path
+    weights.parent.mkdir(parents=True, exist_ok=True)
+    weights.touch()
+    pd.testing.assert_frame_equal(planned("paper", "table2", ["cats-dogs"], []), without)
+    assert set(without["source"]) == {"scratch"}
+
+
+def test_a_plan_leaves_out_data_sets_that_an_experiment_lacks():
+    assert set(planned("paper", "table3-search", ["tnbc", "monuseg-crops"], [])["dataset"]) == {"tnbc"}
 
 
 def test_a_size_that_the_paper_lacks_has_a_row():
@@ -444,11 +569,21 @@ def test_a_grid_finds_cells_by_its_selectors():
     assert shown.rows == [
         ["corner", "a", "b"],
         ["one & escaped", "90.0|(94.7)", "70.0"],
-        ["two", "80.0‡|(94.4)", "60.0‡"],
+        ["two", "80.0‡^a|(94.4)", "60.0‡^a"],
         ["below", "x", "y"],
     ]
     assert "‡ Reduced budget (profile quick)" in shown.text
     assert not set("†—") & set(shown.text)
+
+
+def test_published_at():
+    cell = {"layer": "ours", "n_train": 1000, "metric": "test_accuracy"}
+    assert published_at("table1", cell) == published_at("table1", {**cell, "network": "pooled"}) == 80.5
+    assert published_at("table1", {**cell, "layer": "n-jet"}) is None
+    tile = {"layer": "unet", "split": "tile", "metric": "pixel_accuracy"}
+    assert published_at("table3", tile) == 94.7
+    assert published_at("table3", {**tile, "dataset": "monuseg-crops"}) is None
+    assert published_at("table3", {**tile, "split": "group"}) is None
 
 
 def test_table_2():
@@ -464,15 +599,21 @@ def test_table_2():
     head, *rows = shown.rows
     assert head == ["first layer", "val|trained here, reduced", "test|trained here, reduced"]
     assert rows == [
-        ["the network before", "90.0 ± 0.0", "82.0 ± 2.0|(92.8)"],
-        ["Free-form 3×3, random start", "70.0‡|(97.0)", "60.0‡|(96.4)"],
+        ["the network before", "90.0|± 0.0, n = 3", f"82.0|{half(80, 82, 84)}, n = 3|(92.8)"],
+        ["Free-form 3×3, random start", "70.0‡^a|n = 1|(97.0)", "60.0‡^a|n = 1|(96.4)"],
         ["Free-form 3×3, trained on", "—|(97.0)", "—|(96.4)"],
         ["Ours 7×7, random start", "—|(98.1)", "—|(97.2)"],
-        ["Ours 7×7, fitted start", "50.0†‡|(98.1)", "40.0†‡|(97.2)"],
+        ["Ours 7×7, fitted start", "50.0†‡^b|n = 1|(98.1)", "40.0†‡^b|n = 1|(97.2)"],
         ["Ours 3×3, random start", "—|(98.1)", "—|(97.2)"],
         ["Ours 3×3, fitted start", "—|(98.1)", "—|(97.2)"],
     ]
-    for note in ("1 or 3 seeds a cell", "† Trained and tested on the stand-in", "‡ Reduced budget", "— No record"):
+    for note in (
+        "n: seeds.",
+        "No columns for ImageNet weights: not at hand here.",
+        "† Trained and tested on the stand-in",
+        "‡ Reduced budget",
+        "— No record",
+    ):
         assert note in shown.text
 
 
@@ -502,22 +643,20 @@ def test_table_3():
         ],
         "table3",
     )
-    shown = page(cells, "tnbc-derived", table=table3, columns=7)
+    shown = page(cells, table=table3, columns=7, dataset="tnbc-derived")
+    single = ("85.0|n = 1", "75.0|n = 1", "65.0|n = 1")
     assert shown.rows == [
         [
             "TNBC, resolution-degraded copy",
             *("accuracy|by tile", "Dice|by tile", "IoU|by tile"),
             *(f"{metric}|by patient or image" for metric in ("accuracy", "Dice", "IoU")),
         ],
-        [
-            "U-net|97,202 parameters",
-            *("92.0 ± 2.0|(94.7)", "82.0 ± 2.0", "72.0 ± 2.0", "85.0", "75.0", "65.0"),
-        ],
-        ["Gaussian U-net|25,298 parameters", "—|(94.4)", "—", "—", "70.0‡", "60.0‡", "50.0‡"],
-        ["U-net with BN (control)|— parameters", *["—"] * 6],
+        ["U-net", *(f"{v}.0|{half(90, 92, 94)}, n = 3{p}" for v, p in ((92, "|(94.7)"), (82, ""), (72, ""))), *single],
+        ["Gaussian U-net", "—|(94.4)", "—", "—", "70.0‡^a|n = 1", "60.0‡^a|n = 1", "50.0‡^a|n = 1"],
+        ["U-net with BN (control)", *["—"] * 6],
         ["everything background", "87.5", "0.0", "0.0", "88.0", "0.0", "0.0"],
     ]
-    other = page(cells, "monuseg-crops", table=table3, columns=7)
+    other = page(cells, table=table3, columns=7, dataset="monuseg-crops")
     assert other.rows[0][0] == "MoNuSeg crops (50)"
     assert other.rows[2][1] == "30.0"  # the paper's numbers are of TNBC
     assert other.rows[1][1] == "—"
@@ -527,31 +666,61 @@ def test_table_3():
 
 def test_tables_2_and_3_without_records_and_beside_the_record():
     empty = summarise([], "table3")
-    shown = page(empty, "tnbc", table=table3, columns=7)
+    shown = page(empty, table=table3, columns=7, dataset="tnbc")
     assert [row[1] for row in shown.rows[1:]] == ["—|(94.7)", "—|(94.4)", "—", "—"]
     kept = summarise([net("unet", 0.5, profile="quick")], "table3")
-    shown = page(empty, "tnbc-derived", kept, table=table3, columns=7)
+    shown = page(empty, kept, table=table3, columns=7, dataset="tnbc-derived")
     assert shown.rows[1][1:5] == ["—|[50.0‡]|(94.7)", "—|[40.0‡]", "—|[30.0‡]", "—|[—]"]
-    assert "In brackets: the run kept in the repository." in shown.text
+    assert "In brackets: the run kept in the repository, fp32 on a CPU, tnbc-derived, profile quick." in shown.text
     assert page(summarise([], "table2"), table=table2, columns=1).rows[0] == ["first layer"]
 
 
 # What a chapter shows
 
 
-def test_load_brings_the_record_beside_a_users_own_run(tmp_path, monkeypatch):
+def test_load_brings_the_record_beside_a_users_own_run(tmp_path):
     kept, own = tmp_path / "kept", tmp_path / "own"
-    monkeypatch.setattr(cells_module, "COMMITTED", kept)
     save(kept, net("unet", 0.5, profile="quick"), net("unet", 0.4, profile="quick", dataset="monuseg-crops"))
     save(own, net("unet", 0.8, profile="smoke"))
-    loaded = load(str(own), "smoke", "table3", "tnbc-derived,monuseg-crops")
+    loaded = load(str(own), "smoke", "table3", "tnbc-derived,monuseg-crops", kept)
     assert len(loaded.records) == 1
+    assert (loaded.folder, loaded.profile) == (own, "smoke")
+    assert loaded.datasets == ("tnbc-derived", "monuseg-crops")
     assert find(loaded.cells, {"metric": "pixel_accuracy"})["mean"].tolist() == pytest.approx([80])
     assert loaded.record is not None
     assert find(loaded.record, {"metric": "pixel_accuracy"})["mean"].tolist() == pytest.approx([40, 50])
-    alone = load(str(kept), "quick", "table3", "tnbc-derived")
+    assert (loaded.plan["planned"].sum(), loaded.plan["missing"].sum()) == (12, 11)
+    alone = load(str(kept), "quick", "table3", "tnbc-derived", kept)
     assert (len(alone.records), alone.record) == (1, None)
-    assert load(str(own), "smoke", "table3", "tnbc").record is None
+    assert load(str(own), "smoke", "table3", "tnbc", kept).record is None
+
+
+def test_the_full_protocol_is_shown_as_soon_as_it_has_a_record(tmp_path):
+    """Without any of the quick record's cells in it; and so is the record beside a user's own run."""
+    kept, own = tmp_path / "kept", tmp_path / "own"
+    quick = [net(layer, 0.5, profile="quick") for layer in Table3Trial.layers]
+    save(kept, *quick)
+    save(own, net("unet", 0.6, profile="quick"))
+    before = load(kept, "fullest", "table3", "tnbc-derived", kept)
+    assert (before.profile, len(before.records)) == ("quick", 3)
+    save(kept, net("unet", 0.9))
+    loaded = load(kept, "fullest", "table3", "tnbc-derived", kept)
+    assert (loaded.profile, len(loaded.records)) == ("paper", 1)
+    assert set(loaded.cells["profile"]) == {"paper"}
+    assert load(kept, "fullest", "table3", "monuseg-crops", kept).profile == "quick"
+    beside = load(own, "quick", "table3", "tnbc-derived", kept).record
+    assert beside is not None
+    assert set(beside["profile"]) == {"paper"}
+
+
+def test_choosing_a_profile(tmp_path):
+    assert choose_profile(tmp_path, "smoke", "table3", ["tnbc"]) == "smoke"
+    assert choose_profile(tmp_path, "fullest", "table3", ["tnbc"]) == "quick"
+    save(tmp_path, net("unet", 0.9, dataset="tnbc"))
+    assert recorded_datasets(tmp_path, "paper", "table3") == ("tnbc",)
+    assert recorded_datasets(tmp_path, "quick", "table3") == ()
+    assert choose_profile(tmp_path, "fullest", "table3", ["tnbc", "monuseg-crops"]) == "paper"
+    assert choose_profile(tmp_path, "fullest", "table3", ["monuseg-crops"]) == "quick"
 
 
 @pytest.mark.parametrize("experiment", EXPERIMENTS)
@@ -576,23 +745,81 @@ def test_choices_of_layers_and_sources_in_words():
     assert f"| learning rate | source scratch {scratch}; imagenet {rate['source']['imagenet']}; free-form " in text
 
 
-def test_runs_have_a_column_a_kind():
-    def made(**changes: Any) -> dict[str, Any]:
-        return net("unet", 0.5, seconds=1800.0) | {
-            "data": {"name": "tnbc", "label": "TNBC"},
-            "git": {"commit": "0123456789abcdef", "dirty": False},
-            "versions": {"torch": "2.9"},
-            "machine": {"device": "cpu", "name": "a CPU", "threads": 1},
-            **changes,
-        }
+def test_runs_have_a_row_a_kind(tmp_path):
+    def made(seed: int, **changes: Any) -> dict[str, Any]:
+        return (
+            net("unet", 0.5, seconds=1800.0, seed=seed)
+            | {
+                "data": {"name": "tnbc", "label": "TNBC & co"},
+                "git": {"commit": "0123456789abcdef", "dirty": False},
+                "versions": {"torch": "2.9"},
+                "machine": {"device": "cpu", "name": "a CPU", "threads": 1},
+            }
+            | changes
+        )
 
-    table = runs([made(), made(), made(git={"commit": None, "dirty": True}, data={"name": "tnbc"})])
-    assert list(table.index) == ["data", "commit", "torch", "machine", "precision", "trials", "hours"]
-    assert table.to_numpy().T.tolist() == [
-        ["TNBC", "0123456789", "2.9", "a CPU, 1 thread", "fp32", 2, "1.00"],
-        ["tnbc", "None with changes", "2.9", "a CPU, 1 thread", "fp32", 1, "0.50"],
+    other = made(2, git={"commit": None, "dirty": True}, data={"name": "tnbc"})
+    save(tmp_path, made(0), made(1, git={"commit": "f" * 40, "dirty": False}), other)
+    shown = Page(runs(load(tmp_path, "paper", "table3", "tnbc-derived", tmp_path)))
+    assert shown.rows == [
+        ["data", "profile", "machine", "precision", "torch", "commits", "trials", "hours"],
+        ["TNBC & co", "paper", "a CPU, 1 thread", "fp32", "2.9", "0123456789, ffffffffff", "2", "1.00"],
+        ["tnbc", "paper", "a CPU, 1 thread", "fp32", "2.9", "None with changes", "1", "0.50"],
     ]
-    assert runs([]).empty
+    steps = load_profile("paper")["table3"]["steps"]
+    assert "Profile paper: 3 of 30 trials have been run; the rest takes about " in shown.text
+    assert f"of one core. Steps of training: {steps:,}." in shown.text
+    empty = Page(runs(load(tmp_path, "quick", "table3", "tnbc-derived", tmp_path)))
+    assert empty.rows == []
+    assert "Profile quick: 0 of 6 trials have been run; the rest takes about " in empty.text
+
+
+def test_settings_that_have_changed_since_are_told():
+    current = of_plan("ours", 1000, 0)
+    assert outdated([current]) == ""
+    old = of_plan("ours", 1000, 1)
+    old["hyperparameters"] = old["hyperparameters"] | {"learning_rate": 7.0}
+    rate = current["hyperparameters"]["learning_rate"]
+    told = Page(outdated([current, old, old | {}])).text.strip()
+    expected = f"learning rate of ours was 7.0, is {rate} (2 trials)."
+    assert told == f"Made with other settings than the present ones: {expected}"
+
+
+def test_costs():
+    records = [
+        *(record("ours", 1000, s, seconds=10.0 + 2 * s) for s in range(2)),
+        record("ours", 5000, seconds=1234.0),
+        record("ours", 5000, 1, seconds=3.0, device="cuda"),
+        record("dau", 1000, seconds=5.0, parameters=42010),
+    ]
+    rows = {name: {"layer": name} for name in ("ours", "dau", "rfnn")}
+    shown = Page(costs(summarise(records, "table1"), rows, {f"{n}": {"n_train": n} for n in (1000, 5000)}))
+    assert shown.rows == [
+        ["", "parameters", "1000", "5000"],
+        ["ours", "12,810", "11", "1,234|3^a"],
+        ["dau", "42,010", "5", "—"],
+        ["rfnn", "—", "—", "—"],
+    ]
+    assert "made in fp32 on a CPU, fashion-mnist, profile paper. Otherwise: ^a fp32 on a GPU" in shown.text
+    # once for all metrics
+    cells = summarise([net("unet", 0.5, seconds=7.0)], "table3")
+    shown = Page(table3.durations(cells, "tnbc-derived"))
+    assert shown.rows[1] == ["U-net", "12,810", "7", "—"]
+    assert "No trial has been run yet." in Page(table3.durations(cells, "tnbc")).text
+
+
+def test_first_layers():
+    records = [
+        *(vgg("ours-3x3-fitted", 0.5, 0.5, seed=s, fit_residual=0.1 * s, parameters=696) for s in range(3)),
+        vgg("source", 0.5, 0.5, "imagenet", parameters=8194, seconds=3600.0),
+        vgg("source", 0.5, 0.5, parameters=999),
+    ]
+    assert Page(table2.first_layers(records)).rows == [
+        ["first layer", "source", "parameters", "residual", "seconds"],
+        ["the network before", "trained here, reduced", "999", "", "60"],
+        ["Ours 3×3, fitted start", "trained here, reduced", "696", "0.100", "60"],
+        ["the network before", "ImageNet weights", "8,194", "", "3,600"],
+    ]
 
 
 # CSV
@@ -706,7 +933,8 @@ def test_learning_curves():
         record("n-jet", 5000, losses=[2.25, 1.125]),
         *(record("rfnn", n) for n in (10000, 30000, 60000)),
     ]
-    figure = table1.learning_curves(records)
+    figure = table1.learning_curves([*records, record("ours", 1000, losses=[9.0, 9.0, 9.0], network="pooled")])
+    assert figure is not None
     panels = [axis for axis in figure.axes if axis.axison]
     assert [axis.get_title() for axis in panels] == [f"{n:,} images" for n in SIZES]
     assert [len(axis.lines) for axis in panels] == [2, 2, 1, 1, 1]
@@ -732,10 +960,28 @@ def test_learning_curves():
 def test_every_layer_has_its_line_in_every_panel(sizes):
     records = [record(layer, n) for layer in LAYERS for n in sizes]
     figure = table1.learning_curves(records)
+    assert figure is not None
     assert [len(axis.lines) for axis in figure.axes if axis.axison] == [8] * len(sizes)
     assert legend(figure) == list(table1.TITLES.values())
     assert len({to_hex(line.get_color()) for line in figure.axes[0].lines}) == 8
     figure.canvas.draw()
+
+
+def test_learning_curves_average_one_kind_of_run_and_one_network():
+    records = [
+        *(record(seed=s, losses=[2.0, 1.0], device="cuda") for s in range(2)),
+        record(seed=2, losses=[4.0, 3.0]),
+        record(losses=[8.0, 6.0], network="pooled"),
+    ]
+    figure = table1.learning_curves(records)
+    assert figure is not None
+    (line,) = figure.axes[0].lines
+    np.testing.assert_allclose(np.asarray(line.get_xydata(), float), [(10, 2), (20, 1)])
+    pooled = table1.learning_curves(records, network="pooled")
+    assert pooled is not None
+    np.testing.assert_allclose(np.asarray(pooled.axes[0].lines[0].get_xydata(), float), [(10, 8), (20, 6)])
+    assert table1.learning_curves(records[:3], network="pooled") is None
+    assert table1.accuracy_against_parameters(summarise([], "table1")) is None
 
 
 def test_accuracy_against_parameters():
@@ -749,6 +995,7 @@ def test_accuracy_against_parameters():
         "table1",
     )
     figure = table1.accuracy_against_parameters(cells)
+    assert figure is not None
     assert [axis.get_title() for axis in figure.axes] == ["1,000 images", "60,000 images"]
     assert all(axis.get_xscale() == "log" for axis in figure.axes)
     shown = {}
@@ -769,6 +1016,7 @@ def test_accuracy_against_parameters():
 
 def test_one_size_is_one_panel():
     figure = table1.accuracy_against_parameters(summarise((record(layer) for layer in LAYERS), "table1"))
+    assert figure is not None
     assert len(figure.axes) == 1
     assert len(figure.axes[0].containers) == 8
     figure.canvas.draw()
@@ -785,6 +1033,20 @@ def write_pictures(path: Path, names: str = "abc", seed: int = 0) -> Path:
         names=np.array(list(names)),
     )
     return path
+
+
+def test_pictures_of_one_seed(tmp_path):
+    """Of the first seed that both networks have."""
+    folder = tmp_path / "paper" / "table3" / "tnbc"
+    folder.mkdir(parents=True)
+    assert table3.kept_pictures(tmp_path, "paper", "tnbc") == {}
+    for name in ("unet-tile-s0", "unet-tile-s2", "gaussian-unet-tile-s2", "gaussian-unet-tile-s3", "unet-tile-s3"):
+        write_pictures(folder / f"{name}.npz")
+    found = {"unet": folder / "unet-tile-s2.npz", "gaussian-unet": folder / "gaussian-unet-tile-s2.npz"}
+    assert table3.kept_pictures(tmp_path, "paper", "tnbc") == found
+    trial = Table3Trial(layer="unet", split="tile", dataset="tnbc", seed=2, profile="paper")
+    assert table3.picture_path(trial, tmp_path) == found["unet"]
+    assert table3.kept_pictures(tmp_path, "quick", "tnbc") == {}
 
 
 ERROR_COLOURS = [(0xFF, 0xFF, 0xFF), (0xD5, 0x5E, 0x00), (0x00, 0x72, 0xB2)]

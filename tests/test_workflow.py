@@ -178,7 +178,7 @@ def test_snakemake_plans_what_is_missing():
     pending = TRIALS[6:8] + TRIALS[9:11] + TRIALS[-2:]
     write_records([trial for trial in TRIALS if trial not in pending])
     output = dry_run({name: [dataset] for name, dataset in EMBEDDED.items()})
-    for rule, count in (("trial", 6), ("table", 3), ("chapter", 3), ("book", 1)):
+    for rule, count in (("trial", 6), ("table", 3), ("chapter", 3), ("overview", 1), ("book", 1)):
         assert re.search(rf"^{rule} +{count}$", output, re.MULTILINE), (rule, output)
     for trial in TRIALS:
         command = f"python {' '.join(trial.command('results'))} --jobs 2"
@@ -189,6 +189,10 @@ def test_snakemake_plans_what_is_missing():
             f"python workflow/execute_chapter.py book/{experiment}.ipynb _build/smoke/chapters/{experiment}.ipynb"
             f" profile=smoke datasets={dataset} results=../results"
         ) in output
+    assert (
+        "python workflow/execute_chapter.py book/overview.ipynb _build/smoke/chapters/overview.ipynb"
+        f" profile=smoke {' '.join(f'{name}={dataset}' for name, dataset in EMBEDDED.items())} results=../results"
+    ) in output
 
 
 def test_a_trial_waits_for_the_record_of_its_source():
@@ -210,6 +214,7 @@ def test_a_trial_waits_for_the_record_of_its_source():
     assert re.search(rf"^trial +{1 + 6 + 12}$", output, re.MULTILINE), output
     assert "--profile smoke --datasets tnbc monuseg-crops --results results" in output
     assert "profile=smoke datasets=tnbc,monuseg-crops results=../results" in output
+    assert "table3=tnbc,monuseg-crops results=../results" in output
 
 
 def prepare_a_dry_run() -> None:
@@ -217,9 +222,10 @@ def prepare_a_dry_run() -> None:
     shutil.copytree(REPOSITORY / "workflow", "workflow")
     for folder in ("book", "data/paper"):
         Path(folder).mkdir(parents=True)
-    for experiment in EXPERIMENTS:
-        shutil.copy(REPOSITORY / "data" / "paper" / f"{experiment}.csv", "data/paper")
-        Path("book", f"{experiment}.ipynb").touch()
+    for table in (REPOSITORY / "data" / "paper").glob("*.csv"):
+        shutil.copy(table, "data/paper")
+    for chapter in (*EXPERIMENTS, "overview"):
+        Path("book", f"{chapter}.ipynb").touch()
     for file in ("_config.yml", "_toc.yml"):
         shutil.copy(REPOSITORY / file, file)
 

@@ -2,20 +2,25 @@
 
 import csv
 import html
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from scipy.stats import t as student_t
 
-from gdlayer.experiments.trial import EXPERIMENTS, load_choices
-from gdlayer.report.records import ROOT, load_records
+from gdlayer.experiments.progress import in_words
+from gdlayer.experiments.trial import EXPERIMENTS
+from gdlayer.report import markup
+from gdlayer.report.records import ROOT
 
-COMMITTED = ROOT / "data" / "results"
-COMMITTED_PROFILE = "quick"
-"""The record in the repository, and the profile it was made with."""
+KIND = ("dataset", "profile", "precision", "device")
+"""What is never averaged together, and never stands side by side unmarked."""
+DEVICES = {"cpu": "CPU", "cuda": "GPU"}
+
+Selector = Mapping[str, Any]
+"""Values of some columns: which rows of the summary a row or column of a table shows."""
 
 
 def published(experiment: str, folder: Path = ROOT / "data" / "paper") -> dict[tuple[tuple[str, ...], str], float]:
@@ -27,6 +32,42 @@ def published(experiment: str, folder: Path = ROOT / "data" / "paper") -> dict[t
         }
 
 
+def published_at(experiment: str, selector: Selector) -> float | None:
+    """The paper's number of the cell and metric that a selector names; None where the paper has none."""
+    cls = EXPERIMENTS[experiment]
+    if selector.get("dataset") in cls.not_in_paper:
+        return None
+    full = {**cls.cell_defaults(), **selector}
+    cell = cls.paper_cell(*(full[name] for name in ("layer", *cls.cell_fields())))
+    return published(experiment).get((cell, full["metric"]))
+
+
+def per_trial(records: Iterable[dict[str, Any]], experiment: str) -> pd.DataFrame:
+    """One row a record and metric, in percent: what names the cell, its :data:`KIND`, parameters, seed and seconds.
+
+    Parameters
+    ----------
+    records : of a table, or of the searches and checks that belong to it
+    experiment : "table1", "table2" or "table3"
+    """
+    names = ("layer", *EXPERIMENTS[experiment].cell_fields())
+    rows = [
+        {name: r["trial"][name] for name in (*names, "dataset", "profile")}
+        | {
+            "precision": r["hyperparameters"]["precision"],
+            "device": r["machine"]["device"],
+            "parameters": r["parameters"],
+            "metric": metric,
+            "seed": r["trial"]["seed"],
+            "value": 100 * value,
+            "seconds": r["seconds"],
+        }
+        for r in records
+        for metric, value in r["metrics"].items()
+    ]
+    return pd.DataFrame(rows, columns=[*names, *KIND, "parameters", "metric", "seed", "value", "seconds"])
+
+
 def summarise(records: Iterable[dict[str, Any]], experiment: str) -> pd.DataFrame:
     """One row a cell and metric: mean, deviation and 95 % interval over seeds, in percent, beside the paper's number.
 
@@ -35,25 +76,13 @@ def summarise(records: Iterable[dict[str, Any]], experiment: str) -> pd.DataFram
     """
     cls = EXPERIMENTS[experiment]
     names = ("layer", *cls.cell_fields())
-    rows = [
-        {name: r["trial"][name] for name in (*names, "dataset", "profile")}
-        | {
-            "precision": r["hyperparameters"]["precision"],
-            "device": r["machine"]["device"],
-            "parameters": r["parameters"],
-            "metric": metric,
-            "value": 100 * value,
-            "seconds": r["seconds"],
-        }
-        for r in records
-        for metric, value in r["metrics"].items()
-    ]
-    keys = [*names, "dataset", "profile", "precision", "device", "parameters", "metric"]
-    table = pd.DataFrame(rows, columns=[*keys, "value", "seconds"])
-    cells = table.groupby(keys, sort=False, as_index=False).agg(
-        seeds=("value", "size"), mean=("value", "mean"), std=("value", "std"), seconds=("seconds", "sum")
+    keys = [*names, *KIND, "parameters", "metric"]
+    cells = (
+        per_trial(records, experiment)
+        .groupby(keys, sort=False, as_index=False)
+        .agg(seeds=("value", "size"), mean=("value", "mean"), std=("value", "std"), seconds=("seconds", "sum"))
     )
-    half = student_t.ppf(0.975, cells["seeds"] - 1) * cells["std"] / np.sqrt(cells["seeds"])  # NaN for one seed
+    half = half_width(cells["std"].to_numpy(), cells["seeds"].to_numpy())  # NaN for one seed
     cells["low"], cells["high"] = cells["mean"] - half, cells["mean"] + half
     paper = published(experiment)
     cells["paper"] = [
@@ -66,77 +95,14 @@ def summarise(records: Iterable[dict[str, Any]], experiment: str) -> pd.DataFram
     return cells.reset_index(drop=True)
 
 
-class Loaded(NamedTuple):
-    """An experiment's records, their cells, and beside a user's own run the cells of the committed record."""
-
-    records: list[dict[str, Any]]
-    cells: pd.DataFrame
-    record: pd.DataFrame | None
-
-
-def load(results: str, profile: str, experiment: str, datasets: str) -> Loaded:
-    """What a chapter shows.
-
-    Parameters
-    ----------
-    results : folder of records
-    profile, experiment : str
-    datasets : str
-        Names separated by commas.
-    """
-    names = datasets.split(",")
-    records = load_records(Path(results), profile, experiment, names)
-    kept = []
-    if Path(results).resolve() != COMMITTED.resolve():
-        kept = load_records(COMMITTED, COMMITTED_PROFILE, experiment, names)
-    return Loaded(records, summarise(records, experiment), summarise(kept, experiment) if kept else None)
-
-
-def in_words(value: Any) -> str:
-    """A setting as text; tables as "key value; ..."."""
-    if isinstance(value, dict):
-        return "; ".join(f"{key} {in_words(item)}" for key, item in value.items())
-    return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
-
-
-def choices_table(experiment: str) -> str:
-    """Markdown of every choice that the paper leaves open: its value and reason."""
-
-    rows = [
-        f"| {name.replace('_', ' ')} | {in_words(choice['value'])} | {choice['reason']} |"
-        for name, choice in load_choices(experiment).items()
-    ]
-    return "\n".join(["| choice | value | reason |", "|---|---|---|", *rows])
-
-
-def runs(records: Iterable[dict[str, Any]]) -> pd.DataFrame:
-    """Where the records come from: a column a kind of run, with its trials and hours; empty without records."""
-    made = pd.DataFrame(
-        {
-            "data": r["data"].get("label", r["data"]["name"]),
-            "commit": str(r["git"]["commit"])[:10] + " with changes" * bool(r["git"]["dirty"]),
-            "torch": r["versions"]["torch"],
-            "machine": f"{r['machine']['name']}, {r['machine']['threads']} thread",
-            "precision": r["hyperparameters"]["precision"],
-            "hours": r["seconds"] / 3600,
-        }
-        for r in records
-    )
-    if made.empty:
-        return made
-    kinds = [name for name in made if name != "hours"]
-    table = made.groupby(kinds, as_index=False).agg(trials=("hours", "size"), hours=("hours", "sum"))
-    table["hours"] = table["hours"].map("{:.2f}".format)
-    return table.T
+def half_width(std: np.ndarray, count: np.ndarray) -> np.ndarray:
+    """Half of the 95 % interval of a mean by Student's t: t_{0.975, n-1} s / sqrt(n)."""
+    return student_t.ppf(0.975, count - 1) * std / np.sqrt(count)
 
 
 def write_csv(cells: pd.DataFrame, path: Path) -> None:
     """The cells as a CSV file, three decimals."""
     cells.to_csv(path, index=False, float_format="%.3f", lineterminator="\n")
-
-
-Selector = Mapping[str, Any]
-"""Values of some columns: which rows of the summary a row or column of a table shows."""
 
 
 def find(cells: pd.DataFrame, selector: Selector) -> pd.DataFrame:
@@ -147,20 +113,28 @@ def find(cells: pd.DataFrame, selector: Selector) -> pd.DataFrame:
     return cells.loc[chosen]
 
 
+def rows_of(frame: pd.DataFrame) -> Iterator[Any]:
+    """The rows, each with its columns as attributes."""
+    return iter(frame.itertuples(index=False))
+
+
 def grid(
     experiment: str,
     rows: Mapping[str, Selector],
     columns: Mapping[str, Selector],
     cells: pd.DataFrame,
     record: pd.DataFrame | None = None,
+    plan: pd.DataFrame | None = None,
     *,
     corner: str = "",
     foot: Mapping[str, Sequence[str]] | None = None,
 ) -> str:
-    """HTML of a table: our values, the paper's number in parentheses under them.
+    """HTML of a table: our values with their 95 % intervals, under them the paper's number in parentheses.
 
     Every cell says what it is: † embedded stand-in instead of the data set, ‡ smaller budget than the full protocol;
-    a dash where no record exists. With ``record``, another line shows the committed record in brackets.
+    a letter marks what was made with another data set, profile, precision or device than most. What is planned but
+    not run yet says so, and how long it takes; a dash where nothing is planned. With ``record``, another line shows
+    the committed record in brackets.
 
     Parameters
     ----------
@@ -169,31 +143,48 @@ def grid(
         A row's and a column's selector together name a cell and a metric; what they leave open is as by default.
         Headings are HTML.
     cells, record : as :func:`summarise` gives them
+    plan : as :func:`gdlayer.report.missing.planned` gives it
     corner : HTML of the first heading
     foot : {heading: one text a column}, optional
     """
-    cls, paper = EXPERIMENTS[experiment], published(experiment)
+    defaults = EXPERIMENTS[experiment].cell_defaults()
+    selectors = [[{**defaults, **row, **column} for column in columns.values()] for row in rows.values()]
+    every = [selector for line in selectors for selector in line]
+    own = _shown(cells, every)
+    kept = None if record is None else _shown(record, every)
+    own_letters, kept_letters = kind_letters(own, kept)
+    same = len(set(own["seeds"])) <= 1
+    left = 0.0
 
     def entry(selector: Selector) -> str:
-        selector = {**cls.cell_defaults(), **selector}
-        lines = [values(find(cells, selector))]
+        nonlocal left
+        pending, seconds = (0, 0.0) if plan is None else still_to_run(plan, selector)
+        left += seconds
+        lines = values(find(cells, selector), own_letters, pending, counted=not same or pending > 0)
+        if pending and not lines:
+            lines = [f"<small>not run yet<br>{in_words(seconds or None)}</small>"]
+        lines = lines or ["—"]
         if record is not None:
-            lines.append(f"<small>[{values(find(record, selector))}]</small>")
-        names = ("layer", *cls.cell_fields())
-        number = paper.get((cls.paper_cell(*(selector[name] for name in names)), selector["metric"]))
-        if number is not None and selector.get("dataset") not in cls.not_in_paper:
+            lines.append(f"<small>[{'<br>'.join(values(find(record, selector), kept_letters)) or '—'}]</small>")
+        if (number := published_at(experiment, selector)) is not None:
             lines.append(f"<small>({number:.1f})</small>")
         return "<br>".join(lines)
 
-    head = "".join(f"<th>{heading}</th>" for heading in (corner, *columns))
-    body = {heading: [entry({**row, **column}) for column in columns.values()] for heading, row in rows.items()} | dict(
-        foot or {}
-    )
-    lines = "".join(
-        f"<tr><th>{heading}</th>{''.join(f'<td>{text}</td>' for text in texts)}</tr>" for heading, texts in body.items()
-    )
-    table = f'<table class="results"><thead><tr>{head}</tr></thead><tbody>{lines}</tbody></table>'
-    return f"{table}\n<p><small>{legend(table, cells, record)}</small></p>"
+    body = {heading: [entry(s) for s in line] for heading, line in zip(rows, selectors, strict=True)}
+    table = markup.table([corner, *columns], body | dict(foot or {}))
+    return table + markup.note(legend(table, own, kept, left))
+
+
+def _shown(cells: pd.DataFrame, selectors: Iterable[Selector]) -> pd.DataFrame:
+    """The rows that any of the selectors finds."""
+    found = [index for selector in selectors for index in find(cells, selector).index]
+    return cells.loc[found]
+
+
+def still_to_run(plan: pd.DataFrame, selector: Selector) -> tuple[int, float]:
+    """Trials without a record among those that a selector names, and about how many seconds they take."""
+    chosen = find(plan, {name: value for name, value in selector.items() if name in plan})
+    return sum(chosen["missing"].tolist()), sum(chosen["seconds"].tolist())
 
 
 def marks(dataset: str, profile: str) -> str:
@@ -202,30 +193,83 @@ def marks(dataset: str, profile: str) -> str:
     return ("†" if embedded else "") + ("‡" if profile != "paper" else "")
 
 
-def values(cells: pd.DataFrame) -> str:
-    """The cells as text, mean ± deviation with :func:`marks`, separated by commas; a dash for none."""
-    texts = [
-        f"{mean:.1f}{f' ± {std:.1f}' if seeds > 1 else ''}{marks(dataset, profile)}"
-        for mean, std, seeds, dataset, profile in cells[["mean", "std", "seeds", "dataset", "profile"]].values
-    ]
-    return ", ".join(texts) or "—"
+def kind_of(row: Any) -> tuple[str, ...]:
+    return tuple(getattr(row, name) for name in KIND)
 
 
-def legend(shown: str, cells: pd.DataFrame, record: pd.DataFrame | None = None) -> str:
-    """What the signs in a rendered table mean, those that are there."""
-    every = cells if record is None else pd.concat([cells, record])
-    seeds = sorted(set(cells["seeds"]))
-    notes = [
-        f"Percent, mean ± standard deviation over seeds ({' or '.join(map(str, seeds)) or 'no'} "
-        f"seed{'s' * (seeds != [1])} a cell); in parentheses the paper's."
-    ]
-    if record is not None:
-        notes.append("In brackets: the run kept in the repository.")
-    if "†" in shown:
+def main_kind(cells: pd.DataFrame) -> tuple[str, ...] | None:
+    """The kind of most of the cells, the first of several; None without cells."""
+    kinds = [kind_of(row) for row in rows_of(cells)]
+    return max(dict.fromkeys(kinds), key=kinds.count, default=None)
+
+
+def kind_letters(*frames: pd.DataFrame | None) -> list[dict[tuple[str, ...], str]]:
+    """For each frame a letter for every kind but its main one; a kind has the same letter everywhere."""
+    minor: list[list[tuple[str, ...]]] = []
+    for frame in (f for f in frames if f is not None):
+        kinds = dict.fromkeys(kind_of(row) for row in rows_of(frame))
+        minor.append([kind for kind in kinds if kind != main_kind(frame)])
+    letters = {
+        kind: chr(ord("a") + i) for i, kind in enumerate(dict.fromkeys(kind for kinds in minor for kind in kinds))
+    }
+    found = iter(minor)
+    return [{} if frame is None else {kind: letters[kind] for kind in next(found)} for frame in frames]
+
+
+def values(
+    cells: pd.DataFrame, letters: Mapping[tuple[str, ...], str], pending: int = 0, *, counted: bool = False
+) -> list[str]:
+    """The cells as texts: mean, :func:`marks` and letter, below it half of the interval and, if ``counted``, seeds."""
+    total = pending + sum(cells["seeds"].tolist())
+    lines = []
+    for row in rows_of(cells):
+        letter = letters.get(kind_of(row), "")
+        below = [f"± {row.high - row.mean:.1f}"] if row.seeds > 1 else []
+        if counted:
+            below.append(f"n = {row.seeds}{f' of {total}' if pending else ''}")
+        lines.append(f"{row.mean:.1f}{marks(row.dataset, row.profile)}{f'<sup>{letter}</sup>' if letter else ''}")
+        lines += [f"<small>{', '.join(below)}</small>"] if below else []
+    return lines
+
+
+def kinds_in_words(letters: Mapping[tuple[str, ...], str]) -> str:
+    """What the letters stand for."""
+    return "; ".join(f"<sup>{letter}</sup> {kind_in_words(kind)}" for kind, letter in letters.items())
+
+
+def kind_in_words(kind: tuple[str, ...]) -> str:
+    """ "bf16 on a CPU, fashion-mnist, profile paper"."""
+    dataset, profile, precision, device = kind
+    return html.escape(f"{precision} on a {DEVICES.get(device, device)}, {dataset}, profile {profile}")
+
+
+def legend(table: str, own: pd.DataFrame, kept: pd.DataFrame | None = None, left: float = 0.0) -> str:
+    """What the signs in a rendered table mean, those that are there; and what it was made with."""
+    counts = sorted(set(own["seeds"]))
+    notes = ["Percent; in parentheses the paper's."]
+    if "±" in table:
+        notes.append("± half of the 95 % interval over seeds (Student's t).")
+    if "n =" in table:
+        notes.append("n: seeds.")
+    elif counts:
+        notes.append(f"{markup.seeds(counts[0]).capitalize()} a cell.")
+    if (kind := main_kind(own)) is not None:
+        notes.append(f"Made in {kind_in_words(kind)}.")
+    if kept is not None:
+        made = main_kind(kept)
+        notes.append(
+            f"In brackets: the run kept in the repository{'' if made is None else f', {kind_in_words(made)}'}."
+        )
+    letters = {kind: letter for found in kind_letters(own, kept) for kind, letter in found.items()}
+    notes += [f"Otherwise: {kinds_in_words(letters)}."] if letters else []
+    if "†" in table:
         notes.append("† Trained and tested on the stand-in embedded in the repository, not on the data set.")
-    if "‡" in shown:
+    if "‡" in table:
+        every = own if kept is None else pd.concat([own, kept])
         reduced = html.escape(", ".join(sorted({p for p in every["profile"] if p != "paper"})))
         notes.append(f"‡ Reduced budget (profile {reduced}): cannot be held against the paper's number.")
-    if "—" in shown:
-        notes.append("— No record: the trial was not run, or the embedded stand-in is too small for it.")
+    if left:
+        notes.append(f"Not run yet: about the time that it takes on one core, {in_words(left)} in all.")
+    if "—" in table:
+        notes.append("— No record: not part of this run, or the embedded stand-in is too small for it.")
     return " ".join(notes)

@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 from gdlayer.datasets import nuclei
 from gdlayer.experiments.trial import Table3Trial
 from gdlayer.report.cells import find, grid
+from gdlayer.report.chapter import costs
 
 TITLES = {
     "unet": "U-net",
@@ -25,7 +26,9 @@ ERRORS = ListedColormap(["#FFFFFF", "#D55E00", "#0072B2"])
 """White right, orange a nucleus invented, blue a nucleus missed."""
 
 
-def render(cells: pd.DataFrame, dataset: str, record: pd.DataFrame | None = None) -> str:
+def render(
+    cells: pd.DataFrame, record: pd.DataFrame | None = None, plan: pd.DataFrame | None = None, *, dataset: str
+) -> str:
     """HTML of the table for one data set: a row a network, columns three metrics for each split."""
     columns = {
         f"{title}<br><small>{html.escape(SPLITS[split])}</small>": {
@@ -36,15 +39,30 @@ def render(cells: pd.DataFrame, dataset: str, record: pd.DataFrame | None = None
         for split in Table3Trial.splits
         for metric, title in METRICS.items()
     }
-    counts = {layer: sorted(set(find(cells, {"layer": layer})["parameters"])) for layer in Table3Trial.layers}
-    rows = {
-        f"{TITLES[layer]}<br><small>{' or '.join(f'{c:,}' for c in counts[layer]) or '—'} parameters</small>": {
-            "layer": layer
-        }
-        for layer in Table3Trial.layers
-    }
+    rows = {TITLES[layer]: {"layer": layer} for layer in Table3Trial.layers}
     foot = {"everything background": [_background(cells, column) for column in columns.values()]}
-    return grid("table3", rows, columns, cells, record, corner=html.escape(nuclei.LABELS[dataset]), foot=foot)
+    return grid("table3", rows, columns, cells, record, plan, corner=html.escape(nuclei.LABELS[dataset]), foot=foot)
+
+
+def durations(cells: pd.DataFrame, dataset: str) -> str:
+    """HTML of parameters and seconds a trial; see :func:`gdlayer.report.chapter.costs`."""
+    rows = {TITLES[layer]: {"layer": layer} for layer in Table3Trial.layers}
+    columns = {html.escape(SPLITS[split]): {"split": split} for split in Table3Trial.splits}
+    return costs(find(cells, {"dataset": dataset}), rows, columns)
+
+
+def picture_path(trial: Table3Trial, results: Path) -> Path:
+    """Where the test tiles lie that a trial keeps for Figure 2, with its predictions."""
+    return trial.record_path(results).with_suffix(".npz")
+
+
+def kept_pictures(results: Path, profile: str, dataset: str) -> dict[str, Path]:
+    """{network: its pictures}, both networks of Figure 2, split by tile, of the first seed that has both, or empty."""
+    for path in sorted((results / profile / "table3" / dataset).glob("unet-tile-s*.npz")):
+        other = path.with_name(f"gaussian-{path.name}")
+        if other.exists():
+            return {"unet": path, "gaussian-unet": other}
+    return {}
 
 
 def figure2(pictures: Mapping[str, Path]) -> Figure:
