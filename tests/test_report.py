@@ -880,6 +880,17 @@ def test_command_writes_the_csv_of_tables_2_and_3(tmp_path, monkeypatch, experim
     pd.testing.assert_frame_equal(written, summarise(records, experiment), atol=5.1e-4, check_dtype=False)
 
 
+def test_command_takes_all_data_sets_that_have_records(tmp_path, monkeypatch, capsys):
+    save(tmp_path, net("unet", 0.5, dataset="tnbc"), net("unet", 0.6, dataset="monuseg-crops"))
+    monkeypatch.setattr(sys, "argv", ["report", "table3", "--profile", "paper", "--results", str(tmp_path)])
+    assert cli.main() == 0
+    assert set(pd.read_csv(tmp_path / "paper" / "table3.csv")["dataset"]) == {"tnbc", "monuseg-crops"}
+    monkeypatch.setattr(sys, "argv", ["report", "table1", "--profile", "paper", "--results", str(tmp_path)])
+    assert cli.main() == 2
+    assert capsys.readouterr().err == f"error: {tmp_path} has no table1 of profile 'paper'\n"
+    assert not (tmp_path / "paper" / "table1.csv").exists()
+
+
 # Records
 
 

@@ -1,4 +1,4 @@
-"""Writes a table's CSV: ``python -m gdlayer.report table1 --profile quick --datasets fashion-mnist``."""
+"""Writes a table's CSV: ``python -m gdlayer.report table1 --profile paper --results data/results``."""
 
 import argparse
 import sys
@@ -7,18 +7,21 @@ from pathlib import Path
 from gdlayer.experiments.record import ResultsError
 from gdlayer.experiments.trial import EXPERIMENTS
 from gdlayer.report.cells import summarise, write_csv
-from gdlayer.report.records import load_records
+from gdlayer.report.records import load_records, recorded_datasets
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m gdlayer.report", description=__doc__)
     parser.add_argument("experiment", choices=EXPERIMENTS)
     parser.add_argument("--profile", required=True)
-    parser.add_argument("--datasets", required=True, nargs="+")
+    parser.add_argument("--datasets", nargs="+", help="default: all that have records")
     parser.add_argument("--results", type=Path, default=Path("results"))
     options = parser.parse_args()
     try:
-        records = load_records(options.results, options.profile, options.experiment, options.datasets)
+        datasets = options.datasets or recorded_datasets(options.results, options.profile, options.experiment)
+        if not datasets:
+            raise ResultsError(f"{options.results} has no {options.experiment} of profile {options.profile!r}")
+        records = load_records(options.results, options.profile, options.experiment, datasets)
         path = options.results / options.profile / f"{options.experiment}.csv"
         write_csv(summarise(records, options.experiment), path)
     except (ResultsError, OSError) as error:
