@@ -6,7 +6,6 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterator
-from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +16,7 @@ import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from invented import FULL, SAMPLE, Page, net, of_plan, record, save, vgg
 from matplotlib.colors import to_hex
 from scipy import stats
 
@@ -28,8 +28,6 @@ from gdlayer.experiments.trial import (
     Table1Trial,
     Table2Trial,
     Table3Trial,
-    Trial,
-    hyperparameters,
     load_choices,
     load_profile,
 )
@@ -43,7 +41,6 @@ from gdlayer.report.records import choose_profile, load_records, recorded_datase
 SIZES = (1000, 5000, 10000, 30000, 60000)
 LAYERS = Table1Trial.layers
 PAPER_LAYERS = LAYERS[:6]
-FULL, SAMPLE = "fashion-mnist", "fashion-mnist-sample"
 
 
 @pytest.fixture(autouse=True)
@@ -52,55 +49,6 @@ def figures() -> Iterator[None]:
     with mpl.rc_context({"backend": "agg"}):
         yield
         plt.close("all")
-
-
-def record(layer: str = "ours", n: int = 1000, seed: int = 0, accuracy: float = 0.8, **fields: Any) -> dict[str, Any]:
-    """An invented record of experiment 1, of the fields that the report reads."""
-    trial = {"experiment": "table1", "layer": layer, "n_train": n, "network": fields.pop("network", "unpooled")}
-    trial |= {"seed": seed, "profile": "paper", "dataset": FULL}
-    losses = fields.pop("losses", [2.0, 1.0])
-    return dict.fromkeys(REQUIRED) | {
-        "trial": {name: fields.pop(name, value) for name, value in trial.items()},
-        "hyperparameters": {"precision": fields.pop("precision", "fp32"), "steps": 100},
-        "machine": {"device": fields.pop("device", "cpu")},
-        "metrics": {"test_accuracy": accuracy},
-        "parameters": fields.pop("parameters", 12810),
-        "seconds": fields.pop("seconds", 60.0),
-        "curve": [{"step": 10 * (i + 1), "train_loss": loss} for i, loss in enumerate(losses)],
-        **fields,
-    }
-
-
-def record_of(experiment: str, metrics: dict[str, float], **fields: Any) -> dict[str, Any]:
-    """An invented record of experiment 2 or 3; ``fields`` has what names its cell, and more."""
-    names = ("layer", *EXPERIMENTS[experiment].cell_fields())
-    cell = {name: fields.pop(name) for name in names}
-    defaults: dict[str, Any] = {"dataset": "cats-vs-dogs-200" if experiment == "table2" else "tnbc-derived"}
-    made = record(**(defaults | fields))
-    trial = {name: made["trial"][name] for name in ("dataset", "seed", "profile")}
-    return made | {"trial": {"experiment": experiment, **cell, **trial}, "metrics": metrics}
-
-
-def vgg(layer: str, val: float, test: float, source: str = "scratch", **fields: Any) -> dict[str, Any]:
-    return record_of("table2", {"val_accuracy": val, "test_accuracy": test}, layer=layer, source=source, **fields)
-
-
-def net(layer: str, accuracy: float, split: str = "tile", background: float = 0.875, **fields: Any) -> dict[str, Any]:
-    """Dice and IoU a tenth and two tenths lower."""
-    metrics = {"pixel_accuracy": accuracy, "dice": accuracy - 0.1, "iou": accuracy - 0.2}
-    metrics["background_accuracy"] = background
-    return record_of("table3", metrics, layer=layer, split=split, **fields)
-
-
-def save(folder: Path, *records: dict[str, Any]) -> list[Path]:
-    paths = []
-    for r in records:
-        t = r["trial"]
-        path = EXPERIMENTS[t["experiment"]](**{k: v for k, v in t.items() if k != "experiment"}).record_path(folder)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(r))
-        paths.append(path)
-    return paths
 
 
 # The paper
@@ -270,44 +218,6 @@ def test_sources_and_splits_are_not_averaged():
 # HTML
 
 
-class Page(HTMLParser):
-    """Rows of cells as text, and the text of everything else; fails on what is not well-formed."""
-
-    def __init__(self, html: str) -> None:
-        super().__init__()
-        self.open: list[str] = []
-        self.rows: list[list[str]] = []
-        self.text = ""
-        self.tags: set[str] = set()
-        self.feed(html)
-        self.close()
-        assert self.open == []
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.tags.add(tag)
-        if tag == "br":
-            self.handle_data("|")
-            return
-        if tag == "sup":
-            self.handle_data("^")
-        self.open.append(tag)
-        if tag == "tr":
-            self.rows.append([])
-        if tag in ("td", "th"):
-            assert self.open[-2] == "tr"
-            self.rows[-1].append("")
-
-    def handle_endtag(self, tag: str) -> None:
-        assert self.open.pop() == tag
-
-    def handle_data(self, data: str) -> None:
-        assert not set(data) & set("<>") or "escaped" in data
-        if "tr" in self.open:
-            self.rows[-1][-1] += data
-        else:
-            self.text += data
-
-
 def page(*arguments: Any, table: Any = table1, columns: int = 9, **options: Any) -> Page:
     parsed = Page(table.render(*arguments, **options))
     assert parsed.tags <= {"table", "thead", "tbody", "tr", "th", "td", "br", "small", "sup", "p"}
@@ -472,18 +382,6 @@ def test_without_records():
 
 def plan_of(*records: dict[str, Any], profile: str = "paper", judged_by: list[dict[str, Any]] | None = None) -> Any:
     return planned(profile, "table1", [FULL], records, judged_by or [])
-
-
-def of_plan(layer: str, n: int, seed: int, **fields: Any) -> dict[str, Any]:
-    """A record with the settings that the profile has now."""
-    made = record(layer, n, seed, precision="bf16", **fields)
-    made["hyperparameters"] = hyperparameters(trial_of(made))
-    return made
-
-
-def trial_of(made: dict[str, Any]) -> Trial:
-    fields = dict(made["trial"])
-    return EXPERIMENTS[fields.pop("experiment")](**fields)
 
 
 def test_what_is_missing_says_so_and_how_long_it_takes():

@@ -1,0 +1,109 @@
+"""Invented records of the experiments, and a reader of the HTML that is made of them."""
+
+import json
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+from gdlayer.experiments.record import REQUIRED
+from gdlayer.experiments.trial import EXPERIMENTS, TRIALS, Trial, hyperparameters
+
+FULL, SAMPLE = "fashion-mnist", "fashion-mnist-sample"
+
+
+def record(layer: str = "ours", n: int = 1000, seed: int = 0, accuracy: float = 0.8, **fields: Any) -> dict[str, Any]:
+    """An invented record of experiment 1, of the fields that the report reads."""
+    trial = {"experiment": "table1", "layer": layer, "n_train": n, "network": fields.pop("network", "unpooled")}
+    trial |= {"seed": seed, "profile": "paper", "dataset": FULL}
+    losses = fields.pop("losses", [2.0, 1.0])
+    return dict.fromkeys(REQUIRED) | {
+        "trial": {name: fields.pop(name, value) for name, value in trial.items()},
+        "hyperparameters": {"precision": fields.pop("precision", "fp32"), "steps": 100},
+        "machine": {"device": fields.pop("device", "cpu")},
+        "metrics": {"test_accuracy": accuracy},
+        "parameters": fields.pop("parameters", 12810),
+        "seconds": fields.pop("seconds", 60.0),
+        "curve": [{"step": 10 * (i + 1), "train_loss": loss} for i, loss in enumerate(losses)],
+        **fields,
+    }
+
+
+def record_of(experiment: str, metrics: dict[str, float], **fields: Any) -> dict[str, Any]:
+    """An invented record of experiment 2 or 3; ``fields`` has what names its cell, and more."""
+    names = ("layer", *EXPERIMENTS[experiment].cell_fields())
+    cell = {name: fields.pop(name) for name in names}
+    defaults: dict[str, Any] = {"dataset": "cats-vs-dogs-200" if experiment == "table2" else "tnbc-derived"}
+    made = record(**(defaults | fields))
+    trial = {name: made["trial"][name] for name in ("dataset", "seed", "profile")}
+    return made | {"trial": {"experiment": experiment, **cell, **trial}, "metrics": metrics}
+
+
+def vgg(layer: str, val: float, test: float, source: str = "scratch", **fields: Any) -> dict[str, Any]:
+    return record_of("table2", {"val_accuracy": val, "test_accuracy": test}, layer=layer, source=source, **fields)
+
+
+def net(layer: str, accuracy: float, split: str = "tile", background: float = 0.875, **fields: Any) -> dict[str, Any]:
+    """Dice and IoU a tenth and two tenths lower."""
+    metrics = {"pixel_accuracy": accuracy, "dice": accuracy - 0.1, "iou": accuracy - 0.2}
+    metrics["background_accuracy"] = background
+    return record_of("table3", metrics, layer=layer, split=split, **fields)
+
+
+def save(folder: Path, *records: dict[str, Any]) -> list[Path]:
+    paths = []
+    for r in records:
+        path = trial_of(r).record_path(folder)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(r))
+        paths.append(path)
+    return paths
+
+
+def of_plan(layer: str, n: int, seed: int, **fields: Any) -> dict[str, Any]:
+    """A record with the settings that the profile has now."""
+    made = record(layer, n, seed, precision="bf16", **fields)
+    made["hyperparameters"] = hyperparameters(trial_of(made))
+    return made
+
+
+def trial_of(made: dict[str, Any]) -> Trial:
+    fields = dict(made["trial"])
+    return TRIALS[fields.pop("experiment")](**fields)
+
+
+class Page(HTMLParser):
+    """Rows of cells as text, and the text of everything else; fails on what is not well-formed."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.rows: list[list[str]] = []
+        self.text = ""
+        self.tags: set[str] = set()
+        self.feed(html)
+        self.close()
+        assert self.open == []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.add(tag)
+        if tag == "br":
+            self.handle_data("|")
+            return
+        if tag == "sup":
+            self.handle_data("^")
+        self.open.append(tag)
+        if tag == "tr":
+            self.rows.append([])
+        if tag in ("td", "th"):
+            assert self.open[-2] == "tr"
+            self.rows[-1].append("")
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        assert not set(data) & set("<>") or "escaped" in data
+        if "tr" in self.open:
+            self.rows[-1][-1] += data
+        else:
+            self.text += data
