@@ -58,37 +58,31 @@ class SamplingReport:
         return self.truncation > self.tolerance
 
     def faults(self) -> list[str]:
-        """One sentence for undersampled kernels and one for truncated ones, if there are any."""
-        height, width = self.window
-        return [
-            f"{int(found.sum())} of {found.numel()} kernels are {what} by more than {self.tolerance:.0%}: "
-            f"{self._worst(errors, found)}. {advice}"
-            for found, errors, what, advice in (
-                (
-                    self.undersampled,
-                    self.sampling,
-                    "undersampled, their samples no derivatives: wrong",
-                    "A larger sigma_min keeps kernels from it.",
-                ),
-                (
-                    self.truncated,
-                    self.truncation,
-                    f"truncated, their energy outside the {height} x {width} window",
-                    "A larger kernel_size holds them, a sigma_max keeps them small.",
-                ),
+        """What to say of undersampled kernels and of truncated ones, if there are any."""
+        limit, (height, width) = f"{self.tolerance:.0%}", self.window
+        texts = []
+        if bool(self.undersampled.any()):
+            texts.append(
+                f"undersampled, error above {limit}: {self._worst(self.sampling)}. "
+                "A larger sigma_min keeps kernels from it."
             )
-            if bool(found.any())
-        ]
+        if bool(self.truncated.any()):
+            texts.append(
+                f"truncated, more than {limit} of the energy outside the {height} x {width} window: "
+                f"{self._worst(self.truncation)}. A larger kernel_size holds them, a sigma_max keeps them small."
+            )
+        return texts
 
-    def _worst(self, errors: Tensor, found: Tensor) -> str:
-        worst = errors.where(found, errors.new_zeros(())).flatten().argsort(descending=True)
-        named = [divmod(int(index), len(self.orders)) for index in worst[: min(NAMED, int(found.sum()))]]
+    def _worst(self, errors: Tensor) -> str:
+        """How many kernels are above the tolerance, and the first few."""
+        count = int((errors > self.tolerance).sum())
+        worst = errors.flatten().argsort(descending=True)[: min(count, NAMED)].tolist()
         texts = [
             f"basis {b}, kernel {n}, order {self.orders[n]}, sigma {self._pair(b, n)}: {errors[b, n]:.0%}"
-            for b, n in named
+            for b, n in (divmod(index, len(self.orders)) for index in worst)
         ]
-        more = int(found.sum()) - len(texts)
-        return "; ".join(texts) + (f"; and {more} more" if more else "")
+        more = f"; and {count - NAMED} more" if count > NAMED else ""
+        return f"{count} of {errors.numel()} kernels ({'; '.join(texts)}{more})"
 
     def _pair(self, b: int, n: int) -> str:
         first, second = self.sigma[b, n].tolist()
