@@ -611,7 +611,7 @@ def test_hooks_of_older_normalisations_are_seen():
         (nn.Conv2d, {}, ValueError, "depthwise cannot be replaced: it has 4 groups, not 1"),
         (None, {"bases": 3}, ValueError, "stem: out_channels must be a multiple of bases, got 4 and 3"),
         (["stem", "point"], {"bases": 4, "order": -1}, ValueError, "stem: order must be an integer >= 0"),
-        (["stem"], {"shared": True}, TypeError, "stem: "),
+        (["stem"], {"jet": True}, TypeError, "stem: "),
         (
             ["point", "stem"],
             {"kernel_size": 4},
