@@ -1,0 +1,408 @@
+"""The layers as modules in other people's programs: saved, copied, exported, spread over processes, badly trained."""
+
+import copy
+import io
+import math
+import os
+import pickle
+import re
+import subprocess
+import sys
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+import replica
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor, nn
+from torch.func import functional_call
+from torch.nn import functional as F
+
+from gdlayer import GaussianDerivativeConv2d
+from gdlayer.conv import GEOMETRY
+from gdlayer.related import DAUConv2d, NJetConv2d, RFNNConv2d
+from gdlayer.synthesis import PADDING_MODES, SynthesizedConv2d
+
+LAYERS: dict[str, Callable[..., SynthesizedConv2d]] = {
+    "full": lambda f_in, f_out, **options: GaussianDerivativeConv2d(f_in, f_out, 5, **options),
+    "separated": lambda f_in, f_out, **options: GaussianDerivativeConv2d(f_in, f_out, 5, separated=True, **options),
+    "constrained": lambda f_in, f_out, **options: GaussianDerivativeConv2d(
+        f_in, f_out, 5, bases=2, shared=["sigma", "theta"], isotropic=True, sigma_max=4.0, **options
+    ),
+    "rfnn": lambda f_in, f_out, **options: RFNNConv2d(f_in, f_out, 5, sigma=1.0, bias=True, **options),
+    "dau": lambda f_in, f_out, **options: DAUConv2d(f_in, f_out, 5, bias=True, **options),
+    "njet": lambda f_in, f_out, **options: NJetConv2d(f_in, f_out, bias=True, **options),
+}
+# Of PyTorch, about nn.Conv2d's own padding="same": it copies the input where the kernel is even. No matter here.
+even_same = pytest.mark.filterwarnings("ignore:Using padding='same' with even kernel lengths")
+every_layer = pytest.mark.parametrize("kind", LAYERS)
+algorithms = pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"algorithm": "filter_then_mix"},
+        {"algorithm": "mix_then_filter"},
+        {"separated": True},
+        {"separated": True, "algorithm": "factorised"},
+    ],
+    ids=str,
+)
+
+
+def saved_and_loaded(value: Any) -> Any:
+    """By way of a file that holds no code."""
+    file = io.BytesIO()
+    torch.save(value, file)
+    file.seek(0)
+    return torch.load(file, weights_only=True)
+
+
+# Shapes
+
+
+@even_same
+@pytest.mark.parametrize(
+    ("arguments", "shape", "expected"),
+    [
+        ({}, (2, 3, 8, 9), (2, 4, 8, 9)),
+        ({}, (3, 8, 9), (4, 8, 9)),
+        ({}, (0, 3, 8, 9), (0, 4, 8, 9)),
+        ({}, (1, 3, 1, 1), (1, 4, 1, 1)),
+        ({"kernel_size": 9}, (1, 3, 2, 3), (1, 4, 2, 3)),
+        ({"kernel_size": 4}, (1, 3, 5, 5), (1, 4, 5, 5)),
+        ({"kernel_size": (1, 6)}, (1, 3, 5, 5), (1, 4, 5, 5)),
+        ({"kernel_size": 1, "stride": 2}, (1, 3, 5, 5), (1, 4, 3, 3)),
+        ({"stride": 2}, (1, 3, 8, 9), (1, 4, 4, 5)),
+        ({"stride": (3, 1)}, (1, 3, 8, 9), (1, 4, 3, 9)),
+        ({"stride": 9}, (1, 3, 8, 8), (1, 4, 1, 1)),
+        ({"dilation": 3}, (1, 3, 8, 9), (1, 4, 8, 9)),
+        ({"padding": "valid"}, (1, 3, 8, 9), (1, 4, 6, 7)),
+        ({"padding": "valid"}, (1, 3, 3, 3), (1, 4, 1, 1)),
+        ({"padding": (0, 2)}, (1, 3, 8, 9), (1, 4, 6, 11)),
+        ({"padding": 2, "dilation": (1, 2)}, (3, 8, 9), (4, 10, 9)),
+        ({"padding_mode": "reflect"}, (1, 3, 2, 2), (1, 4, 2, 2)),
+        ({"padding_mode": "replicate"}, (3, 1, 1), (4, 1, 1)),
+        ({"padding_mode": "circular"}, (1, 3, 1, 2), (1, 4, 1, 2)),
+    ],
+    ids=str,
+)
+@algorithms
+def test_right_shapes(options, arguments, shape, expected):
+    layer = GaussianDerivativeConv2d(3, 4, **{"kernel_size": 3, "bases": 2, "order": 1, **arguments, **options})
+    assert layer(torch.randn(shape)).shape == expected
+    assert layer.deploy()(torch.randn(shape)).shape == expected
+
+
+@pytest.mark.parametrize(
+    ("arguments", "shape", "message"),
+    [
+        ({}, (8, 9), "Expected 3D (unbatched) or 4D (batched) input to conv2d, but got input of size: [8, 9]"),
+        ({}, (1, 1, 3, 8, 9), "Expected 3D (unbatched) or 4D (batched) input to conv2d, but got input of size: ["),
+        ({}, (1, 2, 8, 9), "to have 3 channels, but got 2 channels instead"),
+        ({}, (1, 6, 8, 9), "to have 3 channels, but got 6 channels instead"),
+        ({}, (8, 9, 3), "to have 3 channels, but got 8 channels instead"),
+        ({"padding": "valid"}, (1, 3, 2, 9), "Kernel size can't be greater than actual input size"),
+        ({"padding": "valid", "dilation": 4}, (1, 3, 8, 9), "Kernel size can't be greater than actual input size"),
+        (
+            {"padding_mode": "reflect"},
+            (1, 3, 1, 5),
+            "Padding size should be less than the corresponding input dimension",
+        ),
+        ({"padding_mode": "circular", "padding": 3}, (1, 3, 2, 5), "more than once"),
+    ],
+    ids=str,
+)
+@algorithms
+def test_wrong_shapes(options, arguments, shape, message):
+    """Refused in the words of nn.Conv2d."""
+    layer = GaussianDerivativeConv2d(3, 4, **{"kernel_size": 3, "bases": 2, "order": 1, **arguments, **options})
+    for module in (layer, layer.deploy()):
+        with pytest.raises(RuntimeError, match=re.escape(message)):
+            module(torch.randn(shape))
+
+
+# Copies
+
+
+@st.composite
+def layers(draw: st.DrawFn) -> GaussianDerivativeConv2d:
+    bases, separated = draw(st.integers(1, 2)), draw(st.booleans())
+    some = st.lists(st.sampled_from(GEOMETRY), unique=True)
+    names = ["auto", "dense", "factorised"] if separated else ["auto", "dense", "filter_then_mix", "mix_then_filter"]
+    torch.manual_seed(draw(st.integers(0, 2**32 - 1)))
+    return GaussianDerivativeConv2d(
+        draw(st.integers(1, 3)),
+        bases * draw(st.integers(1, 2)),
+        draw(st.tuples(st.integers(1, 4), st.integers(1, 4))),
+        order=draw(st.one_of(st.integers(0, 2), st.just([(3, 0), (0, 1)]))),
+        bases=bases,
+        separated=separated,
+        stride=draw(st.integers(1, 2)),
+        padding=draw(st.sampled_from(["same", 1, (2, 0)])),
+        dilation=draw(st.integers(1, 2)),
+        padding_mode=draw(st.sampled_from(PADDING_MODES)),
+        bias=draw(st.booleans()),
+        trainable=draw(some),
+        shared=draw(some),
+        isotropic=draw(st.booleans()),
+        sigma_max=draw(st.sampled_from([None, 5.0])),
+        algorithm=draw(st.sampled_from(names)),
+        dtype=draw(st.sampled_from([torch.float32, torch.float64])),
+    )
+
+
+@even_same
+@given(layers())
+@settings(max_examples=60)
+def test_copies_of_every_kind(layer):
+    """They compute the same, are equal in all they hold, and share nothing with the layer."""
+    x = torch.randn(2, layer.in_channels, 9, 8, dtype=layer.theta.dtype)
+    expected = layer(x).detach()
+    loaded, assigned, empty = (copy.deepcopy(layer) for _ in range(3))
+    loaded.reset_parameters()
+    loaded.load_state_dict(saved_and_loaded(layer.state_dict()))
+    empty = empty.to("meta").to_empty(device="cpu")
+    empty.load_state_dict(layer.state_dict())
+    assigned = assigned.to("meta")
+    assigned.load_state_dict(saved_and_loaded(layer.state_dict()), assign=True)
+    ours = dict(layer.named_parameters())
+    for twin in (copy.deepcopy(layer), pickle.loads(pickle.dumps(layer)), loaded, empty, assigned):
+        assert repr(twin) == repr(layer)
+        assert torch.equal(twin(x), expected)
+        theirs = dict(twin.named_parameters())
+        assert ours.keys() == theirs.keys()
+        for name, parameter in ours.items():
+            assert torch.equal(parameter, theirs[name])
+            assert parameter.requires_grad == theirs[name].requires_grad
+            assert parameter.data_ptr() != theirs[name].data_ptr()
+    loaded.reset_parameters()
+    assert torch.equal(functional_call(loaded, {name: p.detach() for name, p in ours.items()}, (x,)), expected)
+    tolerance = 1e-5 if x.dtype == torch.float32 else 1e-12
+    torch.testing.assert_close(layer.deploy()(x), expected, rtol=tolerance, atol=tolerance)
+
+
+@every_layer
+def test_state_dicts_across_dtypes(kind, device):
+    """Rounded and no more: sigma keeps its bound, what comes back in the wider dtype is what was stored."""
+    source = LAYERS[kind](2, 4, dtype=torch.float64)
+    x = torch.randn(1, 2, 8, 8, dtype=torch.float64)
+    expected = source(x)
+    for dtype, tolerance in ((torch.float32, 1e-5), (torch.bfloat16, 0.05)):
+        stored = LAYERS[kind](2, 4, dtype=dtype, device=device)
+        stored.load_state_dict(source.state_dict())
+        back = LAYERS[kind](2, 4, dtype=torch.float64)
+        back.load_state_dict(saved_and_loaded(stored.state_dict()))
+        for name, parameter in back.named_parameters():
+            assert torch.equal(parameter, source.get_parameter(name).to(dtype).double())
+        if isinstance(stored, GaussianDerivativeConv2d):
+            assert stored.sigma.dtype == dtype
+            assert (stored.sigma >= stored.sigma_min).all()
+        scale = float(expected.detach().abs().max())
+        torch.testing.assert_close(back(x), expected, rtol=0, atol=tolerance * scale)
+        output = stored(x.to(device, dtype)).cpu().double()
+        torch.testing.assert_close(output, expected, rtol=0, atol=tolerance * scale)
+
+
+@every_layer
+def test_the_meta_device(kind):
+    """Made without memory and filled later, in either way that PyTorch has."""
+    source = LAYERS[kind](2, 4)
+    x = torch.randn(1, 2, 8, 8)
+    with torch.device("meta"):
+        empty, assigned = LAYERS[kind](2, 4), LAYERS[kind](2, 4)
+    assert all(p.is_meta for module in (empty, assigned) for p in module.parameters())
+    empty.to_empty(device="cpu").load_state_dict(source.state_dict())
+    assigned.load_state_dict(source.state_dict(), assign=True)
+    assert torch.equal(empty(x), source(x))
+    assert torch.equal(assigned(x), source(x))
+    wider = {name: value.double() for name, value in source.state_dict().items()}
+    assigned.load_state_dict(wider, assign=True)
+    torch.testing.assert_close(assigned(x.double()), source.double()(x.double()), rtol=1e-12, atol=1e-12)
+
+
+@every_layer
+def test_training_resumes_from_a_file(kind):
+    """Model and optimiser, saved without code, go on as if nothing had happened."""
+
+    def start() -> tuple[nn.Module, torch.optim.Optimizer]:
+        model = nn.Sequential(LAYERS[kind](1, 4), nn.ReLU(), LAYERS[kind](4, 2))
+        return model, torch.optim.AdamW(model.parameters(), lr=0.02)
+
+    def step(model: nn.Module, optimiser: torch.optim.Optimizer, x: Tensor) -> None:
+        optimiser.zero_grad()
+        model(x).square().sum().backward()
+        optimiser.step()
+
+    model, optimiser = start()
+    batches = torch.randn(4, 2, 1, 8, 8)
+    for x in batches[:2]:
+        step(model, optimiser, x)
+    other, resumed = start()
+    state = saved_and_loaded({"model": model.state_dict(), "optimiser": optimiser.state_dict()})
+    other.load_state_dict(state["model"])
+    resumed.load_state_dict(state["optimiser"])
+    for x in batches[2:]:
+        step(model, optimiser, x)
+        step(other, resumed, x)
+    for ours, theirs in zip(model.parameters(), other.parameters(), strict=True):
+        assert torch.equal(ours, theirs)
+
+
+# Export
+
+
+@pytest.fixture(scope="module")
+def images() -> Tensor:
+    return torch.randn(3, 2, 8, 9, generator=torch.Generator().manual_seed(0))
+
+
+@algorithms
+def test_torch_export_with_any_batch(options, images):
+    layer = GaussianDerivativeConv2d(2, 4, 3, order=1, bases=2, **options)
+    program = torch.export.export(layer, (images,), dynamic_shapes={"x": {0: torch.export.Dim("batch")}})
+    exported = program.module()
+    for x in (images, images[:2], torch.cat([images, images])):
+        torch.testing.assert_close(exported(x), layer(x))
+
+
+def onnx_outputs(model: bytes, x: Tensor) -> np.ndarray:
+    onnx.checker.check_model(onnx.load_from_string(model), full_check=True)
+    session = onnxruntime.InferenceSession(model, providers=["CPUExecutionProvider"])
+    return np.asarray(session.run(None, {session.get_inputs()[0].name: x.numpy()})[0])
+
+
+# PyTorch itself uses what it deprecates.
+@pytest.mark.filterwarnings("ignore:`isinstance\\(treespec, LeafSpec\\)` is deprecated:FutureWarning")
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: GaussianDerivativeConv2d(2, 4, 3, order=3, bases=2),
+        lambda: GaussianDerivativeConv2d(2, 4, (3, 4), separated=True, stride=2, padding_mode="reflect"),
+        lambda: GaussianDerivativeConv2d(2, 4, 3, separated=True, algorithm="factorised", sigma_max=4.0),
+        lambda: GaussianDerivativeConv2d(2, 4, (3, 4), stride=2).deploy(),
+    ],
+    ids=["full", "separated", "factorised", "deployed"],
+)
+def test_onnx(make, images):
+    """Run by onnxruntime, with another batch than that of the export."""
+    layer = make().eval()
+    program = torch.onnx.export(
+        layer, (images,), dynamo=True, verbose=False, dynamic_shapes=({0: torch.export.Dim("batch")},)
+    )
+    assert program is not None
+    model = program.model_proto.SerializeToString()
+    for x in (images, images[:2]):
+        np.testing.assert_allclose(onnx_outputs(model, x), layer(x).detach().numpy(), rtol=0, atol=1e-5)
+
+
+# What PyTorch says of its older exporter, the default before 2.9; of sizes read in Python; of indices, here positive.
+@pytest.mark.filterwarnings(
+    "ignore::DeprecationWarning", "ignore::torch.jit.TracerWarning", "ignore:Exporting aten..index operator:UserWarning"
+)
+@pytest.mark.parametrize("options", [{}, {"algorithm": "mix_then_filter"}, {"trainable": ()}], ids=str)
+def test_onnx_by_the_older_exporter(options, images, tmp_path):
+    """Also where gradients are on."""
+    layer = GaussianDerivativeConv2d(2, 4, 3, bases=2, **options).eval()
+    torch.onnx.export(layer, (images,), str(tmp_path / "layer.onnx"), dynamo=False)
+    output = onnx_outputs((tmp_path / "layer.onnx").read_bytes(), images)
+    np.testing.assert_allclose(output, layer(images).detach().numpy(), rtol=0, atol=1e-5)
+
+
+# Training
+
+
+def test_two_processes_train_as_one(tmp_path):
+    """DistributedDataParallel over gloo, half a batch each: the gradients and weights of one process on the whole."""
+    model, batches = replica.network(), torch.randn(3, 4, 1, 6, 6, dtype=torch.float64)
+    torch.save({"model": model.state_dict(), "batches": batches}, tmp_path / "start.pt")
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+
+    def run(rank: int) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, replica.__file__, str(tmp_path), str(rank)]
+        return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120)
+
+    with ThreadPoolExecutor(2) as pool:  # each waits for the other
+        for done in pool.map(run, range(2)):
+            assert done.returncode == 0, done.stderr
+    replica.train(model, batches)
+    for rank in range(2):
+        result = torch.load(tmp_path / f"{rank}.pt", weights_only=True)
+        for name, parameter in model.named_parameters():
+            torch.testing.assert_close(result["gradients"][name], parameter.grad, rtol=1e-10, atol=1e-12)
+            torch.testing.assert_close(result["model"][name], parameter.detach(), rtol=1e-10, atol=1e-12)
+
+
+@every_layer
+def test_mixed_precision_with_a_gradient_scaler(kind, device):
+    """It learns; and a step whose gradients overflow is left out, by halving the scale."""
+    model = nn.Sequential(LAYERS[kind](1, 4), nn.ReLU(), LAYERS[kind](4, 2)).to(device)
+    dtype = torch.float16 if device == "cuda" else torch.bfloat16
+    scaler = torch.amp.GradScaler(device, init_scale=2.0**10)
+    optimiser = torch.optim.Adam(model.parameters(), lr=0.01)
+    x, target = torch.randn(4, 1, 8, 8, device=device), torch.randn(4, 2, 8, 8, device=device)
+
+    def step(factor: float = 1.0) -> float:
+        optimiser.zero_grad()
+        with torch.autocast(device, dtype):
+            loss = F.mse_loss(model(x).float(), target)
+        scaler.scale(loss * factor).backward()
+        assert all(p.grad is None or p.grad.dtype == torch.float32 for p in model.parameters())
+        scaler.step(optimiser)
+        scaler.update()
+        return loss.item()
+
+    losses = [step() for _ in range(20)]
+    assert losses[-1] < losses[0]
+    before = [p.detach().clone() for p in model.parameters()]
+    step(math.inf)
+    assert all(torch.equal(old, new) for old, new in zip(before, model.parameters(), strict=True))
+    assert scaler.get_scale() == 2.0**9
+    step()
+    assert all(p.isfinite().all() for p in model.parameters())
+    assert not all(torch.equal(old, new) for old, new in zip(before, model.parameters(), strict=True))
+
+
+@every_layer
+def test_a_thousand_steps_at_a_learning_rate_ten_times_too_high(kind):
+    """Random gradients of all sizes: kernels stay finite and sigma positive, in training and right after."""
+    layer = LAYERS[kind](1, 2)
+    parameters = list(layer.parameters())
+    optimiser = torch.optim.Adam(parameters, lr=0.5)
+    start = [p.detach().clone() for p in parameters]
+    farthest = [0.0] * len(parameters)
+    for step in range(1000):
+        for parameter in parameters:
+            parameter.grad = torch.randn_like(parameter) * math.exp(float(torch.randn(())) * 3)
+        optimiser.step()
+        with torch.no_grad():
+            for training in (False, True):
+                layer.train(training)
+                assert layer.filters().isfinite().all(), step
+                if isinstance(layer, GaussianDerivativeConv2d):
+                    assert layer.kernels().isfinite().all(), step
+                sigma = torch.as_tensor(layer.sigma)  # type: ignore[arg-type]
+                assert (sigma > 0).all(), step
+                assert sigma.isfinite().all(), step
+            distances = [float((p - at).abs().max()) for p, at in zip(parameters, start, strict=True)]
+            farthest = list(map(max, farthest, distances))
+    assert min(farthest) > 1  # the steps were huge
+
+
+@every_layer
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf], ids=str)
+def test_deploy_names_what_is_not_finite(kind, value):
+    layer = LAYERS[kind](2, 4)
+    for name, parameter in layer.named_parameters():
+        kept = parameter.detach().clone()
+        parameter.data.view(-1)[-1] = value
+        message = f"{name} must be finite, got 1 of {parameter.numel()} values NaN or infinite"
+        with pytest.raises(ValueError, match=f"^{message}$"):
+            layer.deploy()
+        parameter.data.copy_(kept)
+    assert layer.deploy()(torch.ones(1, 2, 8, 8)).isfinite().all()
