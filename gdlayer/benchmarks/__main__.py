@@ -1,26 +1,24 @@
 """Command line of the benchmark: ``python -m gdlayer.benchmarks --help``."""
 
 import argparse
-import json
 import os
 import sys
 import time
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 import torch
 
 from gdlayer.benchmarks.parts import PARTS, Job
+from gdlayer.benchmarks.record import Row, read, title, write
 from gdlayer.experiments.progress import in_words
-from gdlayer.experiments.record import ResultsError, provenance, write_beside
-from gdlayer.report import benchmarks as report
+from gdlayer.experiments.record import ResultsError, provenance
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Measures, writes every row when it is there, and prints the goals beside what was measured."""
-    options = _parser().parse_args(arguments)
+    options = parse(arguments)
     try:
         _run(options)
     except (ResultsError, ValueError) as error:
@@ -41,64 +39,59 @@ def _run(options: argparse.Namespace) -> None:
         raise ValueError("device is 'cuda', but torch finds no GPU; allowed is cpu")
     torch.set_num_threads(options.threads)
     path = options.results / f"{options.device}.json"
-    measure([name for name in PARTS if name in (options.only or PARTS)], path, options)
-    print()
-    print(report.as_text(path))
+    measure([part for part in PARTS if part in (options.only or PARTS)], path, options)
+    print(f"\n{_tables(path)}")
+
+
+def _tables(path: Path) -> str:
+    try:
+        from gdlayer.report import benchmarks as report
+    except ImportError as error:
+        return f"{path} is written; to show it as tables needs what `pip install 'gdlayer[report]'` brings ({error})"
+    return report.as_text(path, report.COMMITTED / path.name)
 
 
 def measure(parts: Sequence[str], path: Path, options: argparse.Namespace) -> None:
     """Runs the jobs of some parts and puts them in the place of what the record at ``path`` has of them."""
     made = provenance(options.device, options.threads) | {"load": round(os.getloadavg()[0], 2)}
-    record = report.read(path) if path.exists() else {}
+    record = read(path) if path.exists() else {}
     path.parent.mkdir(parents=True, exist_ok=True)
-    jobs = [(name, job) for name in parts for job in PARTS[name]()]
+    jobs = [(part, job) for part in parts for job in PARTS[part]()]
     start = time.perf_counter()
-    for i, (name, job) in enumerate(jobs):
+    for done, (part, job) in enumerate(jobs, 1):
         began = time.perf_counter()
-        if i == 0 or jobs[i - 1][0] != name:
-            record[name] = {
-                "made": {**made, "started": datetime.now(UTC).isoformat(timespec="seconds"), "seconds": 0.0},
-                "rows": [],
-            }
+        if done == 1 or jobs[done - 2][0] != part:
+            now = datetime.now(UTC).isoformat(timespec="seconds")
+            record[part] = {"made": {**made, "started": now, "seconds": 0.0}, "rows": []}
         rows = job.run(options.device, options.effort)
-        record[name]["rows"] += rows
-        record[name]["made"]["seconds"] = round(record[name]["made"]["seconds"] + time.perf_counter() - began, 1)
+        record[part]["rows"] += rows
+        record[part]["made"]["seconds"] = round(record[part]["made"]["seconds"] + time.perf_counter() - began, 1)
         write(record, path)
-        left = _seconds_left(jobs, i + 1, time.perf_counter() - start)
-        print(f"[{i + 1}/{len(jobs)}] {name} {job.name}: {_in_short(rows)}; about {in_words(left)} left", flush=True)
+        left = seconds_left(jobs, done, time.perf_counter() - start)
+        print(f"[{done}/{len(jobs)}] {part} {job.name}: {_in_short(rows)}; about {in_words(left)} left", flush=True)
 
 
-def write(record: dict[str, Any], path: Path) -> None:
-    """The record as JSON, a row a line, whole or not at all."""
-    parts = [
-        f'"{name}": {{"made": {json.dumps(part["made"])}, "rows": [\n'
-        + ",\n".join(json.dumps(row, ensure_ascii=False, allow_nan=False) for row in part["rows"])
-        + "\n]}"
-        for name, part in record.items()
-    ]
-    write_beside(path, ("{\n" + ",\n".join(parts) + "\n}\n").encode())
-
-
-def _seconds_left(jobs: Sequence[tuple[str, Job]], done: int, elapsed: float) -> float:
+def seconds_left(jobs: Sequence[tuple[str, Job]], done: int, elapsed: float) -> float:
     """By what the jobs are known to take, and how much slower this machine has been until now."""
     known = [job.seconds for _, job in jobs]
     return sum(known[done:]) * elapsed / sum(known[:done])
 
 
-def _in_short(rows: Sequence[dict[str, Any]]) -> str:
-    ratios = [f"{report.name(row)} {row['ratio']:.2f}" for row in rows if "ratio" in row]
+def _in_short(rows: Sequence[Row]) -> str:
+    ratios = [f"{title(row)} {row['ratio']:.2f}" for row in rows if "ratio" in row]
     ratios += [f"{row['layer']} not at hand" for row in rows if "unavailable" in row]
     return ", ".join(ratios) or "done"
 
 
-def _parser() -> argparse.ArgumentParser:
+def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
+    """The options that arguments name."""
     parser = argparse.ArgumentParser(prog="python -m gdlayer.benchmarks", description=__doc__)
     parser.add_argument("--only", nargs="+", choices=PARTS, metavar="PART", help=f"of {', '.join(PARTS)}")
     parser.add_argument("--device", default="cpu", choices=("cpu", "cuda"))
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--results", type=Path, default=Path("results/bench"), help="folder of the record")
     parser.add_argument("--effort", type=float, default=1.0, help="factor to the time each job takes")
-    return parser
+    return parser.parse_args(arguments)
 
 
 if __name__ == "__main__":

@@ -1,10 +1,9 @@
 """Other layers that make their filters from Gaussians: same work, as far as their packages are installed.
 
-They are not among what gdlayer needs, and none of their dependencies but these is used here::
-
-    python -m pip install --no-deps norse==1.1.0 nir nirtorch h5py DCLS==0.1.1
+gdlayer does not need them. :data:`INSTALL` brings what is used here, and leaves torch as it is.
 """
 
+import logging
 import warnings
 from collections.abc import Callable
 
@@ -22,14 +21,18 @@ def dcls(shape: Shape) -> nn.Module:
     """Dilated convolution with learnable spacings: as many Gaussians a filter as a basis has kernels."""
     from DCLS.construct.modules import Dcls2d  # pyright: ignore[reportMissingImports]
 
-    return Dcls2d(
-        shape.in_channels,
-        shape.out_channels,
-        kernel_count=len(jet_orders(ORDER)),
-        dilated_kernel_size=shape.kernel_size,
-        padding=shape.kernel_size // 2,
-        version="gauss",
-    )
+    logging.disable(logging.WARNING)  # it recommends a kernel for channel by channel convolutions
+    try:
+        return Dcls2d(
+            shape.in_channels,
+            shape.out_channels,
+            kernel_count=len(jet_orders(ORDER)),
+            dilated_kernel_size=shape.kernel_size,
+            padding=shape.kernel_size // 2,
+            version="gauss",
+        )
+    finally:
+        logging.disable(logging.NOTSET)
 
 
 def norse(shape: Shape) -> nn.Module:

@@ -27,6 +27,9 @@ def compare(
     After a warm-up every round calls each function, the first of the last round last. The ratio to another function is
     the median over the rounds of the ratios within a round. The collector of cyclic garbage does not run meanwhile.
 
+    On one thread of a CPU it is the time of this process that counts, which other processes hardly change; else time
+    as it passes.
+
     Parameters
     ----------
     functions : {name: function}
@@ -88,17 +91,16 @@ def _calls(seconds: float) -> int:
 
 def _seconds(function: Callable[[], Any], calls: int) -> float:
     """Of one call."""
-    _synchronize()
-    start = time.perf_counter()
+    on_gpu = torch.cuda.is_initialized()
+    clock = time.perf_counter if on_gpu or torch.get_num_threads() > 1 else time.process_time
+    if on_gpu:
+        torch.cuda.synchronize()
+    start = clock()
     for _ in range(calls):
         function()
-    _synchronize()
-    return (time.perf_counter() - start) / calls
-
-
-def _synchronize() -> None:
-    if torch.cuda.is_initialized():
+    if on_gpu:
         torch.cuda.synchronize()
+    return (clock() - start) / calls
 
 
 @contextmanager

@@ -1,6 +1,5 @@
 """The benchmark's record as tables and figures: time and memory of our layer beside nn.Conv2d and others."""
 
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,16 +9,14 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import NullFormatter
+from matplotlib.ticker import LogLocator, NullFormatter
 
 from gdlayer.benchmarks.goals import FIRST_LAYER, GOALS, INFERENCE, SHAPES, TRAINING, Goal, Shape
-from gdlayer.experiments.record import ResultsError
+from gdlayer.benchmarks.record import Row, read, title
 from gdlayer.report.records import ROOT
 
 COMMITTED = ROOT / "data" / "bench"
 """The record in the repository, a file for each kind of device."""
-
-Row = dict[str, Any]
 
 _STYLES = {
     "conv2d": ("#000000", "o", "nn.Conv2d"),
@@ -34,25 +31,6 @@ _VARIED = {
     "in_channels": "input maps $f_{in}$",
     "out_channels": "output maps $f_{out}$",
 }
-
-
-def read(path: Path) -> dict[str, Any]:
-    """A record by part: "made" says when, where, with what and by which code, "rows" what was measured.
-
-    Raises
-    ------
-    ResultsError
-        If there is no record at ``path``.
-    """
-    try:
-        record = json.loads(path.read_text(encoding="utf-8"))
-        if all({"made", "rows"} <= part.keys() for part in record.values()):
-            return record
-    except FileNotFoundError:
-        raise ResultsError(f"{path} is not there; `make bench` makes results/bench/cpu.json") from None
-    except (OSError, ValueError, AttributeError) as error:
-        raise ResultsError(f"{path} is not a record of the benchmark ({error}); move it away") from error
-    raise ResultsError(f"{path} is not a record of the benchmark; move it away")
 
 
 def load(path: Path | str | None = None) -> list[Row]:
@@ -70,11 +48,6 @@ def load(path: Path | str | None = None) -> list[Row]:
 def select(records: Iterable[Row], **fields: Any) -> list[Row]:
     """The rows with these values."""
     return [row for row in records if all(row.get(name) == value for name, value in fields.items())]
-
-
-def name(row: Row) -> str:
-    """Layer and algorithm."""
-    return " ".join(row[field] for field in ("layer", "algorithm") if field in row)
 
 
 def shape_of(row: Row) -> Shape | None:
@@ -145,42 +118,82 @@ def scaling_figure(records: Sequence[Row]) -> Figure:
             milliseconds = [1000 * row["seconds"] for row in own]
             axis.plot([row[field] for row in own], milliseconds, marker + "-", color=colour, ms=4, lw=1.2, label=label)
         values = sorted({row[field] for row in rows})
-        axis.set(xlabel=title, xscale="log", yscale="log")
-        axis.set_xticks(values, [str(value) for value in values])
-        axis.minorticks_off()
-        axis.yaxis.set_major_formatter("{x:g}")
+        axis.set(xlabel=title)
+        if values:
+            axis.set(xscale="log", yscale="log")
+            axis.set_xticks(values, [str(value) for value in values])
+            axis.minorticks_off()
+            axis.yaxis.set_major_formatter("{x:g}")
         axis.grid(alpha=0.3)
     axes[0].set_ylabel("milliseconds a step")
-    _legend(axes[-1])
+    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside upper center", ncols=len(_STYLES), frameon=False)
     return figure
 
 
 def roofline_figure(records: Sequence[Row]) -> Figure:
-    """Forward passes in float32 under what the machine's arithmetic and memory allow."""
+    """Forward passes in float32 under the roof: what the machine's arithmetic and memory allow."""
     figure, axis = plt.subplots(figsize=(6.5, 4.2), layout="constrained")
-    points = select(records, part="algorithms", run=INFERENCE)
-    drawn = {"conv2d": {}, "full": {"algorithm": "dense"}, "separated": {"algorithm": "factorised"}}
-    every = []
-    for layer, fields in drawn.items():
+    points = _forward(records)
+    for layer, rows in points.items():
         colour, marker, title = _STYLES[layer]
-        rows = select(points, layer=layer, **fields)
-        x = [2 * row["multiply_adds"] / row["bytes"] for row in rows]
-        y = [2e-9 * row["multiply_adds"] / row["seconds"] for row in rows]
-        axis.plot(x, y, marker, color=colour, ms=5, label=f"{title}, {fields['algorithm']}" if fields else title)
-        every += x
-    peak = select(records, part="roofline", layer="product", precision="fp32")
-    copy = select(records, part="roofline", layer="copy")
-    if peak and copy and every:
-        flops, bytes_a_second = 2 * peak[0]["multiply_adds_a_second"], copy[0]["bytes_a_second"]
-        x = np.geomspace(min(*every, flops / bytes_a_second) / 2, 2 * max(every), 200)
-        axis.plot(x, 1e-9 * np.minimum(flops, x * bytes_a_second), color="#888888", lw=1.5, label="peak")
-    axis.set(xlabel="operations a byte", ylabel="billion operations a second", xscale="log", yscale="log")
-    for side in (axis.xaxis, axis.yaxis):
-        side.set_major_formatter("{x:g}")
-        side.set_minor_formatter(NullFormatter())
+        algorithm = f", {rows[0]['algorithm']}" if rows and "algorithm" in rows[0] else ""
+        axis.plot(*zip(*map(_position, rows), strict=True), marker, color=colour, ms=5, label=title + algorithm)
+    axis.set(xlabel="operations a byte", ylabel="billion operations a second")
+    intensities = [_position(row)[0] for rows in points.values() for row in rows]
+    if intensities and (peaks := _peaks(records)):
+        operations, gigabytes = peaks
+        x = np.geomspace(min(*intensities, operations / gigabytes) / 2, 2 * max(intensities), 200)
+        axis.plot(x, np.minimum(operations, x * gigabytes), color="#888888", lw=1.5, label="roof")
+    if intensities:
+        axis.set(xscale="log", yscale="log")
+        for side in (axis.xaxis, axis.yaxis):
+            side.set_major_locator(LogLocator(subs=(1, 2, 5)))
+            side.set_major_formatter("{x:g}")
+            side.set_minor_formatter(NullFormatter())
     axis.grid(alpha=0.3)
     _legend(axis)
     return figure
+
+
+def roofline_table(records: Sequence[Row]) -> pd.DataFrame:
+    """Forward passes in float32: operations, bytes, and the speed as part of what the roof allows there."""
+    peaks = _peaks(records)
+    lines = []
+    for row in (row for rows in _forward(records).values() for row in rows):
+        intensity, speed = _position(row)
+        lines.append(
+            {
+                "shape": str(shape_of(row)),
+                "layer": title(row),
+                "million multiply-adds": f"{row['multiply_adds'] / 1e6:.1f}",
+                "MB": f"{row['bytes'] / 1e6:.1f}",
+                "operations a byte": f"{intensity:.0f}",
+                "billion operations a second": f"{speed:.1f}",
+                "of the roof": f"{speed / min(peaks[0], intensity * peaks[1]):.0%}" if peaks else "—",
+            }
+        )
+    return pd.DataFrame(lines)
+
+
+def _forward(records: Sequence[Row]) -> dict[str, list[Row]]:
+    """Rows with operations counted, by layer."""
+    rows = [row for row in select(records, part="algorithms", run=INFERENCE) if shape_of(row) in SHAPES]
+    drawn = {"conv2d": {}, "full": {"algorithm": "dense"}, "separated": {"algorithm": "factorised"}}
+    return {layer: found for layer, fields in drawn.items() if (found := select(rows, layer=layer, **fields))}
+
+
+def _position(row: Row) -> tuple[float, float]:
+    """Operations a byte, and billions of operations a second; a multiply-add is two."""
+    return 2 * row["multiply_adds"] / row["bytes"], 2e-9 * row["multiply_adds"] / row["seconds"]
+
+
+def _peaks(records: Sequence[Row]) -> tuple[float, float] | None:
+    """The most billions of operations, and of bytes, a second."""
+    products = select(records, part="roofline", layer="product", precision="fp32")
+    copy = select(records, part="roofline", layer="copy")
+    if not (products and copy):
+        return None
+    return 2e-9 * max(row["multiply_adds_a_second"] for row in products), 1e-9 * copy[0]["bytes_a_second"]
 
 
 def algorithms_table(records: Sequence[Row]) -> pd.DataFrame:
@@ -193,13 +206,22 @@ def algorithms_table(records: Sequence[Row]) -> pd.DataFrame:
     return _frame(cells, ["shape", "run"])
 
 
+def growth_table(records: Sequence[Row]) -> pd.DataFrame:
+    """Milliseconds of a training step where one size varies."""
+    cells = {}
+    for row in select(records, part="growth"):
+        field = "kernels" if row["varied"] == "order" else row["varied"]
+        cells.setdefault((field.replace("_", " "), str(row[field])), {})[(row["layer"], "ms")] = _milliseconds(row)
+    return _frame(cells, ["varied", "value"])
+
+
 def precision_table(records: Sequence[Row]) -> pd.DataFrame:
     """In channels_last memory: milliseconds, part of nn.Conv2d's time in the same precision, errors against float32."""
     return pd.DataFrame(
         {
             "shape": str(shape_of(row)),
             "precision": row["precision"],
-            "layer": name(row),
+            "layer": title(row),
             "ms": _milliseconds(row),
             "ratio": _ratio(row),
             "output error": f"{row['output_error']:.1e}",
@@ -285,6 +307,8 @@ def runs(records: Sequence[Row]) -> pd.DataFrame:
 TABLES = {
     "goals": goals_table,
     "algorithms": algorithms_table,
+    "growth": growth_table,
+    "roofline": roofline_table,
     "precision": precision_table,
     "memory": memory_table,
     "compiled": compiled_table,
@@ -293,10 +317,10 @@ TABLES = {
 }
 
 
-def as_text(path: Path, kept: Path | None = None) -> str:
+def as_text(path: Path, kept: Path) -> str:
     """All tables of a record, the goals beside those of the record ``kept`` if it is there; the goals come last."""
     records = load(path)
-    before = load(kept) if kept and kept.exists() and kept.resolve() != path.resolve() else None
+    before = load(kept) if kept.exists() and kept.resolve() != path.resolve() else None
     tables = {part: make(records) for part, make in TABLES.items() if part != "goals" and select(records, part=part)}
     tables["goals"] = goals_table(records, before)
     tables["from"] = runs(records)
@@ -304,7 +328,12 @@ def as_text(path: Path, kept: Path | None = None) -> str:
 
 
 def _plain(table: pd.DataFrame) -> str:
-    return table.to_string(index=table.index.names != [None], justify="left")
+    """Columns of text."""
+    flat = table.reset_index() if table.index.names[0] else table
+    heads = [" ".join(filter(None, head)) if isinstance(head, tuple) else head for head in flat.columns]
+    lines = [heads, *flat.to_numpy().tolist()]
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    return "\n".join("  ".join(map(str.ljust, line, widths)).rstrip() for line in lines)
 
 
 def _frame(cells: Mapping[tuple[str, ...], Mapping[tuple[str, str], str]], index: list[str]) -> pd.DataFrame:
