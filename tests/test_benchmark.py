@@ -29,7 +29,7 @@ from gdlayer.benchmarks.goals import FIRST, FIRST_LAYER, GOALS, GROWTH, INFERENC
 from gdlayer.benchmarks.layers import AuthorsOrder, Synthesis, ours
 from gdlayer.benchmarks.parts import PARTS, Job, operations
 from gdlayer.benchmarks.peers import INSTALL, PEERS
-from gdlayer.benchmarks.record import Row, read, title, write
+from gdlayer.benchmarks.record import Row, describe, read, write
 from gdlayer.benchmarks.task import Task
 from gdlayer.evaluate import FULL, SEPARATED, cheapest
 from gdlayer.experiments.record import ResultsError
@@ -488,12 +488,12 @@ def test_goals_compare_with_the_convolution(small):
 def test_every_algorithm_is_measured_and_the_chosen_marked(small):
     for run in (TRAINING, INFERENCE):
         rows = report.select(small, part="algorithms", run=run)
-        assert [title(row) for row in rows] == [
+        assert [describe(row) for row in rows] == [
             "conv2d",
             *(f"full {algorithm}" for algorithm in FULL),
             *(f"separated {algorithm}" for algorithm in SEPARATED),
         ]
-        chosen = [title(row) for row in rows if row.get("chosen")]
+        chosen = [describe(row) for row in rows if row.get("chosen")]
         assert chosen == [f"{layer} {choice(SMALL, run, layer)}" for layer in ("full", "separated")]
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 
 from gdlayer.benchmarks.parts import PARTS, Job
-from gdlayer.benchmarks.record import Row, read, title, write
+from gdlayer.benchmarks.record import Row, describe, read, write
 from gdlayer.experiments.progress import in_words
 from gdlayer.experiments.record import ResultsError, provenance
 
@@ -78,7 +78,7 @@ def seconds_left(jobs: Sequence[tuple[str, Job]], done: int, elapsed: float) -> 
 
 
 def _in_short(rows: Sequence[Row]) -> str:
-    ratios = [f"{title(row)} {row['ratio']:.2f}" for row in rows if "ratio" in row]
+    ratios = [f"{describe(row)} {row['ratio']:.2f}" for row in rows if "ratio" in row]
     ratios += [f"{row['layer']} not at hand" for row in rows if "unavailable" in row]
     return ", ".join(ratios) or "done"
 

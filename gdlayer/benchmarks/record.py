@@ -46,6 +46,6 @@ def write(record: dict[str, Any], path: Path) -> None:
     write_beside(path, ("{\n" + ",\n".join(parts) + "\n}\n").encode())
 
 
-def title(row: Row) -> str:
+def describe(row: Row) -> str:
     """Layer and algorithm of a row."""
     return " ".join(row[field] for field in ("layer", "algorithm") if field in row)

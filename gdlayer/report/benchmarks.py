@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullFormatter
 
 from gdlayer.benchmarks.goals import FIRST_LAYER, GOALS, INFERENCE, SHAPES, TRAINING, Goal, Shape
-from gdlayer.benchmarks.record import Row, read, title
+from gdlayer.benchmarks.record import Row, describe, read
 from gdlayer.report.records import ROOT
 
 COMMITTED = ROOT / "data" / "bench"
@@ -164,7 +164,7 @@ def roofline_table(records: Sequence[Row]) -> pd.DataFrame:
         lines.append(
             {
                 "shape": str(shape_of(row)),
-                "layer": title(row),
+                "layer": describe(row),
                 "million multiply-adds": f"{row['multiply_adds'] / 1e6:.1f}",
                 "MB": f"{row['bytes'] / 1e6:.1f}",
                 "operations a byte": f"{intensity:.0f}",
@@ -221,7 +221,7 @@ def precision_table(records: Sequence[Row]) -> pd.DataFrame:
         {
             "shape": str(shape_of(row)),
             "precision": row["precision"],
-            "layer": title(row),
+            "layer": describe(row),
             "ms": _milliseconds(row),
             "ratio": _ratio(row),
             "output error": f"{row['output_error']:.1e}",
