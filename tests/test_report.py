@@ -623,7 +623,7 @@ def test_choosing_a_profile(tmp_path):
 
 @pytest.mark.parametrize("experiment", EXPERIMENTS)
 def test_choices_table(experiment):
-    head, rule, *rows = choices_table(experiment).splitlines()
+    head, rule, *rows = choices_table(experiment, "smoke").splitlines()
     assert (head, rule) == ("| choice | value | reason |", "|---|---|---|")
     choices = load_choices(experiment)
     for (name, choice), row in zip(choices.items(), rows, strict=True):
@@ -636,11 +636,17 @@ def test_choices_table(experiment):
 
 
 def test_choices_of_layers_and_sources_in_words():
-    text = choices_table("table2")
+    text = choices_table("table2", "smoke")
     assert "| widths | scratch 16, 32, 64, 128, 128; imagenet 64, 128, 256, 512, 512 |" in text
     rate = load_choices("table2")["learning_rate"]["value"]
     scratch = rate["source"]["scratch"]
     assert f"| learning rate | source scratch {scratch}; imagenet {rate['source']['imagenet']}; free-form " in text
+
+
+def test_a_choice_of_the_profile_comes_first(monkeypatch):
+    monkeypatch.setitem(load_profile("quick")["table3"], "batch_size", 77)
+    assert "| batch size | 77 | Not printed. |" in choices_table("table3", "quick")
+    assert "| batch size | 8 | Not printed. |" in choices_table("table3", "smoke")
 
 
 def test_runs_have_a_row_a_kind(tmp_path):
@@ -1012,6 +1018,7 @@ def test_figure_2_of_different_tiles_is_refused(tmp_path):
     "module",
     [
         *("gdlayer.report.table1", "gdlayer.report.table2", "gdlayer.report.table3", "gdlayer.report.__main__"),
+        *("gdlayer.report.overview", "gdlayer.report.precision", "gdlayer.report.judgements"),
         *("gdlayer.experiments.trial", "gdlayer.experiments.progress"),
     ],
 )

@@ -77,11 +77,11 @@ def in_words(value: Any) -> str:
     return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
 
 
-def choices_table(experiment: str) -> str:
-    """Markdown of every choice that the paper leaves open: its value and reason."""
-
+def choices_table(experiment: str, profile: str) -> str:
+    """Markdown of every choice that the paper leaves open: its value under a profile, and the reason."""
+    own = load_profile(profile)[experiment]
     rows = [
-        f"| {name.replace('_', ' ')} | {in_words(choice['value'])} | {choice['reason']} |"
+        f"| {name.replace('_', ' ')} | {in_words(own.get(name, choice['value']))} | {choice['reason']} |"
         for name, choice in load_choices(experiment).items()
     ]
     return "\n".join(["| choice | value | reason |", "|---|---|---|", *rows])

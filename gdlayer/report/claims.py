@@ -242,5 +242,6 @@ def render(experiment: str, claims: Iterable[Claim], foot: str = "") -> str:
 RULES = (
     "Differences in percentage points, here with the 95 % interval of the mean difference, paired over seeds (Student's"
     f" t). Undecided: the interval reaches both sides, or fewer than {MIN_SEEDS} seeds, or a reduced budget (‡), or a"
-    " stand-in instead of the data (†). A control gives the same layer's difference from the one named. Each interval is of one comparison: of twenty, one may miss."
+    " stand-in instead of the data (†). A control gives the same layer's difference from the one named. Each interval"
+    " is of one comparison: of twenty, one may miss."
 )
