@@ -57,7 +57,7 @@ class GaussianDerivativeConv2d(SynthesizedConv2d):
     order : int or list of (p, q)
         K for the N-jet of all p + q <= K, or the orders themselves.
     bases : int
-        B. One basis is shared by f_out/B filters; B = f_out gives each filter its own.
+        How many, B. One is shared by f_out/B filters; B = f_out gives each filter its own.
     separated : bool
         Eq. (4) instead of eq. (3).
     stride, padding, dilation, padding_mode, bias :
@@ -85,10 +85,20 @@ class GaussianDerivativeConv2d(SynthesizedConv2d):
 
     Attributes
     ----------
-    weight : (B, f_out/B, f_in, N), full only
-    beta : (B, N, f_in) and lam : (B, f_out/B, N), separated only
-    sigma : (B, N, 2), in pixels; can be assigned
-    raw_sigma : (B, N, 2), the s above; mu : (B, N, 2), in pixels; theta : (B, N), in radians; smaller if shared
+    weight : (B, f_out/B, f_in, N)
+        Mixing weights, full only.
+    beta : (B, N, f_in)
+        Mixing weights over input maps, separated only.
+    lam : (B, f_out/B, N)
+        Mixing weights over kernels, separated only.
+    sigma : (B, N, 2)
+        In pixels; can be assigned.
+    raw_sigma : (B, N, 2)
+        The s above.
+    mu : (B, N, 2)
+        In pixels.
+    theta : (B, N)
+        In radians. Of what is shared, N is 1; of an isotropic ``raw_sigma``, 2 is 1.
     bias : (f_out,) or None
 
     Raises
@@ -273,9 +283,9 @@ class GaussianDerivativeConv2d(SynthesizedConv2d):
         """How far the samples of each kernel are from the derivative that they stand for.
 
         Two things go wrong, and are told apart. A kernel is *undersampled* if it changes faster than the pixels can
-        follow: :attr:`~gdlayer.sampling.SamplingReport.sampling` is above ``tolerance``. It is *truncated* if it does
-        not fit the window of ``kernel_size``: :attr:`~gdlayer.sampling.SamplingReport.truncation` is. Of each, one
-        UserWarning names the worst kernels. At dilation d pixels are d wide.
+        follow, ``report.sampling`` being above ``tolerance``; and *truncated* if it does not fit the window of
+        ``kernel_size``, ``report.truncation`` being above it. Of each, one UserWarning names the worst kernels. At
+        dilation d pixels are d wide.
 
         Parameters
         ----------
@@ -284,7 +294,7 @@ class GaussianDerivativeConv2d(SynthesizedConv2d):
 
         Returns
         -------
-        SamplingReport
+        :class:`~gdlayer.sampling.SamplingReport`
             Printed, a table.
 
         Raises
@@ -372,7 +382,9 @@ class GaussianDerivativeConv2d(SynthesizedConv2d):
         order = k if self.orders == jet_orders(k) else list(self.orders)
         constraints = {"shared": (), "isotropic": False, "sigma_min": 0.5, "sigma_max": None}
         chosen = "".join(
-            f", {name}={getattr(self, name)!r}" for name, usual in constraints.items() if getattr(self, name) != usual
+            f", {name}={value:.4g}" if isinstance(value, float) else f", {name}={value}"
+            for name, usual in constraints.items()
+            if (value := getattr(self, name)) != usual
         )
         return (
             f"{super().extra_repr()}, order={order}, bases={self.bases}, separated={self.separated}, "

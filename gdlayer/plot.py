@@ -26,7 +26,8 @@ LABELS = 32
 def plot_kernels(layer: GaussianDerivativeConv2d) -> "Figure":
     """The kernels of a layer as they are now: a row for each basis, a column for each order (p, q).
 
-    Red is positive, blue negative, white zero. The range of each kernel is its own, symmetric about zero.
+    Red is positive, blue negative, white zero. The range of each kernel is its own, symmetric about zero. The figure
+    is not pyplot's: ``savefig`` writes it, and a notebook shows it after ``%matplotlib inline``.
 
     Raises
     ------
@@ -48,7 +49,7 @@ def plot_filters(layer: SynthesizedConv2d) -> "Figure":
     """The filters of a layer as they are now: a column for each output map, a row for each input map.
 
     Many output maps are broken into lines, as a text is. Red is positive, blue negative, white zero. All filters have
-    one range, symmetric about zero.
+    one range, symmetric about zero. A figure as :func:`plot_kernels` gives.
 
     Raises
     ------

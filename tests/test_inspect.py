@@ -59,7 +59,7 @@ def quiet(layer: GaussianDerivativeConv2d, tolerance: float = 0.1) -> SamplingRe
     [
         ({"shared": ["sigma", "theta"]}, "shared=('sigma', 'theta'), algorithm="),
         ({"isotropic": True}, "isotropic=True, algorithm="),
-        ({"sigma_min": 0.8, "sigma_max": 3.0}, "sigma_min=0.8, sigma_max=3.0, algorithm="),
+        ({"sigma_min": 0.8, "sigma_max": 3.0}, "sigma_min=0.8, sigma_max=3, algorithm="),
     ],
     ids=str,
 )
