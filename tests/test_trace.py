@@ -1,0 +1,400 @@
+"""From every number in the experiment chapters back to the record: what the book says is what the record says."""
+
+import csv
+import json
+import re
+import subprocess
+import tomllib
+from collections import defaultdict
+from pathlib import Path
+from typing import Any
+
+import nbformat
+import pytest
+from invented import SAMPLE, Page, net, record, save, trial_of, vgg
+
+from gdlayer.experiments.record import check_current
+from gdlayer.experiments.trial import EXPERIMENTS, Table1Trial, hyperparameters
+from gdlayer.report import judgements, overview, precision, table1, table2, table3, tuning
+from gdlayer.report.cells import DEVICES, KIND, find, marks, summarise, write_csv
+from gdlayer.report.chapter import Loaded, load, runs
+from gdlayer.report.records import (
+    COMMITTED,
+    PROVENANCE,
+    ROOT,
+    every_record,
+    load_records,
+    missing_provenance,
+    recorded_datasets,
+)
+
+CHAPTERS = (*EXPERIMENTS, "overview")
+FOLDERS = sorted(path.relative_to(COMMITTED).as_posix() for path in COMMITTED.glob("*/*") if path.is_dir())
+TABLES = [folder for folder in FOLDERS if folder.split("/")[1] in EXPERIMENTS]
+
+
+def committed(folder: str) -> list[tuple[Path, dict[str, Any]]]:
+    return [(path, made) for path, made in every_record(COMMITTED) if path.is_relative_to(COMMITTED / folder)]
+
+
+# The record
+
+
+@pytest.mark.parametrize("folder", FOLDERS)
+def test_every_record_tells_where_it_comes_from_and_lies_where_it_belongs(folder):
+    found = committed(folder)
+    assert found
+    for path, made in found:
+        assert missing_provenance(made) == [], path
+        assert trial_of(made).record_path(COMMITTED) == path
+        assert re.fullmatch("[0-9a-f]{40}", made["git"]["commit"]), path
+        assert made["git"]["dirty"] is False, path
+        assert made["machine"]["device"] in DEVICES, path
+        assert marks(made["trial"]["dataset"], "paper") == "", f"{path}: no stand-in in the record"
+        assert made["data"]["name"] == made["trial"]["dataset"], path
+
+
+@pytest.mark.parametrize("folder", FOLDERS)
+def test_metrics_are_those_that_the_training_ended_with(folder):
+    for path, made in committed(folder):
+        last = made["curve"][-1]
+        assert last["step"] == made["hyperparameters"]["steps"], path
+        for name, value in made["metrics"].items():
+            assert 0 <= value <= 1, path
+            assert value == last[name], path
+
+
+@pytest.mark.parametrize("folder", FOLDERS)
+def test_the_records_of_a_cell_share_their_settings_and_their_data(folder):
+    settings = defaultdict(list)
+    for path, made in committed(folder):
+        trial = trial_of(made)
+        rest = {name: value for name, value in made["trial"].items() if name != "seed"}
+        settings[json.dumps(rest, sort_keys=True)].append((made["hyperparameters"], made["data"]["sha256"]))
+        if trial.profile == "paper":
+            check_current(made, hyperparameters(trial), path)
+    for cell, found in settings.items():
+        assert all(other == found[0] for other in found), cell
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("started", "seconds", "peak_memory_bytes", "parameters"),
+        *(f"{part}.{field}" for part, fields in PROVENANCE.items() for field in fields),
+    ],
+)
+def test_a_record_that_lacks_provenance_is_found(name):
+    made = json.loads(next(path for path, _ in committed(FOLDERS[0])).read_text())
+    assert missing_provenance(made) == []
+    part, _, field = name.partition(".")
+    holder = made[part] if field else made
+    holder[field or part] = None
+    assert missing_provenance(made) == [name]
+    del holder[field or part]
+    assert missing_provenance(made) == [name]
+
+
+def test_a_record_that_lacks_a_whole_part_is_found():
+    made = committed(FOLDERS[0])[0][1]
+    assert missing_provenance(made | {"git": None}) == ["git.commit", "git.dirty"]
+    assert missing_provenance(made | {"data": {}}) == ["data.name", "data.source", "data.sha256"]
+
+
+def test_records_were_made_by_code_of_this_repository():
+    """By commits that its history has, where that is at hand."""
+    if not (ROOT / ".git").exists() or git("rev-parse", "--is-shallow-repository") != "false":
+        pytest.skip("no history here")
+    for commit in {made["git"]["commit"] for _, made in every_record(COMMITTED)}:
+        assert git("cat-file", "-t", commit) == "commit", commit
+
+
+def git(*arguments: str) -> str:
+    return subprocess.run(["git", *arguments], cwd=ROOT, capture_output=True, text=True).stdout.strip()
+
+
+# Tables as files
+
+
+def rebuilt(results: Path, folder: str, target: Path) -> bytes:
+    profile, experiment = folder.split("/")
+    records = load_records(results, profile, experiment, recorded_datasets(results, profile, experiment))
+    write_csv(summarise(records, experiment), target)
+    return target.read_bytes()
+
+
+@pytest.mark.parametrize("folder", TABLES)
+def test_tables_rebuilt_from_the_record_are_the_committed_ones(folder, tmp_path):
+    """If not: python -m gdlayer.report TABLE --profile PROFILE --results data/results"""
+    assert rebuilt(COMMITTED, folder, tmp_path / "rebuilt.csv") == (COMMITTED / f"{folder}.csv").read_bytes()
+
+
+def test_there_is_no_table_without_records():
+    files = {path.relative_to(COMMITTED).with_suffix("").as_posix() for path in COMMITTED.glob("*/*.csv")}
+    assert files == set(TABLES)
+
+
+@pytest.mark.parametrize("folder", TABLES)
+def test_a_table_says_what_each_row_was_made_with(folder):
+    with (COMMITTED / f"{folder}.csv").open(encoding="utf-8", newline="") as stream:
+        rows = list(csv.DictReader(stream))
+    assert all(row[name] for row in rows for name in (*KIND, "parameters", "seeds", "seconds"))
+    assert {row["profile"] for row in rows} == {folder.split("/")[0]}
+
+
+def test_another_number_in_the_record_changes_the_table(tmp_path):
+    made = [net("unet", 0.9 + s / 100, seed=s) for s in range(3)]
+    save(tmp_path, *made)
+    before = rebuilt(tmp_path, "paper/table3", tmp_path / "rebuilt.csv")
+    assert rebuilt(tmp_path, "paper/table3", tmp_path / "rebuilt.csv") == before
+    made[1]["metrics"]["iou"] += 0.001
+    save(tmp_path, made[1])
+    assert rebuilt(tmp_path, "paper/table3", tmp_path / "rebuilt.csv") != before
+
+
+# Tables in the chapters
+
+
+def chapter(name: str) -> Any:
+    return nbformat.read(ROOT / "book" / f"{name}.ipynb", 4)
+
+
+def parameters(notebook: Any) -> dict[str, str]:
+    """What the chapter is made with, unless papermill says otherwise."""
+    (cell,) = [cell for cell in notebook.cells if "parameters" in cell.metadata.get("tags", [])]
+    found: dict[str, str] = {}
+    exec(cell.source, found)
+    return {name: value for name, value in found.items() if not name.startswith("__")}
+
+
+def shown_tables(notebook: Any) -> list[str]:
+    """The HTML tables and notes among the outputs."""
+    return [
+        output["data"]["text/html"]
+        for cell in notebook.cells
+        for output in cell.get("outputs", [])
+        if "text/html" in output.get("data", {})
+    ]
+
+
+def made_tables(name: str, loaded: dict[str, Loaded]) -> list[str]:
+    """The same from the record, in order."""
+    if name == "overview":
+        datasets = {experiment: part.datasets for experiment, part in loaded.items()}
+        return [overview.verdicts(loaded), overview.provenance(COMMITTED, "fullest", datasets)]
+    own = loaded[name]
+    table = own.cells, own.record, own.plan
+    if name == "table1":
+        return [
+            tuning.render(name, table1.TITLES),
+            precision.render(),
+            runs(own),
+            table1.render(*table),
+            table1.render(*table, network="pooled"),
+            table1.durations(own.cells),
+            judgements.render(own),
+        ]
+    if name == "table2":
+        layers = table2.first_layers(own.records)
+        return [tuning.render(name, table2.TITLES), runs(own), table2.render(*table), layers, judgements.render(own)]
+    return [
+        tuning.render(name, table3.TITLES),
+        runs(own),
+        *(table3.render(*table, dataset=dataset) for dataset in own.datasets),
+        *(table3.durations(own.cells, dataset) for dataset in own.datasets),
+        judgements.render(own),
+    ]
+
+
+@pytest.fixture(scope="module")
+def loaded() -> dict[str, Loaded]:
+    return {name: load(COMMITTED, "fullest", name, parameters(chapter(name))["datasets"]) for name in EXPERIMENTS}
+
+
+@pytest.mark.parametrize("name", CHAPTERS)
+def test_tables_in_a_chapter_are_those_of_the_record(name, loaded):
+    """If not: execute the chapter again."""
+    assert shown_tables(chapter(name)) == made_tables(name, loaded)
+
+
+@pytest.mark.parametrize("name", CHAPTERS)
+def test_chapters_show_the_record(name):
+    given = parameters(chapter(name))
+    assert (given.pop("profile"), given.pop("results")) == ("fullest", "../data/results")
+    expected = {name: parameters(chapter(name))["datasets"] for name in EXPERIMENTS}
+    assert given == (expected if name == "overview" else {"datasets": expected[name]})
+
+
+@pytest.mark.parametrize("experiment", EXPERIMENTS)
+def test_another_number_in_the_record_changes_the_chapter(experiment, loaded, tmp_path):
+    """Of one record that the chapter shows."""
+    own = loaded[experiment]
+    save(tmp_path, *own.records)
+    same = load(tmp_path, own.profile, experiment, ",".join(own.datasets), tmp_path)
+    assert same.cells.equals(own.cells)
+    made = json.loads(json.dumps(own.records[0]))
+    name = next(iter(made["metrics"]))
+    made["metrics"][name] *= 0.9
+    save(tmp_path, made)
+    changed = own._replace(
+        cells=summarise(load(tmp_path, own.profile, experiment, ",".join(own.datasets)).records, experiment)
+    )
+    assert made_tables(experiment, {experiment: changed}) != made_tables(experiment, {experiment: own})
+
+
+# Nothing is mixed unmarked
+
+
+def render(experiment: str, records: list[dict[str, Any]]) -> Page:
+    cells = summarise(records, experiment)
+    if experiment == "table3":
+        return Page(table3.render(cells, dataset="tnbc-derived"))
+    return Page({"table1": table1, "table2": table2}[experiment].render(cells))
+
+
+MIXTURES = (("device", "cuda"), ("precision", "bf16"), ("profile", "quick"))
+
+
+def made_for(experiment: str, layer: int, value: float, **fields: Any) -> dict[str, Any]:
+    name = EXPERIMENTS[experiment].layers[layer]
+    if experiment == "table1":
+        return record(name, 1000, accuracy=value, **fields)
+    return vgg(name, value, value, **fields) if experiment == "table2" else net(name, value, **fields)
+
+
+@pytest.mark.parametrize(
+    ("experiment", "name", "other"),
+    [
+        *((e, name, other) for e in EXPERIMENTS for name, other in MIXTURES),
+        ("table1", "dataset", SAMPLE),
+        ("table2", "dataset", "textures-synthetic"),
+    ],
+)
+def test_what_differs_is_marked_in_its_own_cell_and_beside_others(experiment, name, other):
+    """Table 3 has a table for each data set."""
+    common = [made_for(experiment, layer, 0.611) for layer in (0, 1)]
+    for place in ({"layer": 2}, {"layer": 1, "seed": 1}):
+        shown = render(experiment, [*common, made_for(experiment, value=0.722, **place, **{name: other})])
+        marked = [cell for row in shown.rows for cell in row if "72.2" in cell]
+        assert marked
+        assert all(re.search(r"72\.2[†‡]*\^a", cell) for cell in marked), marked
+        assert not re.search(r"61\.1[†‡]*\^", str(shown.rows))
+        assert f"Otherwise: ^a {'bf16' if name == 'precision' else 'fp32'} on a" in shown.text
+        assert str(DEVICES.get(other, other)) in shown.text
+    assert "^" not in str(render(experiment, common).rows)
+
+
+@pytest.mark.parametrize("experiment", EXPERIMENTS)
+def test_a_chapter_is_of_one_profile_and_of_real_data(experiment, loaded):
+    own = loaded[experiment]
+    assert set(own.cells["profile"]) == {own.profile} == {r["trial"]["profile"] for r in own.records}
+    assert own.record is None
+    assert all(marks(dataset, "paper") == "" for dataset in own.cells["dataset"])
+    if recorded_datasets(COMMITTED, "paper", experiment):
+        assert own.profile == "paper"
+
+
+def test_committed_tables_have_letters_just_where_they_mix(loaded):
+    first, second, third = (loaded[experiment] for experiment in EXPERIMENTS)
+    shown = [
+        *(
+            (find(first.cells, {"network": network}), table1.render(first.cells, network=network))
+            for network in Table1Trial.networks
+        ),
+        (second.cells, table2.render(second.cells)),
+        *(
+            (find(third.cells, {"dataset": dataset}), table3.render(third.cells, dataset=dataset))
+            for dataset in third.datasets
+        ),
+    ]
+    for cells, html in shown:
+        kinds = {tuple(row) for row in cells[[*KIND]].to_numpy().tolist()}
+        assert ("<sup>" in html) == (len(kinds) > 1)
+
+
+# Prose
+
+NUMBER = re.compile(r"(?<![\w.])(?P<digits>\d{1,3}(?:,\d{3})+(?:\.\d+)?|\d+(?:\.\d+)?)(?P<percent>\s?%)?")
+
+
+def numbers(text: str) -> set[float]:
+    return {float(found["digits"].replace(",", "")) for found in NUMBER.finditer(text)}
+
+
+def of_the_paper() -> set[float]:
+    return set().union(*(numbers(path.read_text("utf-8")) for path in (ROOT / "data" / "paper").glob("*.csv")))
+
+
+def of_the_protocol() -> set[float]:
+    """Settings of the choices and the profiles, with the reasons that they give."""
+    folder = ROOT / "gdlayer" / "experiments"
+    texts = [
+        path.read_text("utf-8") for path in (folder / "choices.toml", *sorted((folder / "profiles").glob("*.toml")))
+    ]
+    assert all(tomllib.loads(text) for text in texts)
+    return set().union(*map(numbers, texts))
+
+
+def of_the_networks() -> set[float]:
+    return {float(made["parameters"]) for _, made in every_record(COMMITTED)}
+
+
+def unknown_numbers(text: str) -> list[str]:
+    """Numbers that look like results and are neither the paper's nor the protocol's, as they stand in the text.
+
+    A percentage has to be the paper's; a decimal the paper's or a setting; a number with thousands also a count of
+    parameters. What is left, such as "four" or "3×3", is no result.
+    """
+    paper, protocol, networks = of_the_paper(), of_the_protocol(), of_the_networks()
+    unknown = []
+    for found in NUMBER.finditer(text):
+        value = float(found["digits"].replace(",", ""))
+        if found["percent"]:
+            known = paper
+        elif "," in found["digits"]:
+            known = paper | protocol | networks
+        elif "." in found["digits"]:
+            known = paper | protocol
+        else:
+            continue
+        if value not in known:
+            unknown.append(found[0])
+    return unknown
+
+
+@pytest.mark.parametrize("name", CHAPTERS)
+def test_numbers_in_the_prose_and_code_of_a_chapter_are_the_papers_or_the_protocols(name):
+    """Results stand in tables, which are made from the record."""
+    for cell in chapter(name).cells:
+        assert unknown_numbers(cell.source) == [], cell.id
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "It reaches 91.7 % of the test images.",
+        "an accuracy of 0.9234",
+        "(93.17)",
+        "only 25,299 parameters",
+        "about 91% right",
+        "-0.37 points",
+        "a gain of 12.3 percent",
+    ],
+)
+def test_a_bare_result_in_prose_is_found(text):
+    assert len(unknown_numbers(text)) == 1
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "97,202 and 25,298 parameters",
+        "1,000 to 60,000 images",
+        "92.8 and 96.4 %",
+        "$\\sigma = 1.5$ in the first layer",
+        "four 3×3 filters, 128×128 pixels, 16 tiles",
+        "{cite}`naylor2017nuclei`",
+    ],
+)
+def test_numbers_of_the_paper_and_the_protocol_are_known(text):
+    assert unknown_numbers(text) == []
