@@ -10,7 +10,9 @@ from typing import Any
 
 import nbformat
 import pytest
+import refresh
 import reproduce
+from nbclient.exceptions import CellExecutionError
 
 from gdlayer.experiments.record import REQUIRED
 from gdlayer.experiments.trial import EXPERIMENTS, Trial, hyperparameters, plan
@@ -278,3 +280,23 @@ def test_a_chapter_is_executed_whole_or_not_at_all():
     assert done.returncode == 1
     assert "ZeroDivisionError: division by zero" in done.stderr
     assert Path("out/chapter.ipynb").read_bytes() == before
+
+
+def test_a_chapter_is_executed_in_its_place():
+    write_chapter("profile = 'quick'", "from pathlib import Path\nprint(profile, Path('chapter.ipynb').exists())")
+    Path("elsewhere").mkdir()
+    path = Path("chapter.ipynb").rename("elsewhere/chapter.ipynb")
+    refresh.execute(path)
+    first = path.read_bytes()
+    executed = nbformat.read(path, 4)
+    assert executed.cells[-1].outputs[0].text == "quick True\n"
+    assert [cell.execution_count for cell in executed.cells] == [1, 2]
+    assert all("execution" not in cell.metadata for cell in executed.cells)
+    assert executed.metadata.language_info == {"name": "python", "pygments_lexer": "ipython3"}
+    refresh.execute(path)
+    assert path.read_bytes() == first
+    write_chapter("profile = 'quick'", "1 / 0")
+    before = Path("chapter.ipynb").read_bytes()
+    with pytest.raises(CellExecutionError, match="division by zero"):
+        refresh.execute(Path("chapter.ipynb"))
+    assert Path("chapter.ipynb").read_bytes() == before

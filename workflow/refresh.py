@@ -1,0 +1,45 @@
+"""Brings the tables and chapters of the experiments up to the committed record: ``python workflow/refresh.py``."""
+
+import sys
+from pathlib import Path
+
+import nbformat
+from nbclient import NotebookClient
+
+from gdlayer.experiments.trial import EXPERIMENTS
+from gdlayer.report.cells import summarise, write_csv
+from gdlayer.report.records import COMMITTED, ROOT, load_records, recorded_datasets
+
+CHAPTERS = (*EXPERIMENTS, "overview")
+LANGUAGE = {"name": "python", "pygments_lexer": "ipython3"}
+
+
+def main() -> int:
+    for profile in sorted(path.name for path in COMMITTED.iterdir()):
+        for experiment in EXPERIMENTS:
+            if datasets := recorded_datasets(COMMITTED, profile, experiment):
+                records = load_records(COMMITTED, profile, experiment, datasets)
+                write_csv(summarise(records, experiment), COMMITTED / profile / f"{experiment}.csv")
+    for name in CHAPTERS:
+        execute(ROOT / "book" / f"{name}.ipynb")
+        print(name, flush=True)
+    return 0
+
+
+def execute(path: Path) -> None:
+    """Executes a notebook in its place, whole or not at all, and keeps no trace of when and by which Python."""
+    notebook = nbformat.read(path, as_version=4)
+    NotebookClient(
+        notebook,
+        kernel_name="python3",
+        resources={"metadata": {"path": str(path.parent)}},
+        extra_arguments=["--log-level=CRITICAL"],
+    ).execute()
+    for cell in notebook.cells:
+        cell.metadata.pop("execution", None)
+    notebook.metadata.language_info = LANGUAGE
+    nbformat.write(notebook, path)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
