@@ -36,12 +36,12 @@ class GaussianDerivativeConv2d(SynthesizedConv2d):
 
     .. math::
         J_{(b-1) f_{out}/B + j} &= \sum_i \Big(\sum_n \omega^{b,i}_{j,n} \phi^{b,n}\Big) * I_i
-            && \text{full, eq. (3); eq. (2) for B = 1} \\
+            && \text{full, eq. (3)} \\
         J_{(b-1) f_{out}/B + j} &= \sum_n \lambda^b_{j,n} \Big(\sum_i \beta^{b,i}_n \phi^{b,n} * I_i\Big)
             && \text{separated, eq. (4)}
 
-    The separated layer is the full one with :math:`\omega^{b,i}_{j,n} = \lambda^b_{j,n} \beta^{b,i}_n`. As
-    everywhere in deep learning, * is cross-correlation.
+    Eq. (2) is eq. (3) with B = 1. The separated layer is the full one with :math:`\omega^{b,i}_{j,n} =
+    \lambda^b_{j,n} \beta^{b,i}_n`. As everywhere in deep learning, * is cross-correlation.
 
     Where sampling breaks: below about half a pixel the samples of a kernel no longer act as a derivative of a
     Gaussian, the sooner the higher its order (chapter 2; :meth:`check_derivatives` tells which). Therefore

@@ -240,10 +240,10 @@ def replace_conv2d(
         Larger than the old one by even numbers or equal to it, which is what None means. The padding grows with it,
         so that output sizes stay; "reflect" and "circular" then need inputs as large as their padding.
     fit : bool
-        Brings the filters as near to the old ones as :func:`fit_filters` can, from the random geometry. Otherwise they
-        are random, as ``init`` says.
+        Brings the filters as near to the old ones as :func:`~gdlayer.convert.fit_filters` can, from the random
+        geometry. Otherwise they are random, as ``init`` says.
     steps, learning_rate, rcond :
-        As :func:`fit_filters`: ``steps`` moves the geometry as well.
+        As :func:`~gdlayer.convert.fit_filters`: ``steps`` moves the geometry as well.
     **options :
         ``order``, ``bases``, ``separated``, ``trainable`` and what else
         :class:`~gdlayer.conv.GaussianDerivativeConv2d` takes that the convolution does not say.

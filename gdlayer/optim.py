@@ -79,8 +79,8 @@ def window_penalty(model: nn.Module) -> Tensor:
     The mean over all kernels of
 
     .. math::
-        \sum_{a \in \{x, y\}} \max\big(0,\; |c_a| + 2 s_a - k_a / 2\big)^2, \qquad
-        c = R_\theta^\top \mu, \quad s_a^2 = (R_\theta^\top \mathrm{diag}(\sigma_1^2, \sigma_2^2) R_\theta)_{aa}
+        & \sum_{a \in \{x, y\}} \max\big(0,\; |c_a| + 2 s_a - k_a / 2\big)^2 \\
+        & c = R_\theta^\top \mu, \qquad s_a^2 = (R_\theta^\top \mathrm{diag}(\sigma_1^2, \sigma_2^2) R_\theta)_{aa}
 
     that is, of the part of the centre's distance and two standard deviations that is beyond the edge of a window
     :math:`k_x` wide and :math:`k_y` high. It is zero while sigma is below a quarter of the filter and the centre in

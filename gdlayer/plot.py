@@ -112,6 +112,8 @@ def _draw(
         for axis, items, k in ((axes.xaxis, line_names, kw), (axes.yaxis, row_names, kh)):
             shown = range(0, len(items), math.ceil(len(items) / LABELS))
             axis.set_ticks([i * (k + 1) + (k - 1) / 2 for i in shown], [str(items[i]) for i in shown])
+        if height == 1:
+            axes.yaxis.set_visible(False)
     figure.axes[0].set_title(columns, fontsize="medium")
     return figure, figure.axes[0].images[0]
 

@@ -22,9 +22,9 @@ class SamplingReport:
     (p, q) gives 1 if (a, b) = (p, q), and 0 for all other :math:`a + b \le p + q`. What the samples give instead:
 
     .. math::
-        e_{\text{sampling}} = \max_{a + b \le p + q} \Big| \sum_{\text{pixels}} f_{ab}\, \phi
-            - \int_{\text{window}} f_{ab}\, \phi \,\Big|, \qquad
-        e_{\text{truncation}} = 1 - \int_{\text{window}} \phi^2 \Big/ \int \phi^2 .
+        e_{\text{sampling}} &= \max_{a + b \le p + q} \Big| \sum_{\text{pixels}} f_{ab}\, \phi
+            - \int_{\text{window}} f_{ab}\, \phi \,\Big| \\
+        e_{\text{truncation}} &= 1 - \int_{\text{window}} \phi^2 \Big/ \int \phi^2
 
     The first compares like with like, so that a kernel cut off by the window is not taken for an undersampled one; at
     the edge it keeps the error of the midpoint rule, a few hundredths. Unlike the moment (a, b) = (p, q) alone, it is
@@ -58,7 +58,7 @@ class SamplingReport:
         return self.truncation > self.tolerance
 
     def faults(self) -> list[str]:
-        """What to say of undersampled kernels and of truncated ones, if there are any."""
+        """The texts of the warnings: one of undersampled kernels, one of truncated ones, if there are any."""
         limit, (height, width) = f"{self.tolerance:.0%}", self.window
         texts = []
         if bool(self.undersampled.any()):

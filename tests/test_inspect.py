@@ -312,6 +312,7 @@ def test_filters_are_drawn_by_map_with_one_range(f_in, f_out):
         assert image.get_clim() == pytest.approx((-limit, limit))
         columns, rows = labels(figure, line)
         assert rows == [str(i) for i in range(f_in)]
+        assert axes.yaxis.get_visible() == (f_in > 1)
         drawn_line = values(axes)
         for place, j in enumerate(columns):
             for i in range(f_in):
