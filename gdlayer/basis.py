@@ -126,17 +126,22 @@ def sampled_kernels(sigma: Tensor, mu: Tensor, theta: Tensor, grid: Tensor, orde
     """
     trains = torch.is_grad_enabled() and (sigma.requires_grad or mu.requires_grad or theta.requires_grad)
     if trains and not traced():
-        return _Kernels.apply(sigma, mu, theta, grid, orders, highest)[0]
+        return _Kernels.apply(sigma, mu, theta, grid, orders, highest)
     return _evaluate(sigma, mu, theta, grid, orders, highest, 0)[0]
 
 
 def traced() -> bool:
     """Whether torch follows every operation, where an autograd function would hide some.
 
-    A compiler makes derivatives of its own, and fuses them; a tracer writes operations down; and in forward mode,
-    derivatives of the function's own derivatives would be dropped.
+    A compiler makes derivatives of its own, and fuses them; a tracer writes operations down; torch.func transforms
+    them; and in forward mode, derivatives of the function's own derivatives would be dropped.
     """
-    return torch.compiler.is_compiling() or torch.jit.is_tracing() or forward_ad._current_level >= 0
+    return (
+        torch.compiler.is_compiling()
+        or torch.jit.is_tracing()  # type: ignore[reportPrivateImportUsage]
+        or torch._C._are_functorch_transforms_active()
+        or forward_ad._current_level >= 0
+    )
 
 
 class _Kernels(torch.autograd.Function):
@@ -150,25 +155,18 @@ class _Kernels(torch.autograd.Function):
         \frac{\partial G_p}{\partial \sigma} = \sigma\, G_{p+2} \text{ (heat equation)}
     """
 
-    generate_vmap_rule = True
-
     @staticmethod
     def forward(
-        sigma: Tensor, mu: Tensor, theta: Tensor, grid: Tensor, orders: Tensor, highest: int
-    ) -> tuple[Tensor, ...]:
-        return _evaluate(sigma, mu, theta, grid, orders, highest, 2)
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
-        *tensors, ctx.highest = inputs
-        ctx.mark_non_differentiable(*output[1:])
-        ctx.save_for_backward(*tensors, *output[1:])
-        ctx.set_materialize_grads(False)
+        ctx: Any, sigma: Tensor, mu: Tensor, theta: Tensor, grid: Tensor, orders: Tensor, highest: int
+    ) -> Tensor:
+        kernels, *factors = _evaluate(sigma, mu, theta, grid, orders, highest, 2)
+        ctx.highest = highest
+        ctx.save_for_backward(sigma, mu, theta, grid, orders, *factors)
+        return kernels
 
     @staticmethod
     def backward(ctx: Any, *grads: Any) -> tuple[Tensor | None, ...]:
-        if (grad := grads[0]) is None:
-            return (None,) * 6
+        (grad,) = grads
         *tensors, g, scale, precision, rotation = ctx.saved_tensors
         if torch.is_grad_enabled():  # derivatives of derivatives are asked for
             _, g, scale, precision, rotation = _evaluate(*tensors, highest=ctx.highest, derivatives=2)

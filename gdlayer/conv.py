@@ -310,7 +310,8 @@ class GaussianDerivativeConv2d(SynthesizedConv2d):
     def forward(self, x: Tensor) -> Tensor:
         """x (..., f_in, h, w) -> J (..., f_out, h_out, w_out), by ``algorithm``."""
         algorithm = self._cheapest(x) if self.algorithm == "auto" else self.algorithm
-        if algorithm == "dense":
+        fits = x.dim() >= 3 and x.shape[-3] == self.in_channels  # F.conv2d says what is wrong
+        if algorithm == "dense" or not fits:
             return super().forward(x)
         if x.dim() == 3:
             return self(x[None])[0]

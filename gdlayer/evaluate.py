@@ -3,13 +3,13 @@
 The dense way is one convolution with the filters of eqs (2) and (3). The others apply the factors of the filters one
 after the other, as three convolutions of which only the middle one has a k x k kernel:
 
-=================  ======================  =========================  =======================
-algorithm          1 x 1                   k x k, channel by channel  1 x 1
-=================  ======================  =========================  =======================
-filter_then_mix                            f_in to f_in B N           f_in B N to f_out
-mix_then_filter    f_in to f_out N         f_out N                    f_out N to f_out, a sum
-factorised         f_in to B N, by beta    B N                        B N to f_out, by lambda
-=================  ======================  =========================  =======================
+=================  =========================  =========================  =======================
+algorithm          1 x 1                      k x k, channel by channel  1 x 1
+=================  =========================  =========================  =======================
+filter_then_mix    f_in to f_in B N, copies   f_in B N                   f_in B N to f_out
+mix_then_filter    f_in to f_out N            f_out N                    f_out N to f_out, a sum
+factorised         f_in to B N, by beta       B N                        B N to f_out, by lambda
+=================  =========================  =========================  =======================
 
 The last is eq. (4), an inverted bottleneck. In training the gradient of the filters, f_in f_out k k sums over the
 image, comes from one dense product in every way: it is cheaper than the gradients of the factors, and nothing between
@@ -39,14 +39,12 @@ AVX-512, in float32."""
 class Factors(NamedTuple):
     """Three convolutions in a row, without bias."""
 
-    channels: int
-    """C, how many the k x k convolution gets."""
     first: Tensor | None
-    """(C, f_in, 1, 1), or None where nothing is mixed: C = f_in."""
+    """(C, f_in, 1, 1), or None where nothing is mixed: then every channel is repeated C / f_in times."""
     depthwise: Tensor
-    """(C', 1, kh, kw): C' / C kernels for every channel."""
+    """(C, 1, kh, kw)."""
     last: Tensor
-    """(f_out, C', 1, 1)."""
+    """(f_out, C, 1, 1)."""
 
 
 def filter_then_mix(weight: Tensor, kernels: Tensor) -> Factors:
@@ -54,7 +52,6 @@ def filter_then_mix(weight: Tensor, kernels: Tensor) -> Factors:
     b, per_basis, f_in, n = weight.shape
     last = torch.stack([torch.block_diag(*weight[:, :, i]) for i in range(f_in)], 1)  # (f_out, f_in, B N)
     return Factors(
-        f_in,
         None,
         kernels.flatten(0, 1).repeat(f_in, 1, 1)[:, None],
         last.view(b * per_basis, f_in * b * n, 1, 1),
@@ -65,7 +62,6 @@ def mix_then_filter(weight: Tensor, kernels: Tensor) -> Factors:
     """Eq. (3) with the sum over n outermost: weight (B, f_out/B, f_in, N), kernels (B, N, kh, kw)."""
     b, per_basis, f_in, n = weight.shape
     return Factors(
-        b * per_basis * n,
         weight.transpose(2, 3).reshape(b * per_basis * n, f_in, 1, 1),
         kernels[:, None].expand(-1, per_basis, -1, -1, -1).flatten(0, 2)[:, None],
         torch.block_diag(*weight.new_ones(b * per_basis, 1, n))[..., None, None],
@@ -74,10 +70,8 @@ def mix_then_filter(weight: Tensor, kernels: Tensor) -> Factors:
 
 def factorised(beta: Tensor, lam: Tensor, kernels: Tensor) -> Factors:
     """Eq. (4) as it stands: beta (B, N, f_in), lam (B, f_out/B, N), kernels (B, N, kh, kw)."""
-    first = beta.flatten(0, 1)  # (B N, f_in)
     return Factors(
-        len(first),
-        first[..., None, None],
+        beta.flatten(0, 1)[..., None, None],
         kernels.flatten(0, 1)[:, None],
         torch.block_diag(*lam)[..., None, None],
     )
@@ -98,25 +92,24 @@ def convolve(
     """
     if x.dim() == 3:
         return convolve(x[None], filters, factors, stride, padding, dilation)[0]
-    channels, first, depthwise, last = factors
+    first, depthwise, last = factors
     if autocast_on(x.device):
         dtype = torch.get_autocast_dtype(x.device.type)
         x, depthwise, last = (t.to(dtype) for t in (x, depthwise, last))
         first, filters = (t if t is None else t.to(dtype) for t in (first, filters))
     if filters is None:
-        return _apply_factors(x, first, depthwise, last, channels, stride, padding, dilation)
+        return _apply_factors(x, first, depthwise, last, stride, padding, dilation)
     if traced():
         return F.conv2d(x, filters, None, stride, padding, dilation)
-    return _Convolution.apply(x, filters, first, depthwise, last, channels, stride, padding, dilation)
+    return _Convolution.apply(x, filters, first, depthwise, last, stride, padding, dilation)
 
 
-def _apply_factors(
-    x: Tensor, first: Tensor | None, depthwise: Tensor, last: Tensor, channels: int, *settings: Any
-) -> Tensor:
-    y = _channels_last(x)
-    if first is not None:
-        y = F.conv2d(y, first)
-    y = F.conv2d(y, depthwise, None, *settings, groups=channels)
+def _apply_factors(x: Tensor, first: Tensor | None, depthwise: Tensor, last: Tensor, *settings: Any) -> Tensor:
+    if first is None:
+        y = x.movedim(1, -1).repeat_interleave(len(depthwise) // x.shape[1], -1).movedim(-1, 1)
+    else:
+        y = F.conv2d(_channels_last(x), first)
+    y = F.conv2d(y, depthwise, None, *settings, groups=len(depthwise))
     return _like(x, F.conv2d(y, last))
 
 
@@ -126,23 +119,18 @@ def _channels_last(x: Tensor) -> Tensor:
 
 
 def _like(x: Tensor, y: Tensor) -> Tensor:
-    """y, which is channels_last, in the memory format that F.conv2d gives for x."""
-    return y if x.movedim(1, -1).is_contiguous() and not x.is_contiguous() else y.contiguous()
+    """y in the memory format that F.conv2d gives for x."""
+    return _channels_last(y) if x.movedim(1, -1).is_contiguous() and not x.is_contiguous() else y.contiguous()
 
 
 class _Convolution(torch.autograd.Function):
     """Output and input gradient through the factors, the gradient of the filters by one dense product."""
 
-    generate_vmap_rule = True
-
     @staticmethod
-    def forward(x: Tensor, filters: Tensor, *rest: Any) -> Tensor:
+    def forward(ctx: Any, x: Tensor, filters: Tensor, *rest: Any) -> Tensor:
+        *factors, ctx.stride, ctx.padding, ctx.dilation = rest
+        ctx.save_for_backward(x, filters, *factors)
         return _apply_factors(x, *rest)
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-        *tensors, ctx.channels, ctx.stride, ctx.padding, ctx.dilation = inputs
-        ctx.save_for_backward(*tensors)
 
     @staticmethod
     def backward(ctx: Any, *grads: Any) -> tuple[Tensor | None, ...]:
@@ -157,20 +145,20 @@ class _Convolution(torch.autograd.Function):
             if torch.is_grad_enabled():  # derivatives of derivatives are asked for: they need the filters
                 by_x = conv2d_input(x.shape, filters, grad, *settings)
             else:
-                by_x = _input_gradient(x, grad, first, depthwise, last, ctx.channels, *settings)
-        return by_x, by_filters, *(None,) * 7
+                by_x = _input_gradient(x, grad, first, depthwise, last, *settings)
+        return by_x, by_filters, *(None,) * 6
 
 
 def _input_gradient(
-    x: Tensor, grad: Tensor, first: Tensor | None, depthwise: Tensor, last: Tensor, channels: int, *settings: Any
+    x: Tensor, grad: Tensor, first: Tensor | None, depthwise: Tensor, last: Tensor, *settings: Any
 ) -> Tensor:
     """The transposes of the three convolutions, last first."""
     stride, padding, dilation = settings
     g = F.conv2d(grad, last.transpose(0, 1))
     sizes = zip(x.shape[-2:], g.shape[-2:], depthwise.shape[-2:], *settings, strict=True)
     unread = [size - ((out - 1) * s - 2 * p + d * (k - 1) + 1) for size, out, k, s, p, d in sizes]
-    g = F.conv_transpose2d(g, depthwise, None, stride, padding, unread, channels, dilation)
-    return _like(x, g if first is None else F.conv2d(g, first.transpose(0, 1)))
+    g = F.conv_transpose2d(g, depthwise, None, stride, padding, unread, len(depthwise), dilation)
+    return _like(x, g.unflatten(1, (x.shape[1], -1)).sum(2) if first is None else F.conv2d(g, first.transpose(0, 1)))
 
 
 class Work(NamedTuple):
@@ -211,15 +199,15 @@ def work(
     taps = kernel_size[0] * kernel_size[1]
     if algorithm == "dense":
         return Work(dense=out_pixels * in_channels * out_channels * taps)
-    maps_before, maps = {
+    mixed, maps = {
         "filter_then_mix": (0, in_channels * bases * num_kernels),
-        "mix_then_filter": (out_channels * num_kernels, out_channels * num_kernels),
-        "factorised": (bases * num_kernels, bases * num_kernels),
+        "mix_then_filter": (in_channels, out_channels * num_kernels),
+        "factorised": (in_channels, bases * num_kernels),
     }[algorithm]
     return Work(
-        pointwise=in_pixels * in_channels * maps_before + out_pixels * maps * out_channels,
-        depthwise=out_pixels * maps * taps,
-        moved=in_pixels * (in_channels + maps_before) + out_pixels * (maps + out_channels),
+        pointwise=maps * (in_pixels * mixed + out_pixels * out_channels),
+        depthwise=maps * out_pixels * taps,
+        moved=in_pixels * (mixed + maps) + out_pixels * (maps + out_channels),
     )
 
 

@@ -476,7 +476,7 @@ def test_cost_is_the_documented_sum():
     shape = (5, 6, 3, 2, (7, 3), 80, 20)
     for algorithm, expected in {
         "dense": Work(dense=20 * 5 * 6 * 21),
-        "filter_then_mix": Work(pointwise=20 * 30 * 6, depthwise=20 * 30 * 21, moved=80 * 5 + 20 * (30 + 6)),
+        "filter_then_mix": Work(pointwise=20 * 30 * 6, depthwise=20 * 30 * 21, moved=80 * 30 + 20 * (30 + 6)),
         "mix_then_filter": Work(
             pointwise=80 * 5 * 18 + 20 * 18 * 6, depthwise=20 * 18 * 21, moved=80 * (5 + 18) + 20 * (18 + 6)
         ),
