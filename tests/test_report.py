@@ -250,7 +250,7 @@ def test_render():
     ]
     by_size = {row[0]: row[1:] for row in rows}
     assert list(by_size) == ["1,000", "5,000", "10,000", "30,000", "60,000", "parameters"]
-    ours = f"82.0|{half(80, 82, 84)}, n = 3|(80.5)"
+    ours = f"82.0|{half(80, 82, 84)}|n = 3|(80.5)"
     assert by_size["1,000"] == [
         *("—|(78.8)", "—|(79.4)", "70.0†‡^a|n = 1|(79.9)", ours, "—|(79.7)", "—|(78.9)"),
         *("—", "—"),
@@ -331,7 +331,7 @@ def test_what_differs_stands_side_by_side_and_marked(name, other, words):
     cells = summarise(records, "table1")
     shown = page(cells)
     sign = marks(other if name == "dataset" else FULL, other if name == "profile" else "paper")
-    assert shown.rows[1][4] == f"70.0|± 0.0, n = 2|80.0{sign}^a|n = 1|(80.5)"
+    assert shown.rows[1][4] == f"70.0|± 0.0|n = 2|80.0{sign}^a|n = 1|(80.5)"
     assert shown.rows[1][3] == "60.0|n = 1|(79.9)"
     assert f"Made in fp32 on a CPU, fashion-mnist, profile paper. Otherwise: ^a {words}." in shown.text
     beside = page(summarise(records[:2], "table1"), cells)
@@ -391,11 +391,11 @@ def test_what_is_missing_says_so_and_how_long_it_takes():
     records = [*done, *some]
     shown = page(summarise(records, "table1"), None, plan_of(*records))
     column = {row[0]: row[4] for row in shown.rows[1:]}
-    assert column["1,000"] == "80.0|± 0.0, n = 5|(80.5)"
-    assert column["5,000"] == "80.0|± 0.0, n = 2 of 5|(88.3)"
+    assert column["1,000"] == "80.0|± 0.0|n = 5|(80.5)"
+    assert column["5,000"] == "80.0|± 0.0|n = 2 of 5|(88.3)"
     seconds = 5 * (2 * steps["10000"] + STARTUP_SECONDS)
-    assert column["10,000"] == f"not run yet|{seconds / 3600:.1f} h|(90.5)"
-    assert "Not run yet: about the time that it takes on one core, " in shown.text
+    assert column["10,000"] == f"not run|{seconds / 3600:.1f} h|(90.5)"
+    assert "Not run yet: with about how long that takes on one core, " in shown.text
     assert "—" not in "".join(shown.rows[1] + shown.rows[2] + shown.rows[3])
 
 
@@ -403,7 +403,7 @@ def test_how_long_it_takes_is_judged_by_the_cpu_and_by_other_records_where_there
     steps = load_profile("paper")["table1"]["steps"]
     gpu = [of_plan("ours", 1000, 0, seconds=0.1, device="cuda")]
     shown = page(summarise(gpu, "table1"), None, plan_of(*gpu))
-    assert shown.rows[2][4] == "not run yet|an unknown time|(88.3)"
+    assert shown.rows[2][4] == "not run|an unknown time|(88.3)"
     kept = of_plan("ours", 5000, 0, seconds=3.0 * steps["5000"])
     plan = plan_of(*gpu, judged_by=[kept])
     found = find(plan, {"layer": "ours", "n_train": 5000, "network": "unpooled"})
@@ -497,7 +497,7 @@ def test_table_2():
     head, *rows = shown.rows
     assert head == ["first layer", "val|trained here, reduced", "test|trained here, reduced"]
     assert rows == [
-        ["the network before", "90.0|± 0.0, n = 3", f"82.0|{half(80, 82, 84)}, n = 3|(92.8)"],
+        ["the network before", "90.0|± 0.0|n = 3", f"82.0|{half(80, 82, 84)}|n = 3|(92.8)"],
         ["Free-form 3×3, random start", "70.0‡^a|n = 1|(97.0)", "60.0‡^a|n = 1|(96.4)"],
         ["Free-form 3×3, trained on", "—|(97.0)", "—|(96.4)"],
         ["Ours 7×7, random start", "—|(98.1)", "—|(97.2)"],
@@ -549,7 +549,7 @@ def test_table_3():
             *("accuracy|by tile", "Dice|by tile", "IoU|by tile"),
             *(f"{metric}|by patient or image" for metric in ("accuracy", "Dice", "IoU")),
         ],
-        ["U-net", *(f"{v}.0|{half(90, 92, 94)}, n = 3{p}" for v, p in ((92, "|(94.7)"), (82, ""), (72, ""))), *single],
+        ["U-net", *(f"{v}.0|{half(90, 92, 94)}|n = 3{p}" for v, p in ((92, "|(94.7)"), (82, ""), (72, ""))), *single],
         ["Gaussian U-net", "—|(94.4)", "—", "—", "70.0‡^a|n = 1", "60.0‡^a|n = 1", "50.0‡^a|n = 1"],
         ["U-net with BN (control)", *["—"] * 6],
         ["everything background", "87.5", "0.0", "0.0", "88.0", "0.0", "0.0"],
@@ -712,18 +712,30 @@ def test_costs():
     assert "No trial has been run yet." in Page(table3.durations(cells, "tnbc")).text
 
 
-def test_first_layers():
+def test_residuals_of_fitted_starts():
+    """From the least to the most over seeds, never an average of different devices."""
     records = [
-        *(vgg("ours-3x3-fitted", 0.5, 0.5, seed=s, fit_residual=0.1 * s, parameters=696) for s in range(3)),
-        vgg("source", 0.5, 0.5, "imagenet", parameters=8194, seconds=3600.0),
-        vgg("source", 0.5, 0.5, parameters=999),
+        *(vgg("ours-3x3-fitted", 0.5, 0.5, seed=s, fit_residual=0.01 + 0.1 * s) for s in range(3)),
+        vgg("ours-7x7-fitted", 0.5, 0.5, "imagenet", fit_residual=0.5),
+        vgg("source", 0.5, 0.5),
     ]
-    assert Page(table2.first_layers(records)).rows == [
-        ["first layer", "source", "parameters", "residual", "seconds"],
-        ["the network before", "trained here, reduced", "999", "", "60"],
-        ["Ours 3×3, fitted start", "trained here, reduced", "696", "0.100", "60"],
-        ["the network before", "ImageNet weights", "8,194", "", "3,600"],
+    assert Page(table2.residuals(records)).rows == [
+        ["first layer", "trained here, reduced", "ImageNet weights"],
+        ["Ours 7×7, fitted start", "—", "0.500"],
+        ["Ours 3×3, fitted start", "0.010 to 0.210", "—"],
     ]
+    assert Page(table2.residuals(records[-1:])).rows == [["first layer"]]
+
+
+def test_costs_of_first_layers_keep_devices_and_sources_apart():
+    records = [
+        *(vgg("ours-3x3", 0.5, 0.5, seed=s, seconds=10.0 + s, parameters=696) for s in range(3)),
+        vgg("ours-3x3", 0.5, 0.5, seed=3, seconds=1.0, parameters=696, device="cuda"),
+        vgg("ours-3x3", 0.5, 0.5, "imagenet", seconds=3600.0, parameters=2784),
+    ]
+    shown = Page(table2.durations(summarise(records, "table2")))
+    assert shown.rows[0] == ["", "parameters", "trained here, reduced", "ImageNet weights"]
+    assert shown.rows[6] == ["Ours 3×3, random start", "696 or 2,784", "11|1^a", "3,600"]
 
 
 # CSV

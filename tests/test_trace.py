@@ -195,8 +195,14 @@ def made_tables(name: str, loaded: dict[str, Loaded]) -> list[str]:
             judgements.render(own),
         ]
     if name == "table2":
-        layers = table2.first_layers(own.records)
-        return [tuning.render(name, table2.TITLES), runs(own), table2.render(*table), layers, judgements.render(own)]
+        return [
+            tuning.render(name, table2.TITLES),
+            runs(own),
+            table2.render(*table),
+            table2.residuals(own.records),
+            table2.durations(own.cells),
+            judgements.render(own),
+        ]
     return [
         tuning.render(name, table3.TITLES),
         runs(own),

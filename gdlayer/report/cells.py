@@ -162,7 +162,7 @@ def grid(
         left += seconds
         lines = values(find(cells, selector), own_letters, pending, counted=not same or pending > 0)
         if pending and not lines:
-            lines = [f"<small>not run yet<br>{in_words(seconds or None)}</small>"]
+            lines = [f"<small>not run<br>{in_words(seconds or None)}</small>"]
         lines = lines or ["—"]
         if record is not None:
             lines.append(f"<small>[{'<br>'.join(values(find(record, selector), kept_letters)) or '—'}]</small>")
@@ -219,7 +219,7 @@ def kind_letters(*frames: pd.DataFrame | None) -> list[dict[tuple[str, ...], str
 def values(
     cells: pd.DataFrame, letters: Mapping[tuple[str, ...], str], pending: int = 0, *, counted: bool = False
 ) -> list[str]:
-    """The cells as texts: mean, :func:`marks` and letter, below it half of the interval and, if ``counted``, seeds."""
+    """The cells as texts: mean, :func:`marks` and letter, below half of the interval and, if ``counted``, seeds."""
     total = pending + sum(cells["seeds"].tolist())
     lines = []
     for row in rows_of(cells):
@@ -228,7 +228,7 @@ def values(
         if counted:
             below.append(f"n = {row.seeds}{f' of {total}' if pending else ''}")
         lines.append(f"{row.mean:.1f}{marks(row.dataset, row.profile)}{f'<sup>{letter}</sup>' if letter else ''}")
-        lines += [f"<small>{', '.join(below)}</small>"] if below else []
+        lines += [f"<small>{line}</small>" for line in below]
     return lines
 
 
@@ -269,7 +269,7 @@ def legend(table: str, own: pd.DataFrame, kept: pd.DataFrame | None = None, left
         reduced = html.escape(", ".join(sorted({p for p in every["profile"] if p != "paper"})))
         notes.append(f"‡ Reduced budget (profile {reduced}): cannot be held against the paper's number.")
     if left:
-        notes.append(f"Not run yet: about the time that it takes on one core, {in_words(left)} in all.")
+        notes.append(f"Not run yet: with about how long that takes on one core, {in_words(left)} in all.")
     if "—" in table:
         notes.append("— No record: not part of this run, or the embedded stand-in is too small for it.")
     return " ".join(notes)

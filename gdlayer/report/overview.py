@@ -151,7 +151,9 @@ def verdicts(tables: Mapping[str, Loaded]) -> str:
         said = claims.quotes(experiment)
         for claim in judged_claims(loaded):
             (quote, *_) = said[claim.name]
-            rows.append([f"“{escape(quote.text)}”", _link(experiment), claims.tally(claim)])
+            rows.append(
+                [f"“{escape(quote.text)}” <small>({quote.where})</small>", _link(experiment), claims.tally(claim)]
+            )
     return markup.table(["claim", "", "cases"], rows, "results claims")
 
 

@@ -1,15 +1,14 @@
 """Table 2: cats and dogs told apart by a VGG16 whose first layer alone was trained anew."""
 
 from collections.abc import Sequence
-from statistics import mean
 from typing import Any
 
 import pandas as pd
 
 from gdlayer.experiments.trial import Table2Trial
+from gdlayer.report import markup
 from gdlayer.report.cells import grid
-from gdlayer.report.markup import note
-from gdlayer.report.markup import table as table_of
+from gdlayer.report.chapter import costs
 
 TITLES = {
     "source": "the network before",
@@ -38,29 +37,26 @@ def render(cells: pd.DataFrame, record: pd.DataFrame | None = None, plan: pd.Dat
     rows = {TITLES[layer]: {"layer": layer} for layer in Table2Trial.layers}
     table = grid("table2", rows, columns, cells, record, plan, corner="first layer")
     left_out = [SOURCES[source] for source in Table2Trial.sources if source not in asked]
-    return table + note("".join(f"No columns for {title}: not at hand here." for title in left_out))
+    return table + markup.note("".join(f"No columns for {title}: not at hand here." for title in left_out))
 
 
-def first_layers(records: Sequence[dict[str, Any]]) -> str:
-    """HTML: parameters that train by first layer and source, and what a fitted start misses of the old filters."""
-    rows: dict[tuple[str, str], list[dict[str, Any]]] = {}
-    for record in records:
-        rows.setdefault((record["trial"]["source"], record["trial"]["layer"]), []).append(record)
-    order = [(source, layer) for source in Table2Trial.sources for layer in Table2Trial.layers]
-    body = []
-    for source, layer in (key for key in order if key in rows):
-        found = rows[source, layer]
-        residuals = [r["fit_residual"] for r in found if "fit_residual" in r]
-        counts = sorted({r["parameters"] for r in found})
-        body.append(
-            [
-                TITLES[layer],
-                SOURCES[source],
-                " or ".join(f"{count:,}" for count in counts),
-                f"{mean(residuals):.3f}" if residuals else "",
-                f"{mean(r['seconds'] for r in found):,.0f}",
-            ]
-        )
-    return table_of(["first layer", "source", "parameters", "residual", "seconds"], body) + note(
-        "Parameters that train; relative residual of the fit and seconds a trial, means over seeds."
-    )
+def durations(cells: pd.DataFrame) -> str:
+    """HTML of parameters that train and seconds a trial; see :func:`gdlayer.report.chapter.costs`."""
+    sources = [source for source in Table2Trial.sources if source in {*cells["source"]}]
+    rows = {TITLES[layer]: {"layer": layer} for layer in Table2Trial.layers}
+    return costs(cells, rows, {SOURCES[source]: {"source": source} for source in sources})
+
+
+def residuals(records: Sequence[dict[str, Any]]) -> str:
+    """HTML of what a fitted start misses of the original filters, relative to them, from the least to the most."""
+    found: dict[tuple[str, str], list[float]] = {}
+    for record in (r for r in records if "fit_residual" in r):
+        found.setdefault((record["trial"]["layer"], record["trial"]["source"]), []).append(record["fit_residual"])
+    sources = [source for source in Table2Trial.sources if source in {key[1] for key in found}]
+    layers = [layer for layer in Table2Trial.layers if layer in {key[0] for key in found}]
+    body = {TITLES[layer]: [_span(found.get((layer, source), [])) for source in sources] for layer in layers}
+    return markup.table(["first layer", *(SOURCES[source] for source in sources)], body)
+
+
+def _span(values: Sequence[float]) -> str:
+    return " to ".join(dict.fromkeys(f"{value:.3f}" for value in (min(values), max(values)))) if values else "—"
