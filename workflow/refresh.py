@@ -10,7 +10,7 @@ from gdlayer.experiments.trial import EXPERIMENTS
 from gdlayer.report.cells import summarise, write_csv
 from gdlayer.report.records import COMMITTED, ROOT, load_records, recorded_datasets
 
-CHAPTERS = (*EXPERIMENTS, "overview")
+CHAPTERS = ("evaluation", *EXPERIMENTS, "overview")
 LANGUAGE = {"name": "python", "pygments_lexer": "ipython3"}
 
 
