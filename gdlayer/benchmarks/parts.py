@@ -118,16 +118,19 @@ def _every_algorithm(shape: Shape) -> dict[str, nn.Module]:
 
 
 def operations(algorithm: str, shape: Shape) -> dict[str, int]:
-    """Of the way forward on a batch in float32: multiply-adds, and bytes that the convolutions must read and write."""
+    """Of the way forward on a batch in float32: multiply-adds, and bytes that its steps must read and write.
+
+    Between the input and the output lie two intermediate results, before and after the convolution channel by channel.
+    """
     pixels = shape.size**2
     kernel_size = (shape.kernel_size, shape.kernel_size)
     n = len(jet_orders(ORDER))
     done = work(algorithm, shape.in_channels, shape.out_channels, n, shape.bases, kernel_size, pixels, pixels)
     multiply_adds = done.dense + done.pointwise + done.depthwise
     ends = pixels * (shape.in_channels + shape.out_channels)
-    values = 2 * done.moved - ends if done.moved else ends  # what lies between two convolutions is written and read
+    between = 2 * done.depthwise // shape.kernel_size**2
     weights = multiply_adds // pixels  # each is used once a pixel
-    return {"multiply_adds": shape.batch * multiply_adds, "bytes": 4 * (shape.batch * values + weights)}
+    return {"multiply_adds": shape.batch * multiply_adds, "bytes": 4 * (shape.batch * (ends + 2 * between) + weights)}
 
 
 def precision() -> Iterator[Job]:
