@@ -6,6 +6,7 @@ import re
 import subprocess
 import tomllib
 from collections import defaultdict
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -327,10 +328,12 @@ def numbers(text: str) -> set[float]:
     return {float(found["digits"].replace(",", "")) for found in NUMBER.finditer(text)}
 
 
+@cache
 def of_the_paper() -> set[float]:
     return set().union(*(numbers(path.read_text("utf-8")) for path in (ROOT / "data" / "paper").glob("*.csv")))
 
 
+@cache
 def of_the_protocol() -> set[float]:
     """Settings of the choices and the profiles, with the reasons that they give."""
     folder = ROOT / "gdlayer" / "experiments"
@@ -341,6 +344,7 @@ def of_the_protocol() -> set[float]:
     return set().union(*map(numbers, texts))
 
 
+@cache
 def of_the_networks() -> set[float]:
     return {float(made["parameters"]) for _, made in every_record(COMMITTED)}
 
