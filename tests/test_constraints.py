@@ -326,6 +326,18 @@ def test_initial_sigma_is_uniform_between_the_bounds(low, high, expected):
     assert layer.raw_sigma.isfinite().all()
 
 
+@pytest.mark.parametrize("end", [0, 1])
+@pytest.mark.parametrize("sigma_max", [None, 1.5])
+def test_no_layer_starts_at_a_bound(end, sigma_max, monkeypatch):
+    """A draw may be the end of its range, where s would be infinite and its gradient zero."""
+    monkeypatch.setattr(Tensor, "uniform_", lambda self, *ends: self.fill_(ends[end]))
+    layer = GaussianDerivativeConv2d(1, 1, 3, sigma_max=sigma_max)
+    assert layer.raw_sigma.isfinite().all()
+    layer.sigma.sum().backward()
+    assert layer.raw_sigma.grad is not None
+    assert (layer.raw_sigma.grad > 1e-4).all()
+
+
 # Arguments
 
 

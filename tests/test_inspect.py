@@ -366,8 +366,8 @@ def test_a_dead_layer_can_be_drawn(device):
     nn.init.zeros_(layer.weight)
     with torch.no_grad():
         layer.mu.fill_(1e4)  # every kernel is zero on the grid
-    assert not np.nan_to_num(pixels(plot_kernels(layer))).any()
-    assert not np.nan_to_num(pixels(plot_filters(layer))).any()
+    for figure in (plot_kernels(layer), plot_filters(layer)):
+        assert (pixels(figure)[:5, :5] == 0).all()
 
 
 def test_pictures_need_no_pyplot():
