@@ -321,7 +321,7 @@ def test_two_processes_train_as_one(tmp_path):
     """DistributedDataParallel over gloo, half a batch each: the gradients and weights of one process on the whole."""
     model, batches = replica.network(), torch.randn(3, 4, 1, 6, 6, dtype=torch.float64)
     torch.save({"model": model.state_dict(), "batches": batches}, tmp_path / "start.pt")
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(sys.path)}
 
     def run(rank: int) -> subprocess.CompletedProcess[str]:
         command = [sys.executable, replica.__file__, str(tmp_path), str(rank)]
