@@ -14,7 +14,7 @@ from gdlayer.basis import jet_orders
 from gdlayer.benchmarks.goals import ORDER, Shape
 from gdlayer.networks.layers import ConvSpec, make_conv
 
-INSTALL = "python -m pip install --no-deps norse==1.1.0 nir nirtorch h5py DCLS==0.1.1"
+INSTALL = "python -m pip install --no-deps norse==1.1.0 nir==1.0.8 nirtorch==2.6 h5py==3.16.0 DCLS==0.1.1"
 
 
 def dcls(shape: Shape) -> nn.Module:
