@@ -16,7 +16,7 @@ import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from invented import FULL, SAMPLE, Page, net, of_plan, record, save, vgg
+from invented import FULL, SAMPLE, Page, net, of_plan, record, save, trial_of, vgg
 from matplotlib.colors import to_hex
 from scipy import stats
 
@@ -28,6 +28,7 @@ from gdlayer.experiments.trial import (
     Table1Trial,
     Table2Trial,
     Table3Trial,
+    hyperparameters,
     load_choices,
     load_profile,
 )
@@ -409,6 +410,18 @@ def test_how_long_it_takes_is_judged_by_the_cpu_and_by_other_records_where_there
     found = find(plan, {"layer": "ours", "n_train": 5000, "network": "unpooled"})
     assert found["seconds"].tolist() == pytest.approx([5 * (3 * steps["5000"] + STARTUP_SECONDS)])
     assert found[["planned", "missing"]].to_numpy().tolist() == [[5, 5]]
+
+
+def test_metrics_of_the_same_trials_are_not_waited_for_twice():
+    made = net("unet", 0.9)
+    made["hyperparameters"] = hyperparameters(trial_of(made))
+    made["seconds"] = 7.2 * made["hyperparameters"]["steps"]
+    plan = planned("paper", "table3", ["tnbc-derived"], [made])
+    shown = page(summarise([made], "table3"), None, plan, table=table3, columns=7, dataset="tnbc-derived")
+    each = (made["seconds"] + STARTUP_SECONDS) / 3600
+    assert shown.rows[1][1].endswith("n = 1 of 5|(94.7)")
+    assert shown.rows[2][1:5] == [f"not run|{5 * each:.1f} h|(94.4)", *[f"not run|{5 * each:.1f} h"] * 3]
+    assert f"on one core, {29 * each:.1f} h in all." in shown.text
 
 
 def test_the_plan_of_a_record_does_not_depend_on_what_lies_on_this_machine(tmp_path, monkeypatch):

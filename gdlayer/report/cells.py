@@ -154,12 +154,12 @@ def grid(
     kept = None if record is None else _shown(record, every)
     own_letters, kept_letters = kind_letters(own, kept)
     same = len(set(own["seeds"])) <= 1
-    left = 0.0
+    left: dict[tuple[Any, ...], float] = {}
+    """Seconds by cell: its metrics come from the same trials."""
 
     def entry(selector: Selector) -> str:
-        nonlocal left
         pending, seconds = (0, 0.0) if plan is None else still_to_run(plan, selector)
-        left += seconds
+        left[tuple(value for name, value in sorted(selector.items()) if name != "metric")] = seconds
         lines = values(find(cells, selector), own_letters, pending, counted=not same or pending > 0)
         if pending and not lines:
             lines = [f"<small>not run<br>{in_words(seconds or None)}</small>"]
@@ -172,7 +172,7 @@ def grid(
 
     body = {heading: [entry(s) for s in line] for heading, line in zip(rows, selectors, strict=True)}
     table = markup.table([corner, *columns], body | dict(foot or {}))
-    return table + markup.note(legend(table, own, kept, left))
+    return table + markup.note(legend(table, own, kept, sum(left.values())))
 
 
 def _shown(cells: pd.DataFrame, selectors: Iterable[Selector]) -> pd.DataFrame:
