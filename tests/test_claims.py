@@ -581,7 +581,9 @@ def test_an_unfinished_search_and_a_choice_at_odds_with_it_are_told(tmp_path, mo
     rows = Page(tuning.render("table3", {layer: layer for layer in Table3Trial.layers}, tmp_path)).rows
     assert rows[1][-1] == f"at the edge of the rates; best is {highest}, chosen is 0.0005"
     assert tuning.at_the_edge("table3", tmp_path) == set(Table3Trial.layers)
-    save(tmp_path, *nets(0, 0))
+    save(tmp_path, *nets(0, 0), *nets(0, 0, profile="quick"))
+    quick = load(tmp_path, "quick", "table3", "tnbc-derived", tmp_path)
+    assert "tuned" not in judgements.render(quick, tmp_path)  # its rates are not from this search
     loaded = load(tmp_path, "paper", "table3", "tnbc-derived", tmp_path)
     assert "perhaps not at their best: U-net, Gaussian U-net, U-net with BN (control)." in judgements.render(
         loaded, tmp_path

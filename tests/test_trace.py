@@ -18,7 +18,7 @@ from gdlayer.experiments.record import check_current
 from gdlayer.experiments.trial import EXPERIMENTS, Table1Trial, hyperparameters
 from gdlayer.report import judgements, overview, precision, table1, table2, table3, tuning
 from gdlayer.report.cells import DEVICES, KIND, find, marks, summarise, write_csv
-from gdlayer.report.chapter import Loaded, load, runs
+from gdlayer.report.chapter import Loaded, choices_table, load, runs
 from gdlayer.report.records import (
     COMMITTED,
     PROVENANCE,
@@ -222,6 +222,14 @@ def loaded() -> dict[str, Loaded]:
 def test_tables_in_a_chapter_are_those_of_the_record(name, loaded):
     """If not: execute the chapter again."""
     assert shown_tables(chapter(name)) == made_tables(name, loaded)
+
+
+@pytest.mark.parametrize("name", EXPERIMENTS)
+def test_choices_in_a_chapter_are_those_of_its_profile(name, loaded):
+    """If not: execute the chapter again."""
+    outputs = [output for cell in chapter(name).cells for output in cell.get("outputs", [])]
+    shown = [output.get("data", {}).get("text/markdown") for output in outputs]
+    assert choices_table(name, loaded[name].profile) in shown
 
 
 @pytest.mark.parametrize("name", CHAPTERS)

@@ -34,7 +34,7 @@ def render(loaded: Loaded, committed: Path = COMMITTED) -> str:
     titles = {"table1": table1.TITLES, "table2": table2.TITLES, "table3": table3.TITLES}[loaded.experiment]
     edge = tuning.at_the_edge(loaded.experiment, committed)
     foot = ""
-    if edge is not None:
+    if edge is not None and loaded.profile == tuning.PROFILE:
         named = ", ".join(escape(titles[layer]) for layer in titles if layer in edge) or "none"
         foot = (
             f" Every layer was tuned by the same search; at the edge of its rates, perhaps not at their best: {named}."

@@ -30,7 +30,7 @@ def render(experiment: str, titles: Mapping[str, str], committed: Path = COMMITT
     search = SEARCHES[experiment].experiment
     datasets = recorded_datasets(committed, PROFILE, search)
     if not datasets:
-        return markup.note("The search is not recorded yet: the rates above are provisional.")
+        return markup.note("The search is not recorded yet: the rates are provisional.")
     tables = []
     for dataset in datasets:
         trials = searched(search, dataset)
@@ -93,7 +93,7 @@ def _legend(trials: Sequence[Search], search: str, dataset: str, committed: Path
     missing = sum(left["missing"].tolist())
     notes = [
         f"{trials[0].metric.replace('_', ' ').capitalize()} in percent on {dataset}, mean over {markup.seeds(seeds)},"
-        f" training images held out; profile {PROFILE}, {settings['precision']}. Bold: the rate that is chosen."
+        f" training images held out, {settings['precision']}. Bold: the rate that profile {PROFILE} takes."
     ]
     if missing:
         seconds = sum(left["seconds"].tolist())
