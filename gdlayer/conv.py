@@ -2,8 +2,8 @@
 
 import math
 import warnings
-from collections.abc import Callable, Iterable, Sequence
-from typing import Any, Self
+from collections.abc import Iterable, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -182,11 +182,6 @@ class GaussianDerivativeConv2d(SynthesizedConv2d):
             self.orders, self.kernel_size, dtype=self._kernel_dtype, device=self.theta.device
         )
 
-    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
-        super()._apply(fn, recurse)
-        self._set_constants()
-        return self
-
     @property
     def _kernel_dtype(self) -> torch.dtype:
         """float32 or better."""
@@ -274,7 +269,7 @@ class GaussianDerivativeConv2d(SynthesizedConv2d):
 
     def _mix(self, kernels: Tensor) -> Tensor:
         # (B, f_out/B, f_in, N)
-        weight = self.lam[:, :, None, :] * self.beta.mT[:, None, :, :] if self.separated else self.weight
+        weight = self.lam[:, :, None, :] * self.beta.transpose(1, 2)[:, None, :, :] if self.separated else self.weight
         filters = weight.flatten(1, 2).to(kernels.dtype) @ kernels  # (B, f_out/B * f_in, kh * kw)
         return filters.view(self.out_channels, self.in_channels, *self.kernel_size).to(weight.dtype)
 
@@ -313,8 +308,6 @@ class GaussianDerivativeConv2d(SynthesizedConv2d):
         fits = x.dim() >= 3 and x.shape[-3] == self.in_channels  # F.conv2d says what is wrong
         if algorithm == "dense" or not fits:
             return super().forward(x)
-        if x.dim() == 3:
-            return self(x[None])[0]
         with autocast_off(x.device):
             kernels = self._sampled_kernels()
             through_filters = torch.is_grad_enabled() and not torch.compiler.is_compiling()
