@@ -30,7 +30,7 @@ from gdlayer.precision import autocast_on
 FULL = ("dense", "filter_then_mix", "mix_then_filter")
 SEPARATED = ("dense", "factorised")
 
-COST = {"dense": 1.0, "pointwise": 1.2, "depthwise": 2.0, "moved": 70.0}
+COST = {"dense": 1.0, "pointwise": 1.5, "depthwise": 2.0, "moved": 55.0}
 """Time of a multiply-add in a dense, a 1 x 1 and a channel-by-channel convolution, and of a value written between two
 of them or copied to another memory format; the first is the unit. Fitted to ``make bench`` on one thread of a CPU with
 AVX-512, in float32."""
