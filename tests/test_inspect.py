@@ -136,7 +136,7 @@ def test_errors_are_the_sums_and_integrals_they_are_defined_by(order, sigma, mu,
 )
 def test_wide_kernels_in_wide_windows_are_derivatives(order, sigma, mu, theta):
     report = quiet(shaped(33, [order], sigma=torch.tensor(sigma), mu=mu, theta=theta))
-    assert float(report.sampling) < 1e-3
+    assert float(report.sampling) < 5e-3
     assert float(report.truncation) < 1e-6
 
 
