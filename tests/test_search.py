@@ -243,12 +243,15 @@ def test_order_of_the_paper_profile():
             return f"{trial.experiment} {'source' if trial.layer == 'source' else ''}".strip()
         if trial.network == "pooled":
             return "pooled"
-        return "small" if trial.n_train <= 10000 else "large, first seed" if trial.seed == 0 else "large"
+        if trial.n_train <= 10000:
+            return "small" if trial.n_train <= 5000 else "10000"
+        return "large, first seed" if trial.seed == 0 else "large"
 
     stages = [stage(trial) for trial in ordered]
     once = [name for i, name in enumerate(stages) if i == 0 or stages[i - 1] != name]
     assert once == [
-        *("table3", "small", "table1-precision", "large, first seed", "large", "table2 source", "table2", "pooled"),
+        *("table3", "small", "table1-precision", "10000", "large, first seed", "large"),
+        *("table2 source", "table2", "pooled"),
     ]
     small = [t for t in ordered if stage(t) == "small"]
     assert [t.cell[1] for t in small] == sorted(t.cell[1] for t in small)
