@@ -331,7 +331,6 @@ class GaussianDerivativeConv2d(SynthesizedConv2d):
             or torch.is_autocast_enabled("cpu")
         ):
             return "dense"
-        train = torch.is_grad_enabled()
         return cheapest(
             SEPARATED if self.separated else FULL,
             self.in_channels,
@@ -341,8 +340,6 @@ class GaussianDerivativeConv2d(SynthesizedConv2d):
             self.kernel_size,
             x.shape[-2] * x.shape[-1],
             -(-x.shape[-2] // self.stride[0]) * -(-x.shape[-1] // self.stride[1]),
-            filters_train=train,
-            input_trains=train and x.requires_grad,
         )
 
     def _save_to_state_dict(self, destination: Any, prefix: str, keep_vars: bool) -> None:

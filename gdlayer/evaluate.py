@@ -212,13 +212,9 @@ def work(
 
 
 @lru_cache
-def cheapest(algorithms: tuple[str, ...], *shape: Any, filters_train: bool, input_trains: bool) -> str:
-    """The algorithm of least cost, by :func:`work` with ``shape``.
+def cheapest(algorithms: tuple[str, ...], *shape: Any) -> str:
+    """The algorithm of least cost, by :func:`work` with ``shape``: the same with gradients and without.
 
     The gradient of the input costs what the way forward costs; that of the filters is a dense product in all.
     """
-    costs = {
-        algorithm: (1 + input_trains) * work(algorithm, *shape).cost + filters_train * work("dense", *shape).cost
-        for algorithm in algorithms
-    }
-    return min(costs, key=costs.__getitem__)
+    return min(algorithms, key=lambda algorithm: work(algorithm, *shape).cost)

@@ -496,7 +496,7 @@ def test_every_algorithm_is_measured_and_the_chosen_marked(small):
             *(f"separated {algorithm}" for algorithm in SEPARATED),
         ]
         chosen = [describe(row) for row in rows if row.get("chosen")]
-        assert chosen == [f"{layer} {choice(SMALL, run, layer)}" for layer in ("full", "separated")]
+        assert chosen == [f"{layer} {choice(SMALL, layer)}" for layer in ("full", "separated")]
 
 
 def test_growth_varies_one_size(small):
@@ -602,14 +602,12 @@ def test_goals_are_those_of_every_shape():
     assert SHAPES[0] == FIRST
 
 
-def choice(shape: Shape, run: str, layer: str) -> str:
+def choice(shape: Shape, layer: str) -> str:
     """What the cost model takes now."""
     n, pixels, k = len(jet_orders(ORDER)), shape.size**2, (shape.kernel_size, shape.kernel_size)
     return cheapest(
         SEPARATED if layer == "separated" else FULL,
         *(shape.in_channels, shape.out_channels, n, shape.bases, k, pixels, pixels),
-        filters_train=run != INFERENCE,
-        input_trains=run == TRAINING,
     )
 
 
@@ -637,7 +635,7 @@ def test_what_the_cost_model_takes_is_nearly_the_fastest():
             for layer in ("full", "separated"):
                 rows = report.select(records, layer=layer, run=run, **shape._asdict())
                 times = {row["algorithm"]: row["seconds"] for row in rows}
-                taken = choice(shape, run, layer)
+                taken = choice(shape, layer)
                 slower[(str(shape), run, layer, taken)] = times[taken] / min(times.values())
     worst = max(slower, key=slower.__getitem__)
     assert slower[worst] <= 1.15, f"{worst}: {slower[worst]:.2f} times the fastest"

@@ -236,6 +236,18 @@ def test_as_a_process(tmp_path):
 # What does not
 
 
+def test_a_package_that_is_not_installed(tmp_path):
+    script = (
+        "import sys; sys.modules['tqdm'] = None; from gdlayer.experiments.__main__ import main; "
+        f"sys.exit(main({['run', 'table1', '--layer', 'rfnn', '--n-train', '1000', *SMOKE]!r}))"
+    )
+    failed = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=120, cwd=tmp_path)
+    assert (failed.returncode, failed.stdout) == (2, "")
+    assert re.fullmatch(
+        r"error: .*\btqdm\b.*; pip install 'gdlayer\[experiments,report\]' installs what is needed\n", failed.stderr
+    )
+
+
 @pytest.mark.parametrize("command", ["run", "cell"])
 @pytest.mark.parametrize(
     ("layer", "n", "message"),

@@ -507,7 +507,7 @@ def test_the_cheapest(algorithms, f_in, f_out, n, bases, k, expected):
 
 
 def choice(algorithms: tuple[str, ...], *shape: Any) -> str:
-    return cheapest(algorithms, *shape, 28 * 28, 28 * 28, filters_train=True, input_trains=True)
+    return cheapest(algorithms, *shape, 28 * 28, 28 * 28)
 
 
 @given(

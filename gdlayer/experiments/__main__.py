@@ -45,6 +45,9 @@ def main(arguments: list[str] | None = None) -> int:
     except (DataError, ResultsError, TrialsFailedError, ValueError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
+    except ModuleNotFoundError as error:
+        print(f"error: {error}; pip install 'gdlayer[experiments,report]' installs what is needed", file=sys.stderr)
+        return 2
     except KeyboardInterrupt:
         print("interrupted; call again to go on", file=sys.stderr)
         return 130
