@@ -451,6 +451,30 @@ def test_group_split_refuses(fraction):
         nuclei.group_split(["a", "b"], fraction)
 
 
+@given(st.lists(st.integers(0, 6), min_size=2, max_size=40), st.integers(2, 7))
+def test_group_folds_hold_out_every_group_once(groups, folds):
+    labels, names = np.array(groups), sorted(set(groups))
+    if folds > len(names):
+        with pytest.raises(ValueError, match=rf"folds is {folds}, allowed are integers from 2 to the {len(names)} gr"):
+            nuclei.group_fold(groups, folds, 0)
+        return
+    splits = [nuclei.group_fold(groups, folds, fold) for fold in range(folds)]
+    assert all(sorted([*train, *test]) == list(range(len(groups))) for train, test in splits)
+    held_out = [sorted(set(labels[test].tolist())) for _, test in splits]
+    assert sorted(itertools.chain(*held_out)) == names
+    assert all(held_out)
+    sizes = [len(test) for _, test in splits]
+    assert max(sizes) - min(sizes) <= max(map(groups.count, names))
+
+
+def test_group_folds_of_the_papers_patients():
+    groups = np.repeat([f"{k:02d}" for k in range(11)], np.array(nuclei.synthetic.PATIENTS) * 16)
+    assert [len(nuclei.group_fold(groups, 5, fold)[1]) for fold in range(5)] == [176, 160, 144, 144, 176]
+    for fold in (-1, 5):
+        with pytest.raises(ValueError, match=rf"fold is {fold}, allowed are integers from 0 to 4"):
+            nuclei.group_fold(groups, 5, fold)
+
+
 # --- the real packs ------------------------------------------------------------------------------------------------
 
 
@@ -470,6 +494,6 @@ def test_real_packs(monkeypatch, cache, name, patients, fraction):
     assert inside < outside - 20
     tiles = nuclei.tiles(data)
     assert tiles.images.shape == (800, 128, 128, 3)
-    train, test = nuclei.group_split(tiles.groups)
-    assert (len(train), len(test)) == (608, 192)
+    sizes = [len(nuclei.group_fold(tiles.groups, 5, fold)[1]) for fold in range(5)]
+    assert (sum(sizes), max(sizes) - min(sizes) <= 32) == (800, True)
     assert not cache.exists()

@@ -24,18 +24,19 @@ from gdlayer.experiments.run import run
 from gdlayer.experiments.trial import Table3Trial, hyperparameters
 from gdlayer.networks.unet import UNet
 
-PATIENTS = (2, 1, 1)
+PATIENTS = (1, 1, 1, 1)
 PARAMETERS = {"unet": 97_202, "gaussian-unet": 25_298, "unet-bn": 97_404}
 
 
 @pytest.fixture(autouse=True)
 def surroundings(monkeypatch, tmp_path) -> Iterator[None]:
-    """No data but four small synthetic images of three patients, sixteen tiles; torch left as it was."""
+    """No data but four small synthetic images of as many patients, sixteen tiles; torch left as it was."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("GDLAYER_DATA", raising=False)
     monkeypatch.setenv("GDLAYER_OFFLINE", "1")
     monkeypatch.setenv("GDLAYER_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(synthetic, "nuclei", functools.partial(synthetic.nuclei, patients=PATIENTS, size=128))
+    monkeypatch.setattr(table3, "FOLDS", len(PATIENTS))
     monkeypatch.setattr(runner, "hyperparameters", lambda trial: hyperparameters(trial) | {"tile_size": 64})
     monkeypatch.setenv("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # set by the command, undone here
     threads, deterministic = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
@@ -154,8 +155,13 @@ def test_the_papers_split_has_600_and_200_tiles():
     train, test = table3.split(data, "tile", 0)
     assert (len(train), len(test)) == (600, 200)
     assert len({tuple(table3.split(data, "tile", seed)[1]) for seed in range(3)}) == 3
-    train, test = table3.split(data, "group", 0)
-    assert (len(train), len(test)) in ((608, 192), (592, 208))
+
+
+def test_as_many_seeds_as_folds_test_on_every_patient_once():
+    data = tiles()
+    folds = [table3.split(data, "group", seed)[1] for seed in range(len(PATIENTS) + 1)]
+    assert sorted(np.concatenate(folds[:-1])) == list(range(16))
+    assert np.array_equal(folds[-1], folds[0])
 
 
 @pytest.mark.parametrize("by", Table3Trial.splits)
@@ -167,7 +173,7 @@ def test_the_record_tells_whether_the_split_leaks(results, trained, by):
     shared = set(data.groups[train]) & set(data.groups[test])
     assert record["data"] == {
         **{"name": "nuclei-synthetic", "label": "synthetic nuclei", "source": "synthetic"},
-        **{"sha256": data.sha256, "n_train": 12, "n_test": 4},
+        **{"sha256": data.sha256, "n_train": len(train), "n_test": len(test)},
         "groups_on_both_sides": len(shared),
     }
     assert (len(shared) > 0) == (by == "tile")

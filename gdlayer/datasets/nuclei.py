@@ -238,7 +238,7 @@ def tiles(data: NucleusSet, size: int = 128) -> NucleusSet:
 def tile_split(n_tiles: int, n_train: int = 600, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
     """Split tiles at random, as the paper must have done: 600 of 800 is 37.5 images of 16 tiles.
 
-    **It leaks**: tiles of one image, and images of one patient, fall on both sides. Compare with `group_split`.
+    **It leaks**: tiles of one image, and images of one patient, fall on both sides. Compare with `group_fold`.
 
     Parameters
     ----------
@@ -302,6 +302,41 @@ def group_split(groups: ArrayLike, test_fraction: float = 0.25, seed: int = 0) -
             test[group] = True
             rest -= int(sizes[group])
     return np.flatnonzero(~test[inverse]), np.flatnonzero(test[inverse])
+
+
+def group_fold(groups: ArrayLike, folds: int, fold: int) -> tuple[np.ndarray, np.ndarray]:
+    """Split for cross-validation by groups: each group is held out in one fold and trains in the others.
+
+    Groups go by falling size, of equal ones by name, to the fold that is smallest so far.
+
+    Parameters
+    ----------
+    groups : array_like of str or int, shape (n,)
+        Group of each item.
+    folds, fold : int
+        How many there are, and which of them, from 0 on, is for testing.
+
+    Returns
+    -------
+    train, test : ndarray of int64
+        Indices in rising order.
+
+    Raises
+    ------
+    ValueError
+        Fewer than two folds or fewer groups than folds, or no such fold.
+    """
+    names, inverse, sizes = np.unique(np.asarray(groups), return_inverse=True, return_counts=True)
+    if not 2 <= folds <= len(names):
+        raise ValueError(f"folds is {folds!r}, allowed are integers from 2 to the {len(names)} groups")
+    if not 0 <= fold < folds:
+        raise ValueError(f"fold is {fold!r}, allowed are integers from 0 to {folds - 1}")
+    filled, fold_of = np.zeros(folds, np.int64), np.empty(len(names), np.int64)
+    for group in np.argsort(-sizes, kind="stable"):
+        fold_of[group] = filled.argmin()
+        filled[fold_of[group]] += sizes[group]
+    test = fold_of[inverse] == fold
+    return np.flatnonzero(~test), np.flatnonzero(test)
 
 
 def _tnbc_file() -> DataFile:
