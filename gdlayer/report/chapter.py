@@ -98,7 +98,7 @@ def runs(loaded: Loaded) -> str:
             "machine": f"{r['machine']['name']}, {r['machine']['threads']} thread",
             "precision": r["hyperparameters"]["precision"],
             "torch": r["versions"]["torch"],
-            "commit": str(r["git"]["commit"])[:10] + " with changes" * bool(r["git"]["dirty"]),
+            "commit": str(r["git"]["commit"])[:7] + " with changes" * bool(r["git"]["dirty"]),
             "hours": r["seconds"] / 3600,
         }
         for r in loaded.records
@@ -111,7 +111,7 @@ def runs(loaded: Loaded) -> str:
     )
     table["hours"] = table["hours"].map("{:.2f}".format)
     rows = [[escape(str(value)) for value in row] for row in table.itertuples(index=False)]
-    return markup.table(list(table), rows) + markup.note(state(loaded)) + outdated(loaded.records)
+    return markup.table(list(table), rows, "results claims") + markup.note(state(loaded)) + outdated(loaded.records)
 
 
 def state(loaded: Loaded) -> str:
