@@ -250,8 +250,8 @@ def test_order_of_the_paper_profile():
     stages = [stage(trial) for trial in ordered]
     once = [name for i, name in enumerate(stages) if i == 0 or stages[i - 1] != name]
     assert once == [
-        *("table3", "small", "table1-precision", "10000", "large, first seed", "large"),
-        *("table2 source", "table2", "pooled"),
+        *("table3", "small", "table1-precision", "10000", "large, first seed"),
+        *("table2 source", "table2", "pooled", "large"),
     ]
     small = [t for t in ordered if stage(t) == "small"]
     assert [t.cell[1] for t in small] == sorted(t.cell[1] for t in small)
