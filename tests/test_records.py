@@ -285,10 +285,11 @@ def test_every_choice_has_a_value_and_a_reason(experiment):
 def test_hyperparameters_are_the_choices_and_the_budget(profile, n, layer, network):
     settings = hyperparameters(Table1Trial(layer=layer, n_train=n, network=network, profile=profile, dataset=FULL))
     choices = {name: choice["value"] for name, choice in load_choices("table1").items()}
+    budget = load_profile(profile)["table1"]
+    choices["learning_rate"] = budget.get("learning_rate", choices["learning_rate"])
     for name in ("widths", "bases", "pooled", "learning_rate"):
         choices[name] = choices[name][network]
     choices["learning_rate"] = choices["learning_rate"][layer]
-    budget = load_profile(profile)["table1"]
     steps = budget["steps"] if isinstance(budget["steps"], int) else budget["steps"][str(n)]
     own = {"steps": steps, "evaluations": budget["evaluations"], "precision": budget["precision"]}
     assert settings == choices | own
