@@ -437,7 +437,10 @@ def test_table_2_holds_like_against_like(tmp_path):
     assert included.pop("ImageNet weights") == ("—", UNDECIDED)
     assert set(included.values()) == {("+4.4", HOLDS)}
     assert len(included) == 4
-    assert "Free-form trained on +2.0 [+2.0, +2.0], so a free layer gains too" in rows["included"][0].why
+    same_start = {row.case: row.why for row in rows["included"]}
+    random, fitted = "Free-form 3×3, random start +1.0 [+1.0, +1.0]", "Free-form 3×3, trained on +2.0 [+2.0, +2.0]"
+    assert f"{random}, a free layer gains" in same_start["Ours 7×7, random start, test, scratch"]
+    assert f"{fitted}, a free layer gains" in same_start["Ours 3×3, fitted start, test, scratch"]
 
 
 def test_table_2_keeps_the_sources_apart(tmp_path):
