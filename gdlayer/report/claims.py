@@ -206,7 +206,7 @@ def reading(judged: Judged, holds: str, fails: str, undecided: str) -> str:
     """A control in words: its difference, and what it says of the claim."""
     if judged.estimate is None:
         return NOT_RUN
-    told = {HOLDS: holds, FAILS: fails, UNDECIDED: undecided}[judged.verdict]
+    told = TOO_FEW if judged.reason == TOO_FEW else {HOLDS: holds, FAILS: fails, UNDECIDED: undecided}[judged.verdict]
     return f"{judged.against} {in_words(judged.estimate)}, {told}"
 
 
