@@ -208,9 +208,9 @@ def test_precision_is_checked_on_cells_of_the_table():
     """The same trials seed for seed, but for the precision."""
     trials = plan("paper", "table1-precision", (FULL,))
     assert {t.cell[:3] for t in trials} == {
-        (layer, n, "unpooled") for layer in ("free-form", "ours") for n in (1000, 5000)
+        (layer, n, "unpooled") for layer in ("free-form", "ours") for n in (1000, 5000, 10000)
     }
-    assert len(trials) == 2 * 2 * 5
+    assert len(trials) == 2 * 3 * 5
     table = set(plan("paper", "table1", (FULL,)))
     for trial in trials:
         same = Table1Trial(layer=trial.layer, n_train=trial.cell[1], seed=trial.seed, profile="paper", dataset=FULL)
