@@ -221,6 +221,13 @@ class Table1Search(Search, Table1Trial):
 
 
 @dataclass(frozen=True, kw_only=True)
+class Table1FullSearch(Table1Search):
+    """Second round of the search of Table 1: each layer's best rates of the first, at the full budget of steps."""
+
+    experiment = "table1-search-full"
+
+
+@dataclass(frozen=True, kw_only=True)
 class Table2Search(Search, Table2Trial):
     """A learning rate for a first layer of Table 2, or for the source; goes on from the search's own source network."""
 
@@ -258,7 +265,7 @@ EXPERIMENTS: dict[str, type[Trial]] = {cls.experiment: cls for cls in (Table1Tri
 SEARCHES: dict[str, type[Search]] = {cls.table: cls for cls in (Table1Search, Table2Search, Table3Search)}
 """How each table's learning rates were chosen."""
 
-TRIALS: dict[str, type[Trial]] = EXPERIMENTS | {cls.experiment: cls for cls in (*SEARCHES.values(), Table1Precision)}
+TRIALS: dict[str, type[Trial]] = EXPERIMENTS | {cls.experiment: cls for cls in (*SEARCHES.values(), Table1FullSearch, Table1Precision)}
 """All there is to run, by name. What is not a table has its records apart."""
 
 
@@ -304,13 +311,18 @@ def plan(profile: str, experiment: str, datasets: tuple[str, ...]) -> list[Trial
     cls = TRIALS[experiment]
     settings = _section(profile, experiment)
     names = cls.cell_fields()
+
+    def wanted(layer: str, cell: tuple[Any, ...]) -> bool:
+        return all(value in _own(settings[name], (layer,)) for name, value in zip(names, cell, strict=True))
+
     return [
         cls(layer=layer, dataset=dataset, seed=seed, profile=profile, **dict(zip(names, cell, strict=True)))
         for dataset in datasets
-        for cell in product(*(settings[name] for name in names))
+        for cell in product(*(_all_values(settings[name]) for name in names))
         if cls.possible(dataset, *cell)
         for seed in range(_own(settings["seeds"], cell))
         for layer in cls.layers
+        if wanted(layer, cell)
     ]
 
 
@@ -371,6 +383,12 @@ def _section(profile: str, experiment: str) -> dict[str, Any]:
     if experiment not in sections:
         raise ValueError(f"profile {profile!r} has no {experiment}")
     return sections[TRIALS[experiment].table] | sections[experiment]
+
+
+def _all_values(setting: Any) -> list[Any]:
+    """The values of a list, or of a table of lists by layer, each once."""
+    lists = setting.values() if isinstance(setting, dict) else [setting]
+    return list(dict.fromkeys(value for values in lists for value in values))
 
 
 def _own(value: Any, cell: tuple[Any, ...]) -> Any:

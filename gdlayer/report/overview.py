@@ -166,6 +166,7 @@ EXPERIMENT_TITLES = {
     "table2": "Table 2",
     "table3": "Table 3",
     "table1-search": "rates of Table 1",
+    "table1-search-full": "rates of Table 1, full budget",
     "table2-search": "rates of Table 2",
     "table3-search": "rates of Table 3",
     "table1-precision": "precision, Table 1",
