@@ -265,7 +265,9 @@ EXPERIMENTS: dict[str, type[Trial]] = {cls.experiment: cls for cls in (Table1Tri
 SEARCHES: dict[str, type[Search]] = {cls.table: cls for cls in (Table1Search, Table2Search, Table3Search)}
 """How each table's learning rates were chosen."""
 
-TRIALS: dict[str, type[Trial]] = EXPERIMENTS | {cls.experiment: cls for cls in (*SEARCHES.values(), Table1FullSearch, Table1Precision)}
+TRIALS: dict[str, type[Trial]] = EXPERIMENTS | {
+    cls.experiment: cls for cls in (*SEARCHES.values(), Table1FullSearch, Table1Precision)
+}
 """All there is to run, by name. What is not a table has its records apart."""
 
 

@@ -10,7 +10,7 @@ import yaml
 from check_offline import check_offline, main
 from pybtex.database import parse_file
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 BOOK = ROOT / "book"
 NOTEBOOKS = sorted(BOOK.glob("*.ipynb"))
 CHAPTERS = sorted([*NOTEBOOKS, *BOOK.glob("*.md")])

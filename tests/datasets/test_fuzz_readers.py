@@ -36,7 +36,7 @@ from gdlayer.datasets import files as files_module
 from gdlayer.datasets.idx import MAX_DIMENSIONS, read_idx, write_idx
 from gdlayer.datasets.pictures import cached, decode, open_archive, read_member
 
-REPOSITORY = Path(__file__).parents[1]
+REPOSITORY = Path(__file__).parents[2]
 MEBIBYTE = 1 << 20
 EXTREMES = st.sampled_from([0, 1, 2, 3, 255, 2**16, 2**31 - 1, 2**31, 2**32 - 1])
 
