@@ -5,7 +5,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from gdlayer.synthesis import int_pair, one_of
+from gdlayer.checks import int_pair, one_of
 
 
 class ConvBlock(nn.Module):

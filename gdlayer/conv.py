@@ -10,20 +10,12 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from gdlayer.basis import jet_orders, kernel_constants, sampled_kernels
+from gdlayer.checks import boolean, one_of, positive_int, positive_number, some_of
 from gdlayer.evaluate import FULL, SEPARATED, Factors, cheapest, convolve, factorised, filter_then_mix, mix_then_filter
 from gdlayer.initialization import RELU_GAIN, mixing_std
 from gdlayer.precision import autocast_off
 from gdlayer.sampling import SamplingReport, sampling_report
-from gdlayer.synthesis import (
-    SynthesizedConv2d,
-    boolean,
-    inverse_softplus,
-    one_of,
-    pad,
-    positive_int,
-    positive_number,
-    some_of,
-)
+from gdlayer.synthesis import SynthesizedConv2d, inverse_softplus, pad
 
 GEOMETRY = ("sigma", "mu", "theta")
 

@@ -14,8 +14,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.parameter import is_lazy
 
+from gdlayer.checks import int_pair, one_of, positive_number
 from gdlayer.conv import GaussianDerivativeConv2d
-from gdlayer.synthesis import Conv2dSame, SynthesizedConv2d, check_finite, int_pair, one_of, positive_number
+from gdlayer.synthesis import Conv2dSame, SynthesizedConv2d, check_finite
 
 SWEEPS = 50
 """Of alternating least squares, once the geometry is settled."""

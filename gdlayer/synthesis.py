@@ -1,14 +1,14 @@
 """Convolutions whose filters are computed from other parameters: what they all share with nn.Conv2d."""
 
-import math
 from abc import abstractmethod
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Any, Literal, Self, TypedDict, cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from gdlayer.checks import int_pair, one_of, positive_int
 from gdlayer.precision import autocast_off
 
 PADDING_MODES = ("zeros", "reflect", "replicate", "circular")
@@ -206,50 +206,6 @@ def check_finite(module: nn.Module, path: str = "") -> None:
         broken = int((~parameter.isfinite()).sum())
         if broken:
             raise ValueError(f"{name} must be finite, got {broken} of {parameter.numel()} values NaN or infinite")
-
-
-def positive_int(name: str, value: int) -> int:
-    if not isinstance(value, int) or isinstance(value, bool):
-        raise TypeError(f"{name} must be an integer >= 1, got {value!r}")
-    if value < 1:
-        raise ValueError(f"{name} must be an integer >= 1, got {value}")
-    return value
-
-
-def positive_number(name: str, value: float) -> float:
-    if not isinstance(value, int | float) or isinstance(value, bool):
-        raise TypeError(f"{name} must be a positive number, got {value!r}")
-    if not 0 < value < math.inf:
-        raise ValueError(f"{name} must be a positive number, got {value}")
-    return value
-
-
-def int_pair(name: str, value: int | tuple[int, int], minimum: int = 1) -> tuple[int, int]:
-    pair = (value, value) if isinstance(value, int) else value
-    if not isinstance(pair, tuple | list) or len(pair) != 2 or any(type(v) is not int for v in pair):
-        raise TypeError(f"{name} must be an integer >= {minimum} or a pair of them, got {value!r}")
-    if min(pair) < minimum:
-        raise ValueError(f"{name} must be an integer >= {minimum} or a pair of them, got {value!r}")
-    return pair[0], pair[1]
-
-
-def boolean(name: str, value: bool) -> bool:
-    if not isinstance(value, bool):
-        raise TypeError(f"{name} must be True or False, got {value!r}")
-    return value
-
-
-def some_of(name: str, value: Iterable[str], allowed: tuple[str, ...]) -> tuple[str, ...]:
-    given = tuple(value) if isinstance(value, Iterable) and not isinstance(value, str) else value
-    if not isinstance(given, tuple) or any(item not in allowed for item in given):
-        raise ValueError(f"{name} must list some of {', '.join(map(repr, allowed))}, got {given!r}")
-    return given
-
-
-def one_of(name: str, value: str, allowed: tuple[str, ...]) -> str:
-    if value not in allowed:
-        raise ValueError(f"{name} must be one of {', '.join(map(repr, allowed))}, got {value!r}")
-    return value
 
 
 def _padding(padding: str | int | tuple[int, int]) -> str | tuple[int, int]:

@@ -5,9 +5,9 @@ from dataclasses import dataclass
 
 from torch import nn
 
+from gdlayer.checks import one_of
 from gdlayer.conv import GaussianDerivativeConv2d
 from gdlayer.related import DAUConv2d, NJetConv2d, RFNNConv2d
-from gdlayer.synthesis import one_of
 
 
 @dataclass(frozen=True)

@@ -8,9 +8,9 @@ from typing import Literal, Self
 import torch
 from torch import Tensor, nn
 
+from gdlayer.checks import positive_int
 from gdlayer.datasets import DataCorruptError, find
 from gdlayer.datasets.weights import VGG16_IMAGENET
-from gdlayer.synthesis import positive_int
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 """What these weights expect to be subtracted from RGB in [0, 1], and the difference to be divided by."""

@@ -7,17 +7,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from gdlayer.basis import sampling_grid
+from gdlayer.checks import int_pair, odd_int, one_of, positive_number
 from gdlayer.initialization import RELU_GAIN, mixing_std
 from gdlayer.precision import autocast_off
-from gdlayer.related.rfnn import odd_size
-from gdlayer.synthesis import (
-    ConvOptions,
-    SynthesizedConv2d,
-    int_pair,
-    inverse_softplus,
-    one_of,
-    positive_number,
-)
+from gdlayer.synthesis import ConvOptions, SynthesizedConv2d, inverse_softplus
 
 
 class DAUConv2d(SynthesizedConv2d):
@@ -64,7 +57,7 @@ class DAUConv2d(SynthesizedConv2d):
         gain: float = RELU_GAIN,
         **options: Unpack[ConvOptions],
     ) -> None:
-        super().__init__(in_channels, out_channels, odd_size(kernel_size), bias=bias, **options)
+        super().__init__(in_channels, out_channels, odd_int("kernel_size", kernel_size), bias=bias, **options)
         device, dtype = options.get("device"), options.get("dtype")
         if kernel_size < 3:
             raise ValueError(f"kernel_size must be 3 or more, got {kernel_size}")

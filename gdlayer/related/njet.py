@@ -7,10 +7,11 @@ import torch
 from torch import Tensor, nn
 
 from gdlayer.basis import jet_orders
+from gdlayer.checks import one_of, positive_number
 from gdlayer.initialization import RELU_GAIN, mixing_std
 from gdlayer.precision import autocast_off
 from gdlayer.related.rfnn import normalised_kernels
-from gdlayer.synthesis import ConvOptions, SynthesizedConv2d, one_of, positive_number
+from gdlayer.synthesis import ConvOptions, SynthesizedConv2d
 
 
 class NJetConv2d(SynthesizedConv2d):

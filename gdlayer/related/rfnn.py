@@ -5,10 +5,11 @@ from typing import Unpack
 import torch
 from torch import Tensor, nn
 
+from gdlayer.checks import odd_int, one_of, positive_int, positive_number
 from gdlayer.hermite import gaussian_derivatives
 from gdlayer.initialization import RELU_GAIN, mixing_std
 from gdlayer.precision import autocast_off
-from gdlayer.synthesis import ConvOptions, SynthesizedConv2d, one_of, positive_int, positive_number
+from gdlayer.synthesis import ConvOptions, SynthesizedConv2d
 
 ORDERS = ((0, 0), (1, 0), (0, 1), (2, 0), (0, 2), (1, 1), (3, 0), (0, 3), (2, 1), (1, 2))
 """Derivative orders (p, q) in the order in which RFNN numbers its kernels: 6 of them make order 2, 10 order 3."""
@@ -84,7 +85,7 @@ class RFNNConv2d(SynthesizedConv2d):
         gain: float = RELU_GAIN,
         **options: Unpack[ConvOptions],
     ) -> None:
-        super().__init__(in_channels, out_channels, odd_size(kernel_size), bias=bias, **options)
+        super().__init__(in_channels, out_channels, odd_int("kernel_size", kernel_size), bias=bias, **options)
         device, dtype = options.get("device"), options.get("dtype")
         if positive_int("num_kernels", num_kernels) > len(ORDERS):
             raise ValueError(f"num_kernels must be 1 to {len(ORDERS)}, got {num_kernels}")
@@ -116,9 +117,3 @@ class RFNNConv2d(SynthesizedConv2d):
 
     def extra_repr(self) -> str:
         return f"{super().extra_repr()}, sigma={self.sigma}, num_kernels={len(self.kernels)}"
-
-
-def odd_size(kernel_size: int) -> int:
-    if positive_int("kernel_size", kernel_size) % 2 == 0:
-        raise ValueError(f"kernel_size must be odd, got {kernel_size}")
-    return kernel_size

@@ -1,0 +1,75 @@
+"""Checks of arguments: each returns the value, or raises "NAME must be ..., got VALUE". They do without torch.
+
+A value of the wrong type raises TypeError, one out of range ValueError. A string that is no option is a ValueError.
+"""
+
+import math
+from collections.abc import Iterable
+
+
+def integer(name: str, value: int, minimum: int) -> int:
+    """``value``, an integer that is not a bool and at least ``minimum``."""
+    if not isinstance(value, int) or isinstance(value, bool):
+        raise TypeError(f"{name} must be an integer >= {minimum}, got {value!r}")
+    if value < minimum:
+        raise ValueError(f"{name} must be an integer >= {minimum}, got {value}")
+    return value
+
+
+def positive_int(name: str, value: int) -> int:
+    """``value``, an integer >= 1."""
+    return integer(name, value, 1)
+
+
+def odd_int(name: str, value: int) -> int:
+    """``value``, an odd integer >= 1."""
+    if positive_int(name, value) % 2 == 0:
+        raise ValueError(f"{name} must be odd, got {value}")
+    return value
+
+
+def int_pair(name: str, value: int | tuple[int, int], minimum: int = 1) -> tuple[int, int]:
+    """``value`` as a pair: an integer at least ``minimum`` is repeated."""
+    pair = (value, value) if isinstance(value, int) else value
+    if not isinstance(pair, tuple | list) or len(pair) != 2 or any(type(v) is not int for v in pair):
+        raise TypeError(f"{name} must be an integer >= {minimum} or a pair of them, got {value!r}")
+    if min(pair) < minimum:
+        raise ValueError(f"{name} must be an integer >= {minimum} or a pair of them, got {value!r}")
+    return pair[0], pair[1]
+
+
+def positive_number(name: str, value: float) -> float:
+    """``value``, an int or float above zero and finite."""
+    if not isinstance(value, int | float) or isinstance(value, bool):
+        raise TypeError(f"{name} must be a positive number, got {value!r}")
+    if not 0 < value < math.inf:
+        raise ValueError(f"{name} must be a positive number, got {value}")
+    return value
+
+
+def boolean(name: str, value: bool) -> bool:
+    """``value``, True or False."""
+    if not isinstance(value, bool):
+        raise TypeError(f"{name} must be True or False, got {value!r}")
+    return value
+
+
+def one_of(name: str, value: str, allowed: Iterable[str]) -> str:
+    """``value``, one of the ``allowed`` strings."""
+    options = tuple(allowed)
+    if value not in options:
+        raise ValueError(f"{name} must be one of {_quoted(options)}, got {value!r}")
+    return value
+
+
+def some_of(name: str, value: Iterable[str], allowed: Iterable[str]) -> tuple[str, ...]:
+    """``value`` as a tuple: an iterable of some of the ``allowed`` strings, or of none."""
+    options = tuple(allowed)
+    given = tuple(value) if isinstance(value, Iterable) and not isinstance(value, str) else value
+    if not isinstance(given, tuple) or any(item not in options for item in given):
+        raise ValueError(f"{name} must list some of {_quoted(options)}, got {given!r}")
+    return given
+
+
+def _quoted(options: Iterable[str]) -> str:
+    return ", ".join(map(repr, options))

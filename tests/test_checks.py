@@ -1,0 +1,74 @@
+"""Argument checks: what they let through, what they return, and that they need no torch."""
+
+import math
+import re
+import subprocess
+import sys
+
+import pytest
+
+from gdlayer import checks
+
+LETTERS = ("a", "b")
+
+
+@pytest.mark.parametrize(
+    ("check", "value", "returned"),
+    [
+        (lambda name, value: checks.integer(name, value, 0), 0, 0),
+        (checks.positive_int, 1, 1),
+        (checks.odd_int, 3, 3),
+        (checks.int_pair, 2, (2, 2)),
+        (checks.int_pair, [1, 4], (1, 4)),
+        (lambda name, value: checks.int_pair(name, value, minimum=0), (0, 1), (0, 1)),
+        (checks.positive_number, 1, 1),
+        (checks.positive_number, 1e-300, 1e-300),
+        (checks.boolean, False, False),
+        (lambda name, value: checks.one_of(name, value, LETTERS), "b", "b"),
+        (lambda name, value: checks.some_of(name, value, LETTERS), iter("ba"), ("b", "a")),
+        (lambda name, value: checks.some_of(name, value, LETTERS), [], ()),
+    ],
+)
+def test_good_values_are_returned(check, value, returned):
+    assert check("x", value) == returned
+
+
+@pytest.mark.parametrize(
+    ("check", "value", "error", "message"),
+    [
+        (lambda name, value: checks.integer(name, value, 0), -1, ValueError, "an integer >= 0, got -1"),
+        (checks.positive_int, 0, ValueError, "an integer >= 1, got 0"),
+        (checks.positive_int, True, TypeError, "an integer >= 1, got True"),
+        (checks.positive_int, 2.0, TypeError, "an integer >= 1, got 2.0"),
+        (checks.odd_int, 4, ValueError, "odd, got 4"),
+        (checks.odd_int, "3", TypeError, "an integer >= 1, got '3'"),
+        (checks.int_pair, (1, 0), ValueError, "an integer >= 1 or a pair of them, got (1, 0)"),
+        (checks.int_pair, (1, True), TypeError, "an integer >= 1 or a pair of them, got (1, True)"),
+        (checks.int_pair, (1, 2, 3), TypeError, "an integer >= 1 or a pair of them, got (1, 2, 3)"),
+        (checks.int_pair, None, TypeError, "an integer >= 1 or a pair of them, got None"),
+        (checks.positive_number, 0, ValueError, "a positive number, got 0"),
+        (checks.positive_number, math.nan, ValueError, "a positive number, got nan"),
+        (checks.positive_number, math.inf, ValueError, "a positive number, got inf"),
+        (checks.positive_number, True, TypeError, "a positive number, got True"),
+        (checks.boolean, 1, TypeError, "True or False, got 1"),
+    ],
+)
+def test_wrong_values_are_quoted(check, value, error, message):
+    with pytest.raises(error, match=f"^x must be {re.escape(message)}$"):
+        check("x", value)
+
+
+@pytest.mark.parametrize("value", ["c", None, ["a"]])
+def test_one_of(value):
+    with pytest.raises(ValueError, match=f"^x must be one of 'a', 'b', got {re.escape(repr(value))}$"):
+        checks.one_of("x", value, dict.fromkeys(LETTERS))
+
+
+@pytest.mark.parametrize(("value", "quoted"), [("a", "'a'"), (["a", "c"], "('a', 'c')"), (None, "None")])
+def test_some_of(value, quoted):
+    with pytest.raises(ValueError, match=f"^x must list some of 'a', 'b', got {re.escape(quoted)}$"):
+        checks.some_of("x", value, LETTERS)
+
+
+def test_checks_do_not_import_torch():
+    subprocess.run([sys.executable, "-c", "import sys, gdlayer.checks; assert 'torch' not in sys.modules"], check=True)
