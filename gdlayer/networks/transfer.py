@@ -1,0 +1,83 @@
+"""Networks that were trained before, and of which the first layer alone is trained anew, as Table 2 asks."""
+
+from copy import deepcopy
+from typing import Literal, Self
+
+import torch
+from torch import nn
+
+
+class TransferNetwork(nn.Module):
+    """A network whose first layer, ``features[0]``, can be replaced and trained alone.
+
+    Attributes
+    ----------
+    features : Sequential
+    first_layer_only : bool
+        Set by :func:`replace_first_layer`. Then ``train()`` leaves all but the first layer in evaluation mode.
+    """
+
+    features: nn.Sequential
+    first_layer_only: bool = False
+
+    def train(self, mode: bool = True) -> Self:
+        super().train(mode and not self.first_layer_only)
+        self.features[0].train(mode)
+        self.training = mode
+        return self
+
+
+def replace_first_layer(model: TransferNetwork, new_layer: nn.Module) -> list[nn.Parameter]:
+    """Puts ``new_layer`` first and freezes all the rest, as Table 2 asks; returns the parameters to train.
+
+    The rest needs no gradients and stays in evaluation mode, dropout off, even after ``model.train()``.
+
+    Parameters
+    ----------
+    model : TransferNetwork
+        Changed in place.
+    new_layer : module
+        Moved to the device and dtype of the model. The rectifier after the first layer stays.
+
+    Returns
+    -------
+    list of parameters
+        Those of ``new_layer`` that require gradients.
+
+    Raises
+    ------
+    ValueError
+        If its outputs have another shape than those of the layer that it replaces; then ``model`` is as before.
+    """
+    old = model.features[0]
+    like = next(old.parameters())
+    new_layer = new_layer.to(like)
+    images = like.new_zeros(1, like.shape[1] if isinstance(old, nn.Conv2d) else old.in_channels, 32, 33)
+    given, expected = tuple(images.shape), _output_shape(old, images)
+    try:
+        found = _output_shape(new_layer, images)
+    except RuntimeError as error:
+        raise ValueError(f"new_layer must map shape {given} to {expected}: {error}") from error
+    if found != expected:
+        raise ValueError(f"new_layer must map shape {given} to {expected}, got {found}")
+    trained = [parameter for parameter in new_layer.parameters() if parameter.requires_grad]
+    model.features[0] = new_layer
+    model.requires_grad_(False)
+    for parameter in trained:
+        parameter.requires_grad_()
+    model.first_layer_only = True
+    model.train(model.training)
+    return trained
+
+
+@torch.no_grad()
+def _output_shape(layer: nn.Module, images: torch.Tensor) -> tuple[int, ...]:
+    """Of a copy in evaluation mode, so that nothing of the layer changes."""
+    return tuple(deepcopy(layer).eval()(images).shape)
+
+
+def he_initialise(layer: nn.Conv2d | nn.Linear, nonlinearity: Literal["linear", "relu"]) -> None:
+    """He's rule over the inputs for the weight, zero for the bias."""
+    nn.init.kaiming_normal_(layer.weight, nonlinearity=nonlinearity)
+    if layer.bias is not None:
+        nn.init.zeros_(layer.bias)
