@@ -119,7 +119,7 @@ def test_wheel_holds_the_whole_package_and_nothing_else(source, wheel):
     assert names == package | {f"{info}/{name}" for name in beside}
     assert "gdlayer/py.typed" in names
     assert wheel.name == f"gdlayer-{gdlayer.__version__}-py3-none-any.whl"
-    assert wheel.stat().st_size < 4e6
+    assert wheel.stat().st_size < 5e6
 
 
 def test_sdist_holds_what_the_wheel_is_made_of(sdist):
@@ -129,10 +129,16 @@ def test_sdist_holds_what_the_wheel_is_made_of(sdist):
     assert {name.split("/")[0] for name in names if "/" in name} == {"gdlayer", "gdlayer.egg-info"}
 
 
-def test_licence_of_the_sample_goes_with_it(site):
-    text = (site / "gdlayer" / "datasets" / "sample" / "README.md").read_text(encoding="utf-8")
-    assert "The MIT License (MIT) Copyright © 2017 Zalando SE" in text
-    assert "The above copyright notice and this permission notice shall be included" in text
+def test_licences_of_embedded_data_go_with_them(site):
+    sample, squeezenet = (
+        (site / "gdlayer" / "datasets" / folder / "README.md").read_text(encoding="utf-8")
+        for folder in ("sample", "squeezenet")
+    )
+    assert "The MIT License (MIT) Copyright © 2017 Zalando SE" in sample
+    assert "BSD LICENSE." in squeezenet
+    assert "MIT License\n>\n> Copyright (c) 2019 Primoz Godec" in squeezenet
+    for text in (sample, squeezenet):
+        assert "The above copyright notice and this permission notice shall be included" in text
 
 
 # --- metadata ------------------------------------------------------------------------------------------------------

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from gdlayer.datasets.files import DataFile, DataNotFoundError, find, find_sample
+from gdlayer.datasets.files import DataFile, DataNotFoundError, find, find_embedded
 from gdlayer.datasets.idx import read_idx
 
 FULL = "fashion-mnist"
@@ -41,6 +41,7 @@ _SAMPLE_SHA256 = {
 _URL = "http://fashion-mnist.s3-website.eu-central-1.amazonaws.com"
 
 FILES = tuple(DataFile(f"fashion-mnist/{name}", f"{_URL}/{name}", sha256) for name, sha256 in _SHA256.items())
+SAMPLE_FILES = tuple(DataFile(f"sample/fashion-mnist/{name}", None, sha256) for name, sha256 in _SAMPLE_SHA256.items())
 
 
 @dataclass(frozen=True, eq=False)
@@ -91,11 +92,9 @@ def load(name: str = FULL) -> ImageSet:
         A file is missing or wrong; see `gdlayer.datasets.find`.
     """
     if name == FULL:
-        found = [find(file) for file in FILES]
-        hashes = _SHA256.values()
+        files, found = FILES, [find(file) for file in FILES]
     elif name == SAMPLE:
-        found = [(find_sample(f"fashion-mnist/{file}", h), "sample") for file, h in _SAMPLE_SHA256.items()]
-        hashes = _SAMPLE_SHA256.values()
+        files, found = SAMPLE_FILES, [(find_embedded(file), "sample") for file in SAMPLE_FILES]
     else:
         raise ValueError(f"data set is {name!r}, allowed are {FULL!r} and {SAMPLE!r}")
     train_images, train_labels, test_images, test_labels = (read_idx(path) for path, _ in found)
@@ -106,7 +105,7 @@ def load(name: str = FULL) -> ImageSet:
         test_images=test_images,
         test_labels=test_labels.astype(np.int64),
         source="+".join(sorted({source for _, source in found})),
-        sha256=hashlib.sha256("".join(hashes).encode()).hexdigest(),
+        sha256=hashlib.sha256("".join(file.sha256 for file in files).encode()).hexdigest(),
     )
 
 

@@ -17,7 +17,7 @@ READ_SECONDS = 30
 RETRIES = 2
 MAX_BYTES = 1 << 30  # the largest published file has 0.8 GB
 
-_SAMPLE = Path(__file__).parent / "sample"
+_EMBEDDED = Path(__file__).parent
 
 
 class DataError(RuntimeError):
@@ -109,15 +109,13 @@ def find(file: DataFile) -> tuple[Path, str]:
     return path, source
 
 
-def find_sample(path: str, sha256: str) -> Path:
-    """Find a file of the samples embedded in the package.
+def find_embedded(file: DataFile) -> Path:
+    """Find a file that is part of the package.
 
     Parameters
     ----------
-    path : str
-        Path below `gdlayer/datasets/sample`.
-    sha256 : str
-        SHA256 of its bytes.
+    file : DataFile
+        Its path is relative to `gdlayer/datasets`.
 
     Returns
     -------
@@ -131,10 +129,10 @@ def find_sample(path: str, sha256: str) -> Path:
     DataCorruptError
         It has another SHA256.
     """
-    found = _SAMPLE / path
+    found = _EMBEDDED / file.path
     if not found.exists():
-        raise DataNotFoundError(f"no embedded sample at {found}: it is part of the package; install gdlayer anew")
-    _verify(found, sha256, str(found), "install gdlayer anew")
+        raise DataNotFoundError(f"{found} is missing, a file of gdlayer itself; install gdlayer anew")
+    _verify(found, file.sha256, str(found), "install gdlayer anew")
     return found
 
 

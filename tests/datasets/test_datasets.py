@@ -27,6 +27,7 @@ CONTENT = b"published bytes\n" * 10000
 SHA256 = hashlib.sha256(CONTENT).hexdigest()
 PATH = "some-set/some.bin"
 
+SAMPLE = Path(fm.__file__).parent / "sample"
 GIVEN_DATA = os.environ.get("GDLAYER_DATA", "")
 real_data = pytest.mark.skipif(
     not any((Path(root).expanduser() / fm.FILES[0].path).exists() for root in GIVEN_DATA.split(os.pathsep) if root),
@@ -398,19 +399,20 @@ def test_sample_needs_no_network_and_no_directory(monkeypatch, cache):
 
 
 def test_sample_is_small_and_its_readme_tells_its_hashes():
-    paths = tree(files_module._SAMPLE)
+    paths = tree(SAMPLE)
     assert sum(path.stat().st_size for path in paths if path.suffix == ".gz") < 3e6
-    readme = (files_module._SAMPLE / "README.md").read_text(encoding="utf-8")
-    for name, sha256 in fm._SAMPLE_SHA256.items():
-        assert f"| `{name}` | `{sha256}` |" in readme
+    readme = (SAMPLE / "README.md").read_text(encoding="utf-8")
+    for file in fm.SAMPLE_FILES:
+        assert f"| `{Path(file.path).name}` | `{file.sha256}` |" in readme
 
 
 def test_sample_absent_or_wrong_is_an_error(monkeypatch, tmp_path):
-    monkeypatch.setattr(files_module, "_SAMPLE", tmp_path)
-    with pytest.raises(DataNotFoundError, match=r"no embedded sample at .*: .*; install gdlayer anew"):
+    monkeypatch.setattr(files_module, "_EMBEDDED", tmp_path)
+    absent = r"train-images-idx3-ubyte.gz is missing, a file of gdlayer itself; install gdlayer anew$"
+    with pytest.raises(DataNotFoundError, match=absent):
         fm.load("fashion-mnist-sample")
-    (tmp_path / "fashion-mnist").mkdir()
-    (tmp_path / "fashion-mnist" / "train-images-idx3-ubyte.gz").write_bytes(b"x")
+    (tmp_path / "sample" / "fashion-mnist").mkdir(parents=True)
+    (tmp_path / "sample" / "fashion-mnist" / "train-images-idx3-ubyte.gz").write_bytes(b"x")
     with pytest.raises(DataCorruptError, match=r"\(1 bytes\), expected \w{64}; install gdlayer anew"):
         fm.load("fashion-mnist-sample")
 
@@ -469,6 +471,6 @@ def test_real_data(monkeypatch, cache):
 def test_sample_is_what_its_script_draws(monkeypatch, tmp_path):
     monkeypatch.setenv("GDLAYER_DATA", GIVEN_DATA)
     make_sample.make_sample(tmp_path / "again")
-    for name in fm._SAMPLE_SHA256:  # not the compressed bytes: those may differ from one zlib to another
-        again, kept = (root / "fashion-mnist" / name for root in (tmp_path / "again", files_module._SAMPLE))
+    for file in fm.SAMPLE_FILES:  # not the compressed bytes: those may differ from one zlib to another
+        again, kept = (root / "fashion-mnist" / Path(file.path).name for root in (tmp_path / "again", SAMPLE))
         assert gzip.decompress(again.read_bytes()) == gzip.decompress(kept.read_bytes())

@@ -309,7 +309,7 @@ def test_what_is_no_command(capsys, arguments):
 
 @pytest.mark.parametrize("command", [("plan", "table1"), ("cell", "table1", *CELL), ("run", "table1", *CELL)])
 def test_corrupt_data(capsys, monkeypatch, tmp_path, command):
-    file = flipped(files_module._SAMPLE / "fashion-mnist", tmp_path / "given" / "fashion-mnist")
+    file = flipped(files_module._EMBEDDED / "sample" / "fashion-mnist", tmp_path / "given" / "fashion-mnist")
     monkeypatch.setenv("GDLAYER_DATA", str(tmp_path / "given"))
     error = error_of(capsys, *command)
     assert re.fullmatch(
@@ -319,8 +319,8 @@ def test_corrupt_data(capsys, monkeypatch, tmp_path, command):
 
 
 def test_corrupt_sample(capsys, monkeypatch, tmp_path):
-    file = flipped(files_module._SAMPLE / "fashion-mnist", tmp_path / "sample" / "fashion-mnist")
-    monkeypatch.setattr(files_module, "_SAMPLE", tmp_path / "sample")
+    file = flipped(files_module._EMBEDDED / "sample" / "fashion-mnist", tmp_path / "sample" / "fashion-mnist")
+    monkeypatch.setattr(files_module, "_EMBEDDED", tmp_path)
     error = error_of(capsys, "run", "table1", *CELL, *SMOKE)
     assert error.startswith(f"{file} is not the published file: ")
     assert list(record_of().parent.iterdir()) == []
