@@ -1,13 +1,14 @@
 """SqueezeNet 1.1 (Iandola et al., 2016), the network trained on ImageNet that Table 2 can be run with everywhere."""
 
+from collections.abc import Mapping
+
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from gdlayer.checks import positive_int
+from gdlayer.datasets.weights import SQUEEZENET_MEAN, squeezenet_weights
 from gdlayer.networks.transfer import TransferNetwork, he_initialise
-
-BLUE_GREEN_RED_MEAN = (104.0, 117.0, 123.0)
-"""What the published weights expect to be subtracted from pixels of 0 to 255, in the order blue, green, red."""
 
 FIRES = ((16, 64), (16, 64), (32, 128), (32, 128), (48, 192), (48, 192), (64, 256), (64, 256))
 """Squeezed maps, and expanded maps of either size, of the fire modules 2 to 9."""
@@ -30,13 +31,13 @@ class Fire(nn.Module):
 
 
 class BlueGreenRed(nn.Module):
-    """uint8 RGB images (b, 3, h, w) -> float, channels in the order blue, green, red, minus the published mean."""
+    """uint8 RGB images (b, 3, h, w) -> float, as SqueezeNet's weights expect them."""
 
     mean: Tensor
 
     def __init__(self) -> None:
         super().__init__()
-        self.register_buffer("mean", torch.tensor(BLUE_GREEN_RED_MEAN)[:, None, None])
+        self.register_buffer("mean", torch.tensor(SQUEEZENET_MEAN)[:, None, None])
 
     def forward(self, images: Tensor) -> Tensor:
         return images.flip(1).float() - self.mean
@@ -87,3 +88,24 @@ class SqueezeNet(TransferNetwork):
 
     def forward(self, x: Tensor) -> Tensor:
         return self.classifier(self.features(x)).mean((-2, -1))
+
+
+def imagenet_squeezenet(num_classes: int = 2) -> SqueezeNet:
+    """The published network with the weights that come with the package, and a new layer for the classes."""
+    model = SqueezeNet(num_classes)
+    load_published(model, squeezenet_weights())
+    return model
+
+
+@torch.no_grad()
+def load_published(model: SqueezeNet, weights: Mapping[str, np.ndarray]) -> None:
+    """Copies weights by their published names, see :func:`~gdlayer.datasets.weights.squeezenet_weights`."""
+    fires = [layer for layer in model.features if isinstance(layer, Fire)]
+    convolutions = {"conv1": model.features[0], "conv10": model.head}
+    for number, fire in enumerate(fires, 2):
+        convolutions[f"fire{number}.squeeze1x1"] = fire.squeeze
+        convolutions[f"fire{number}.expand1x1"] = fire.expand1x1
+        convolutions[f"fire{number}.expand3x3"] = fire.expand3x3
+    for name, array in weights.items():
+        layer, kind = name.rsplit(".", 1)
+        convolutions[layer].get_parameter(kind).copy_(torch.from_numpy(array))

@@ -50,9 +50,10 @@ def replace_first_layer(model: TransferNetwork, new_layer: nn.Module) -> list[nn
         If its outputs have another shape than those of the layer that it replaces; then ``model`` is as before.
     """
     old = model.features[0]
-    like = next(old.parameters())
+    channels, like = old.in_channels, next(old.parameters())
+    assert isinstance(channels, int)
     new_layer = new_layer.to(like)
-    images = like.new_zeros(1, like.shape[1] if isinstance(old, nn.Conv2d) else old.in_channels, 32, 33)
+    images = like.new_zeros(1, channels, 32, 33)
     given, expected = tuple(images.shape), _output_shape(old, images)
     try:
         found = _output_shape(new_layer, images)

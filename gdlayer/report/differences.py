@@ -77,13 +77,13 @@ def difference(blocks: pd.DataFrame, one: str, other: str) -> Difference | None:
     blocks : frame with a row per block and a column per layer, in percent; NaN where a trial is missing
     one, other : columns
     """
-    pairs = blocks[[one, other]].dropna()
+    pairs = blocks.loc[blocks[[one, other]].notna().all(axis="columns"), [one, other]]
     if pairs.empty:
         return None
     complete = blocks.loc[pairs.index].dropna(axis="columns")
     pooled = len(pairs) > 1 and complete.shape[1] > 2 and _equal_variances(complete)
     variance, freedom = _residual_variance(complete if pooled else pairs)
-    mean = float((pairs[one] - pairs[other]).mean())
+    mean = float((pairs[one] - pairs[other]).to_numpy().mean())
     return Difference(mean, float(np.sqrt(2 * variance / len(pairs))), freedom, len(pairs), pooled)
 
 

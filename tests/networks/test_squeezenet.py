@@ -8,7 +8,9 @@ from torch import nn
 from torch.nn import functional as F
 
 from gdlayer import GaussianDerivativeConv2d
-from gdlayer.networks.squeezenet import BLUE_GREEN_RED_MEAN, BlueGreenRed, SqueezeNet
+from gdlayer.datasets import DataNotFoundError
+from gdlayer.datasets.weights import SQUEEZENET_MEAN, squeezenet_weights
+from gdlayer.networks.squeezenet import BlueGreenRed, SqueezeNet, imagenet_squeezenet, load_published
 from gdlayer.networks.transfer import replace_first_layer
 
 FIRES = {
@@ -70,7 +72,7 @@ def test_classes_must_be_positive():
 def test_input_is_blue_green_red_minus_its_mean():
     images = torch.randint(0, 256, (2, 3, 4, 5), dtype=torch.uint8)
     out = BlueGreenRed()(images)
-    for channel, mean in enumerate(BLUE_GREEN_RED_MEAN):
+    for channel, mean in enumerate(SQUEEZENET_MEAN):
         torch.testing.assert_close(out[:, channel], images[:, 2 - channel].float() - mean, rtol=0, atol=0)
 
 
@@ -114,3 +116,34 @@ def test_a_layer_of_another_size_is_refused():
         replace_first_layer(model, nn.Conv2d(4, 64, 3, stride=2))
     assert model.features[0] is old
     assert all(p.requires_grad for p in model.parameters())
+
+
+def test_imagenet_weights_are_in_their_places():
+    torch.manual_seed(0)
+    state = imagenet_squeezenet(2).state_dict()
+    weights = squeezenet_weights()
+    stored = {f"features.0.{kind}": weights[f"conv1.{kind}"] for kind in ("weight", "bias")} | {
+        f"features.{index}.{ours}.{kind}": weights[f"fire{number}.{theirs}.{kind}"]
+        for number, index in enumerate(FIRES, 2)
+        for ours, theirs in (("squeeze", "squeeze1x1"), ("expand1x1", "expand1x1"), ("expand3x3", "expand3x3"))
+        for kind in ("weight", "bias")
+    }
+    assert {name for name in state if not name.startswith("classifier")} == set(stored)
+    for name, array in stored.items():
+        torch.testing.assert_close(state[name], torch.from_numpy(array), rtol=0, atol=0)
+
+
+@torch.no_grad()
+def test_half_precision_weights_change_nothing_that_counts():
+    """Features differ by a thousandth, which changes the class of no image here."""
+    try:
+        complete = squeezenet_weights(complete=True)
+    except DataNotFoundError:
+        pytest.skip("GDLAYER_DATA has no complete SqueezeNet")
+    exact, rounded = SqueezeNet(1000).eval(), SqueezeNet(1000).eval()
+    load_published(exact, complete)
+    load_published(rounded, complete | squeezenet_weights())
+    x = BlueGreenRed()(F.interpolate(torch.rand(20, 3, 12, 12) * 255, 160, mode="bicubic").clamp(0, 255))
+    features = exact.features(x)
+    assert 0 < (features - rounded.features(x)).norm() / features.norm() < 2e-3
+    assert torch.equal(exact(x).argmax(1), rounded(x).argmax(1))
