@@ -1,35 +1,37 @@
 """Fully trainable Gaussian derivative convolutional layers for PyTorch.
 
-Public names are imported on first use, so that reading records or finding data never waits for torch.
+Public names are imported on first use, so that code that only reads records or finds data does not import torch.
 """
 
 from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from gdlayer.authors import from_authors as from_authors
     from gdlayer.basis import gaussian_derivative_kernels as gaussian_derivative_kernels
     from gdlayer.block import ConvBlock as ConvBlock
     from gdlayer.conv import GaussianDerivativeConv2d as GaussianDerivativeConv2d
-    from gdlayer.convert import deploy as deploy
-    from gdlayer.convert import from_authors as from_authors
-    from gdlayer.convert import replace_conv2d as replace_conv2d
+    from gdlayer.fit import fit_filters as fit_filters
     from gdlayer.optim import parameter_groups as parameter_groups
     from gdlayer.optim import window_penalty as window_penalty
-    from gdlayer.plot import plot_filters as plot_filters
-    from gdlayer.plot import plot_kernels as plot_kernels
+    from gdlayer.plot.layers import plot_filters as plot_filters
+    from gdlayer.plot.layers import plot_kernels as plot_kernels
+    from gdlayer.replace import deploy as deploy
+    from gdlayer.replace import replace_conv2d as replace_conv2d
 
 __version__ = "0.1.0"
 
 _HOME = {
-    "gaussian_derivative_kernels": "gdlayer.basis",
     "ConvBlock": "gdlayer.block",
     "GaussianDerivativeConv2d": "gdlayer.conv",
-    "deploy": "gdlayer.convert",
-    "from_authors": "gdlayer.convert",
-    "replace_conv2d": "gdlayer.convert",
+    "deploy": "gdlayer.replace",
+    "fit_filters": "gdlayer.fit",
+    "from_authors": "gdlayer.authors",
+    "gaussian_derivative_kernels": "gdlayer.basis",
     "parameter_groups": "gdlayer.optim",
-    "plot_filters": "gdlayer.plot",
-    "plot_kernels": "gdlayer.plot",
+    "plot_filters": "gdlayer.plot.layers",
+    "plot_kernels": "gdlayer.plot.layers",
+    "replace_conv2d": "gdlayer.replace",
     "window_penalty": "gdlayer.optim",
 }
 __all__ = [
@@ -37,6 +39,7 @@ __all__ = [
     "GaussianDerivativeConv2d",
     "__version__",
     "deploy",
+    "fit_filters",
     "from_authors",
     "gaussian_derivative_kernels",
     "parameter_groups",

@@ -1,4 +1,4 @@
-"""What every test shares: a fixed seed, deterministic hypothesis, and the devices to run on."""
+"""Shared by all tests: a fixed seed, deterministic hypothesis, the devices, and both forms of the layer."""
 
 import pytest
 import torch
@@ -16,5 +16,11 @@ def pytest_runtest_setup() -> None:
     params=["cpu", pytest.param("cuda", marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA GPU"))]
 )
 def device(request: pytest.FixtureRequest) -> str:
-    """Each device there is."""
+    """Each device of this machine."""
+    return request.param
+
+
+@pytest.fixture(params=[False, True], ids=["full", "separated"])
+def separated(request: pytest.FixtureRequest) -> bool:
+    """The argument of the layer: eq. (3) or eq. (4)."""
     return request.param

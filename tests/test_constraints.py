@@ -19,8 +19,8 @@ from torch.func import functional_call
 
 from gdlayer import ConvBlock, GaussianDerivativeConv2d, optim, parameter_groups, replace_conv2d, window_penalty
 from gdlayer.conv import GEOMETRY
-from gdlayer.convert import fit_filters
 from gdlayer.evaluate import FULL, SEPARATED
+from gdlayer.fit import fit_filters
 
 SUBSETS = [subset for size in range(4) for subset in combinations(GEOMETRY, size)]
 CONSTRAINTS: dict[str, dict[str, Any]] = {
@@ -111,6 +111,21 @@ def test_mixing_weights_are_frozen_as_any_parameter():
     layer(torch.randn(1, 3, 6, 6)).sum().backward()
     assert layer.weight.grad is None
     assert layer.mu.grad is not None
+
+
+@pytest.mark.parametrize(
+    ("options", "text"),
+    [
+        ({"shared": ["sigma", "theta"]}, "shared=('sigma', 'theta'), algorithm="),
+        ({"isotropic": True}, "isotropic=True, algorithm="),
+        ({"sigma_min": 0.8, "sigma_max": 3.0}, "sigma_min=0.8, sigma_max=3, algorithm="),
+    ],
+    ids=str,
+)
+def test_repr_names_a_constraint_only_where_there_is_one(options, text):
+    plain = repr(GaussianDerivativeConv2d(3, 8, 5))
+    assert not any(name in plain for name in options)
+    assert f"trainable=('sigma', 'mu', 'theta'), {text}" in repr(GaussianDerivativeConv2d(3, 8, 5, **options))
 
 
 # The same layer with equal parameters

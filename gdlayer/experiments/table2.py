@@ -9,12 +9,12 @@ import torch
 from torch import Tensor, nn
 
 from gdlayer.conv import GaussianDerivativeConv2d
-from gdlayer.convert import fit_filters
 from gdlayer.datasets import balanced_subset, cats_dogs
 from gdlayer.experiments.record import write_beside
 from gdlayer.experiments.run import Outcome, Workplace, run
 from gdlayer.experiments.training import Recipe, Standardise, accuracy, train
 from gdlayer.experiments.trial import Search, Table2Trial
+from gdlayer.fit import fit_filters
 from gdlayer.networks import vgg16
 
 

@@ -1,4 +1,4 @@
-"""Pictures of a layer: its kernels and its filters. They need matplotlib."""
+"""Pictures of a layer: its kernels and its filters."""
 
 import math
 from collections.abc import Sequence
@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from gdlayer.conv import GaussianDerivativeConv2d
+from gdlayer.extras import extra
 from gdlayer.synthesis import SynthesizedConv2d
 
 if TYPE_CHECKING:
@@ -16,24 +17,24 @@ if TYPE_CHECKING:
     from matplotlib.image import AxesImage
 
 WIDTH, HEIGHT = 7.2, 9.0
-"""Inches that the images of a picture keep to."""
+"""Largest width and height of all images of a picture together, in inches."""
 PANEL = 0.7
-"""Inches that one image keeps to."""
+"""Largest width of one image, in inches."""
 LABELS = 32
-"""Along one axis, at most: of more, every second, third, ... is written."""
+"""Largest number of labels along one axis; beyond it, only every second, third, ... label is written."""
 
 
 def plot_kernels(layer: GaussianDerivativeConv2d) -> "Figure":
-    """The kernels of a layer as they are now: a row for each basis, a column for each order (p, q).
+    """The present kernels of a layer: one row per basis, one column per order (p, q).
 
-    Red is positive, blue negative, white zero. The range of each kernel is its own, symmetric about zero. The figure
-    is not pyplot's: ``savefig`` writes it, and a notebook shows it after ``%matplotlib inline``.
+    Red is positive, blue negative, white zero. Each kernel has its own colour range, symmetric about zero. The figure
+    is not registered with pyplot: save it with ``savefig``; a notebook shows it after ``%matplotlib inline``.
 
     Raises
     ------
     TypeError
-        If ``layer`` is no Gaussian derivative layer.
-    ImportError
+        If ``layer`` is not a Gaussian derivative layer.
+    MissingExtraError
         If matplotlib is not installed.
     """
     if not isinstance(layer, GaussianDerivativeConv2d):
@@ -46,16 +47,17 @@ def plot_kernels(layer: GaussianDerivativeConv2d) -> "Figure":
 
 
 def plot_filters(layer: SynthesizedConv2d) -> "Figure":
-    """The filters of a layer as they are now: a column for each output map, a row for each input map.
+    """The present filters of a layer: one column per output map, one row per input map.
 
-    Many output maps are broken into lines, as a text is. Red is positive, blue negative, white zero. All filters have
-    one range, symmetric about zero. A figure as :func:`plot_kernels` gives.
+    Many output maps are wrapped into several lines, like text. Red is positive, blue negative, white zero. All
+    filters have the same colour range, symmetric about zero. The figure is of the kind that :func:`plot_kernels`
+    returns.
 
     Raises
     ------
     TypeError
-        If ``layer`` computes no filters.
-    ImportError
+        If ``layer`` is not a layer that computes its filters (:class:`~gdlayer.synthesis.SynthesizedConv2d`).
+    MissingExtraError
         If matplotlib is not installed.
     """
     if not isinstance(layer, SynthesizedConv2d):
@@ -85,12 +87,10 @@ def _draw(
     rows: str,
     columns: str,
 ) -> "tuple[Figure, AxesImage]":
-    """Lines of images (rows, columns, kh, kw) between -limit and limit: a picture, and one of its images."""
-    try:
+    """Draws lines of images (rows, columns, kh, kw), coloured from -limit to limit; also returns the first image."""
+    with extra("report"):
         from matplotlib import colormaps
         from matplotlib.figure import Figure
-    except ImportError as error:
-        raise ImportError("pictures of a layer need matplotlib: pip install matplotlib") from error
     height, width, kh, kw = lines[0].shape
     panel = min(PANEL, WIDTH / width, HEIGHT / (len(lines) * height) * kw / kh)
     upright = panel < 0.45 and len(str(names[0][0])) > 3
@@ -119,7 +119,7 @@ def _draw(
 
 
 def _mosaic(images: Tensor, width: int) -> Tensor:
-    """Images (rows, columns, kh, kw) as one, with lines of NaN between them, and filled up to ``width`` columns."""
+    """Joins images (rows, columns, kh, kw) into one, separated by lines of NaN and padded to ``width`` columns."""
     rows, columns, kh, kw = images.shape
     framed = F.pad(images.float(), (0, 1, 0, 1, 0, width - columns), value=math.nan)
     return framed.transpose(1, 2).reshape(rows * (kh + 1), width * (kw + 1))[:-1, :-1]

@@ -1,4 +1,4 @@
-"""Figure 1: a schematic of a layer, drawn from the layer itself. (a) is eq. (2), (b) eq. (4); eq. (3) likewise."""
+"""Figure 1 of the paper: a schematic of eqs (2), (3) and (4), drawn from the values of a given layer."""
 
 import io
 from collections.abc import Iterator, Sequence
@@ -7,31 +7,44 @@ from itertools import pairwise
 from typing import Any
 
 import numpy as np
-from matplotlib import colormaps, rc_context, style
-from matplotlib.figure import Figure
-from matplotlib.patches import FancyBboxPatch, Polygon, Rectangle
+from torch import Tensor
+
+from gdlayer.conv import GaussianDerivativeConv2d
+from gdlayer.extras import extra
+
+with extra("report"):
+    from matplotlib import colormaps, rc_context, style
+    from matplotlib.figure import Figure
+    from matplotlib.patches import FancyBboxPatch, Polygon, Rectangle
 
 _INK, _LINE, _PAPER = "#222222", "#777777", "#eeeeee"
-_COLOURS = (("#00795A", "#DDF1EA"), ("#A85C00", "#FBEBD3"), ("#5B4BB3", "#E8E5F8"))  # line and ground, by basis shown
+_COLOURS = (("#00795A", "#DDF1EA"), ("#A85C00", "#FBEBD3"), ("#5B4BB3", "#E8E5F8"))  # (line, background) per basis
 _KERNEL, _CELL, _MAP = 0.46, 0.28, 0.46  # sides in inches
-_GAP = 0.34  # what a row of dots takes, for any number left out
+_GAP = 0.34  # width in inches of the dots that stand for all items left out
 
 
-def draw(layer: Any) -> Figure:
-    """The schematic of a ``GaussianDerivativeConv2d``, with its kernels, filters and weights as they are now.
+def draw(layer: GaussianDerivativeConv2d) -> Figure:
+    """Draws the schematic of a layer with its present kernels, filters and weights.
 
-    Full: the basis, on the left, makes a filter for each pair of an input map (column) and an output map (row).
-    Separated: each row mixes the input maps by beta and convolves once, each column on the right mixes the results by
-    lambda. Each basis has its own colour and its own output maps. Of long lists the middle is left out, behind dots;
-    the numbers count all. A bias is not drawn, as the equations have none.
+    In a full layer, the basis on the left makes one filter for each pair of input map (column) and output map (row).
+    In a separated layer, each row mixes the input maps by beta and convolves once, and each column on the right mixes
+    the results by lambda. Each basis has its own colour and its own output maps. In long lists, dots replace the
+    middle; the printed counts include everything. The bias is not drawn, as the equations have none.
 
-    Red is positive, blue negative, white zero. Each image has a symmetric range of its own, and so has each row of
-    beta, whose size depends on the kernel's, and lambda as a whole.
+    Red is positive, blue negative, white zero. Each kernel and filter has its own colour range, symmetric about zero.
+    Each row of beta has its own as well, since its values depend on the size of the kernel; lambda has one range.
 
-    Drawn maps, kernels and weights carry a gid that names them as the paper does, from one: ``I-1``, ``phi-1-10``
+    Each drawn map, kernel and weight has a gid with the indices of the paper, starting at one: ``I-1``, ``phi-1-10``
     (b, n), ``filter-8-3`` (output map, i), ``J-8``, ``beta-1-10-3`` (b, n, i), ``between-1-10`` (b, n),
     ``lambda-1-10-8`` (b, n, output map).
+
+    Raises
+    ------
+    TypeError
+        If ``layer`` is not a Gaussian derivative layer.
     """
+    if not isinstance(layer, GaussianDerivativeConv2d):
+        raise TypeError(f"layer must be a GaussianDerivativeConv2d, got {type(layer).__name__}")
     with _own_style():
         canvas = _Canvas()
         (_separated if layer.separated else _full)(canvas, layer)
@@ -39,7 +52,7 @@ def draw(layer: Any) -> Figure:
 
 
 def svg(figure: Figure) -> str:
-    """The figure as SVG without date or version, glyphs as paths: the same figure gives the same text."""
+    """The figure as SVG. It holds no date or version, and glyphs are paths, so the same figure gives the same text."""
     stream = io.StringIO()
     with _own_style():
         figure.savefig(stream, format="svg", metadata={"Date": None, "Creator": None})
@@ -47,7 +60,7 @@ def svg(figure: Figure) -> str:
 
 
 def elide(count: int, slots: int) -> list[int | None]:
-    """Indices 0, ..., count - 1 in at most ``slots`` places; None stands for two or more left out before the last."""
+    """Indices 0, ..., count - 1 in at most ``slots`` places; None replaces two or more indices before the last one."""
     if count <= slots:
         return list(range(count))
     return [*range(slots - 2), None, count - 1]
@@ -55,20 +68,20 @@ def elide(count: int, slots: int) -> list[int | None]:
 
 @contextmanager
 def _own_style() -> Iterator[None]:
-    """Matplotlib's defaults, whatever the caller has set."""
+    """Uses Matplotlib's default settings instead of the caller's."""
     with style.context("default"), rc_context({"svg.hashsalt": "gdlayer", "svg.fonttype": "path"}):
         yield
 
 
-def _array(values: Any) -> np.ndarray:
-    """A tensor, without importing its library, or an array, as float64."""
-    return np.asarray(values.detach().cpu().double() if hasattr(values, "detach") else values, dtype=float)
+def _array(values: Tensor) -> np.ndarray:
+    """A tensor as an array in float64."""
+    return values.detach().cpu().double().numpy()
 
 
 def _place(
     groups: Sequence[Sequence[int | None]], pitch: float, start: float, apart: float = 0.0
 ) -> tuple[list[list[float]], float]:
-    """Centres of the items of consecutive groups; dots take less room. And where the last ends."""
+    """Centres of the items of consecutive groups, where dots (None) are narrower; and the end of the last group."""
     places, edge = [], start
     for group in groups:
         row = []
@@ -82,13 +95,13 @@ def _place(
 
 
 def _relative(weights: np.ndarray, axis: int | tuple[int, ...]) -> np.ndarray:
-    """Weights over their greatest size along the axis."""
+    """Weights divided by their largest absolute value along the axis."""
     limit = np.abs(weights).max(axis, keepdims=True)
     return weights / np.where(limit > 0, limit, 1)
 
 
 class _Canvas:
-    """One pair of axes in inches, y downwards."""
+    """A figure with one pair of axes, whose units are inches and whose y axis points down."""
 
     def __init__(self) -> None:
         self.figure = Figure(facecolor="white")
@@ -97,7 +110,7 @@ class _Canvas:
         self.width = self.height = 0.0
 
     def finish(self) -> Figure:
-        """The figure, as wide as the drawing and every text in it."""
+        """The figure, made wide enough for the drawing and all its texts."""
         self._fit(0, self.width)
         self.figure.draw_without_rendering()
         inches = self.axes.transData.inverted()
@@ -115,7 +128,7 @@ class _Canvas:
         self.axes.text(x, y, text, fontsize=size, color=colour, **options)
 
     def sign(self, x: float, y: float, sign: str, ground: str = "white") -> None:
-        """An operator upon a line."""
+        """An operator, drawn on top of a line."""
         box = {"boxstyle": "circle,pad=0.08", "facecolor": ground, "edgecolor": "none"}
         self.text(x, y, f"${sign}$", size=10, bbox=box)
 
@@ -139,14 +152,14 @@ class _Canvas:
             self.axes.add_patch(head)
 
     def box(self, left: float, top: float, right: float, bottom: float, fill: str) -> None:
-        """The ground of what belongs together."""
+        """A coloured background for things that belong together."""
         rounded = "round,pad=0,rounding_size=0.07"
         shape = FancyBboxPatch((left, top), right - left, bottom - top, boxstyle=rounded, zorder=1)
         shape.set(facecolor=fill, edgecolor="none", clip_on=False)
         self.axes.add_patch(shape)
 
     def map(self, x: float, y: float, gid: str, label: str = "", fill: str = _PAPER, edge: str = _INK) -> None:
-        """A feature map: a sheet, with its name on it."""
+        """A feature map: a square with its name on it."""
         sheet = Rectangle((x - _MAP / 2, y - _MAP / 2), _MAP, _MAP, facecolor=fill, edgecolor=edge, lw=1.1, zorder=4)
         sheet.set(gid=gid, clip_on=False)
         self.axes.add_patch(sheet)
@@ -154,12 +167,12 @@ class _Canvas:
             self.text(x, y, f"${label}$")
 
     def dots(self, x: float, y: float, vertical: bool = False, ground: str = "white") -> None:
-        """What is left out, on a line or between lines."""
+        """Dots for what is left out, on a line or between lines."""
         box = {"boxstyle": "square,pad=0.1", "facecolor": ground, "edgecolor": "none"}
         self.text(x, y, r"$\vdots$" if vertical else r"$\cdots$", size=11, bbox=box)
 
     def image(self, x: float, y: float, gid: str, values: np.ndarray, edge: str) -> None:
-        """Values as colours, white for zero, in a frame; not square where the values are not."""
+        """An array as an image in a frame, with its aspect ratio; white is zero."""
         height, width = (_KERNEL * n / max(values.shape) for n in values.shape)
         limit = float(np.abs(values).max()) or 1.0
         extent = (x - width / 2, x + width / 2, y + height / 2, y - height / 2)
@@ -169,7 +182,7 @@ class _Canvas:
         self.axes.add_patch(frame).set_clip_on(False)
 
     def cell(self, x: float, y: float, gid: str, value: float, edge: str) -> None:
-        """A weight: a small square in the colour of its value between -1 and 1."""
+        """A weight: a small square, coloured by its value between -1 and 1."""
         colour = colormaps["RdBu_r"](0.5 + 0.5 * value)
         square = Rectangle((x - _CELL / 2, y - _CELL / 2), _CELL, _CELL, facecolor=colour, edgecolor=edge, lw=0.9)
         square.set(gid=gid, zorder=4, clip_on=False)
@@ -177,11 +190,11 @@ class _Canvas:
 
 
 class _Plan:
-    """What of a layer is drawn, and the symbols; b appears in them only where there are several bases."""
+    """Which parts of a layer are drawn, and their labels; these have an index b only if there are several bases."""
 
-    def __init__(self, layer: Any) -> None:
-        self.f_in, self.f_out, self.bases = int(layer.in_channels), int(layer.out_channels), int(layer.bases)
-        self.orders = [tuple(order) for order in layer.orders]
+    def __init__(self, layer: GaussianDerivativeConv2d) -> None:
+        self.f_in, self.f_out, self.bases = layer.in_channels, layer.out_channels, layer.bases
+        self.orders = layer.orders
         self.kernels = _array(layer.kernels())  # (B, N, kh, kw)
         self.n, self.group = len(self.orders), self.f_out // self.bases
         self.inputs = elide(self.f_in, 4)
@@ -193,7 +206,7 @@ class _Plan:
         return _COLOURS[self.shown.index(b)]
 
     def upper(self, b: int, *others: object) -> str:
-        """A superscript."""
+        """A superscript: the number of the basis, if there are several, and the other indices."""
         return ",".join(str(part) for part in ([] if self.bases == 1 else [b + 1]) + list(others))
 
     def basis(self, b: int) -> str:
@@ -205,7 +218,7 @@ class _Plan:
         return f"${symbol}$: ${name} = {count}$ {_plural('map', count)}"
 
     def weights(self, formula: str, factors: str, count: int, symbols: str) -> str:
-        """The last line."""
+        """The last line: the number of weights."""
         equation = "(4)" if "beta" in symbols else "(2)" if self.bases == 1 else "(3)"
         several = "" if self.bases == 1 else f"$B = {self.bases}$ bases, "
         return f"eq. {equation}: {several}${formula} = {factors} = {count}$ weights ${symbols}$"
@@ -231,7 +244,7 @@ def _kernel(canvas: _Canvas, plan: _Plan, b: int, n: int, x: float, y: float) ->
     canvas.text(x, y - 0.36, rf"$\phi^{{{plan.upper(b, n + 1)}}}$", colour=edge)
 
 
-def _full(canvas: _Canvas, layer: Any) -> None:
+def _full(canvas: _Canvas, layer: GaussianDerivativeConv2d) -> None:
     plan = _Plan(layer)
     weight = _array(layer.weight)  # (B, f_out/B, f_in, N)
     filters = np.einsum("bjin,bnyx->bjiyx", weight, plan.kernels)
@@ -302,7 +315,7 @@ def _full(canvas: _Canvas, layer: Any) -> None:
     canvas.height = top + 0.22
 
 
-def _separated(canvas: _Canvas, layer: Any) -> None:
+def _separated(canvas: _Canvas, layer: GaussianDerivativeConv2d) -> None:
     plan = _Plan(layer)
     beta, lam = _array(layer.beta), _array(layer.lam)  # (B, N, f_in), (B, f_out/B, N)
     shades = [_relative(beta, 2), _relative(lam, (0, 1, 2))]

@@ -1,0 +1,505 @@
+"""Models with convolutions replaced, and with the new layers deployed."""
+
+import copy
+import doctest
+import math
+import re
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import Tensor, nn
+
+from gdlayer import GaussianDerivativeConv2d, deploy, fit_filters, replace, replace_conv2d
+from gdlayer.related.dau import DAUConv2d
+from gdlayer.related.njet import NJetConv2d
+from gdlayer.related.rfnn import RFNNConv2d
+from gdlayer.synthesis import PADDING_MODES, Conv2dSame, SynthesizedConv2d
+
+
+def synthesized(kind: str, *args: Any, **options: Any) -> SynthesizedConv2d:
+    """A layer of this kind in float64, with a random bias."""
+    options = {"dtype": torch.float64, **options}
+    module: SynthesizedConv2d
+    if kind == "rfnn":
+        module = RFNNConv2d(*args, sigma=1.0, **options)
+    elif kind == "dau":
+        module = DAUConv2d(*args, **options)
+    elif kind == "njet":
+        module = NJetConv2d(*args[:2], **options)
+    else:
+        module = GaussianDerivativeConv2d(*args, separated=kind == "separated", **options)
+    if module.bias is not None:
+        nn.init.normal_(module.bias)
+    return module
+
+
+KINDS = ["full", "separated", "rfnn", "dau", "njet"]
+
+
+class Net(nn.Module):
+    """Convolutions of several kinds, some nested; one of them has four names."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = nn.Conv2d(3, 4, 3, padding=1)
+        self.body = nn.Sequential(nn.Conv2d(4, 4, 3, padding="same", padding_mode="reflect"), nn.ReLU())
+        self.again = self.body[0]
+        self.twice = nn.ModuleList([self.body, self.body])
+        self.depthwise = nn.Conv2d(4, 4, 3, padding=1, groups=4)
+        self.point = nn.Conv2d(4, 8, 1)
+        self.head = nn.Linear(8, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.again(self.body(self.stem(x)))
+        return self.head(self.point(self.depthwise(x)).mean((-2, -1)))
+
+
+def kinds(model: nn.Module) -> list[tuple[str, str]]:
+    return [(name, type(module).__name__) for name, module in model.named_modules(remove_duplicate=False)]
+
+
+def ours(model: nn.Module) -> list[str]:
+    return [name for name, kind in kinds(model) if kind == "GaussianDerivativeConv2d"]
+
+
+@st.composite
+def convolutions(draw: st.DrawFn) -> tuple[nn.Conv2d, tuple[int, int]]:
+    """A convolution in float64, and an input size that is large enough for its padding, even if the kernel grows by 2."""
+    torch.manual_seed(draw(st.integers(0, 2**32 - 1)))
+    padding = draw(
+        st.one_of(
+            st.sampled_from(["same", "valid"]), st.integers(0, 2), st.tuples(st.integers(0, 2), st.integers(0, 2))
+        )
+    )
+    stride = st.one_of(st.integers(1, 3), st.tuples(st.integers(1, 3), st.integers(1, 3)))
+    conv = nn.Conv2d(
+        draw(st.integers(1, 3)),
+        draw(st.sampled_from([2, 4])),
+        draw(st.one_of(st.integers(1, 4), st.tuples(st.integers(1, 4), st.integers(1, 4)))),
+        stride=1 if padding == "same" else draw(stride),
+        padding=padding,
+        dilation=draw(st.one_of(st.integers(1, 2), st.tuples(st.integers(1, 2), st.integers(1, 2)))),
+        padding_mode=draw(st.sampled_from(PADDING_MODES)),  # type: ignore[arg-type]
+        bias=draw(st.booleans()),
+        dtype=torch.float64,
+    )
+    return conv.train(draw(st.booleans())), draw(st.tuples(st.integers(9, 12), st.integers(9, 12)))
+
+
+even_same = pytest.mark.filterwarnings("ignore:Using padding='same' with even kernel lengths")
+
+
+@even_same
+@given(convolutions(), st.booleans())
+def test_a_replaced_convolution_keeps_its_configuration(drawn, fit):
+    conv, size = drawn
+    model = nn.Sequential(conv)
+    x = torch.randn(2, conv.in_channels, *size, dtype=torch.float64)
+    expected = conv(x).detach()
+    taps = conv.kernel_size[0] * conv.kernel_size[1]
+    report = replace_conv2d(model, "0", fit=fit, order=6, rcond=1e-13, init="authors")  # 28 kernels, 16 taps at most
+    new = model[0]
+    assert isinstance(new, GaussianDerivativeConv2d)
+    for name in ("in_channels", "out_channels", "kernel_size", "stride", "dilation", "padding_mode", "training"):
+        assert getattr(new, name) == getattr(conv, name)
+    assert (new.bias is None) == (conv.bias is None)
+    if new.bias is not None and conv.bias is not None:
+        assert torch.equal(new.bias, conv.bias)
+    assert {parameter.dtype for parameter in new.parameters()} == {torch.float64}
+    assert new(x).shape == expected.shape
+    (layer,) = report.replaced
+    assert layer.names == ("0",)
+    bias = conv.out_channels if conv.bias is not None else 0
+    assert layer.parameters_before == taps * conv.in_channels * conv.out_channels + bias
+    assert layer.parameters_after == 28 * conv.in_channels * conv.out_channels + 5 * 28 + bias
+    assert report.skipped == {}
+    if fit:
+        assert layer.residual is not None
+        assert layer.residual < 1e-4
+        torch.testing.assert_close(new(x), expected, rtol=1e-2, atol=1e-2 * float(expected.abs().max()))
+    else:
+        assert layer.residual is None
+
+
+@even_same
+@given(convolutions(), st.integers(0, 1), st.integers(0, 1))
+def test_a_larger_kernel_keeps_sizes_and_place(drawn, down, right):
+    conv, size = drawn
+    model = nn.Sequential(conv)
+    x = torch.randn(2, conv.in_channels, *size, dtype=torch.float64)
+    larger = (conv.kernel_size[0] + 2 * down, conv.kernel_size[1] + 2 * right)
+    replace_conv2d(model, "0", kernel_size=larger, order=1)
+    new = model[0]
+    assert isinstance(new, GaussianDerivativeConv2d)
+    assert new.kernel_size == larger
+    assert new(x).shape == conv(x).shape
+    framed = torch.zeros(conv.out_channels, conv.in_channels, *larger, dtype=torch.float64)
+    framed[:, :, down : down + conv.kernel_size[0], right : right + conv.kernel_size[1]] = conv.weight.detach()
+    plain = new.deploy()
+    with torch.no_grad():
+        plain.weight.copy_(framed)
+    torch.testing.assert_close(plain(x), conv(x))  # the old filters, padded with zeros, compute the same
+
+
+@even_same
+@given(stride=st.integers(1, 3), kernel=st.integers(1, 4), grown=st.integers(0, 1), size=st.integers(9, 12))
+def test_the_same_padding_of_deployed_layers(stride, kernel, grown, size):
+    source = synthesized("full", 2, 4, kernel, stride=stride)
+    model = nn.Sequential(source.deploy())
+    x = torch.randn(1, 2, size, size, dtype=torch.float64)
+    if grown and kernel < stride:
+        message = (
+            f"0: kernel_size must be {(kernel, kernel)}, that of the convolution, got {(kernel + 2, kernel + 2)}: "
+        )
+        message += (
+            f"padding='same' would move the filters, as the old ones are smaller than the stride, {stride, stride}"
+        )
+        with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
+            replace_conv2d(model, "0", kernel_size=kernel + 2)
+        return
+    replace_conv2d(model, "0", kernel_size=kernel + 2 * grown, order=1)
+    plain = model[0].deploy()  # type: ignore[operator]
+    with torch.no_grad():
+        plain.weight.zero_()
+        plain.weight[:, :, grown : grown + kernel, grown : grown + kernel] = source.filters()
+    plain.bias.data.copy_(source.bias)
+    torch.testing.assert_close(plain(x), source(x))
+
+
+def test_by_default_what_can_be_replaced():
+    model = Net().eval()
+    report = replace_conv2d(model, kernel_size=5, order=2, bases=2)
+    assert ours(model) == ["stem", "body.0", "again", "twice.0.0", "twice.1.0"]
+    assert model.body[0] is model.again
+    assert [layer.names for layer in report.replaced] == [("stem",), ("body.0", "again", "twice.0.0", "twice.1.0")]
+    assert report.skipped == {"depthwise": "it has 4 groups, not 1", "point": "its kernel is 1 x 1"}
+    assert isinstance(model.stem, GaussianDerivativeConv2d)
+    assert (model.stem.bases, len(model.stem.orders), model.stem.kernel_size) == (2, 6, (5, 5))
+    assert not any(module.training for module in model.modules())
+    assert str(report).splitlines() == [
+        "stem                                    112 -> 136 parameters, random",
+        "body.0 = again = twice.0.0 = twice.1.0  148 -> 160 parameters, random",
+        "depthwise                               skipped: it has 4 groups, not 1",
+        "point                                   skipped: its kernel is 1 x 1",
+    ]
+    model(torch.randn(2, 3, 9, 9)).sum().backward()
+    assert all(parameter.grad is not None for parameter in model.parameters())
+
+
+class Special(nn.Conv2d):
+    """A type of its own."""
+
+
+@pytest.mark.parametrize(
+    ("layers", "expected"),
+    [
+        ("stem", ["stem"]),
+        (["stem", "point"], ["stem", "point"]),
+        ((name for name in ("point",)), ["point"]),
+        ("again", ["body.0", "again", "twice.0.0", "twice.1.0"]),
+        (Special, ["special"]),
+        (lambda name, conv: conv.in_channels == 3, ["stem", "special"]),
+        (lambda name, conv: name == "twice.1.0", ["body.0", "again", "twice.0.0", "twice.1.0"]),
+    ],
+    ids=["name", "names", "generator", "one of several names", "type", "predicate", "predicate on one of the names"],
+)
+def test_choices(layers, expected):
+    model = Net()
+    model.special = Special(3, 4, 3)
+    replace_conv2d(model, layers, order=1)
+    assert ours(model) == expected
+
+
+def test_type_takes_subclasses():
+    model = nn.ModuleList([nn.Conv2d(1, 2, 3), Special(1, 2, 3), Conv2dSame(1, 2, 3, stride=2), nn.Conv1d(1, 2, 3)])
+    report = replace_conv2d(copy.deepcopy(model))
+    assert [layer.names for layer in report.replaced] == [("0",), ("2",)]
+    assert report.skipped == {"1": "it is a Special, which may compute something else"}
+    replace_conv2d(model, nn.Conv2d)
+    assert ours(model) == ["0", "1", "2"]
+
+
+def test_fitted_as_fit_filters_does():
+    model = Net()
+    weight = model.stem.weight
+    bias = model.stem.bias
+    assert bias is not None
+    torch.manual_seed(1)
+    expected = GaussianDerivativeConv2d(3, 4, 5, padding=2, order=1, bases=2, separated=True)
+    residual = fit_filters(expected, weight, bias=bias, steps=4, learning_rate=0.2, rcond=0.1)
+    torch.manual_seed(1)
+    report = replace_conv2d(
+        model, "stem", kernel_size=5, fit=True, steps=4, learning_rate=0.2, rcond=0.1, order=1, bases=2, separated=True
+    )
+    assert report.replaced[0].residual == residual
+    assert 0 < residual < 1
+    assert repr(model.stem) == repr(expected)
+    for name, value in expected.state_dict().items():
+        assert torch.equal(model.stem.state_dict()[name], value)
+    assert f"112 -> {sum(p.numel() for p in expected.parameters())} parameters, residual {residual:.3g}" in str(report)
+
+
+def test_random_layers_are_as_drawn():
+    model, torch_state = nn.Sequential(nn.Conv2d(3, 4, 3, bias=False)), torch.get_rng_state()
+    replace_conv2d(model, init="authors")
+    torch.set_rng_state(torch_state)
+    expected = GaussianDerivativeConv2d(3, 4, 3, bias=False, padding="valid", init="authors")
+    for name, value in expected.state_dict().items():
+        assert torch.equal(model[0].state_dict()[name], value)
+
+
+@pytest.mark.parametrize("fit", [False, True])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
+def test_device_and_dtype_of_the_convolution(device, dtype, fit):
+    conv = nn.Conv2d(3, 4, 3, device=device, dtype=dtype).requires_grad_(False)
+    model = nn.Sequential(conv, nn.Conv2d(4, 2, 3))
+    replace_conv2d(model, "0", fit=fit)
+    assert {(p.device.type, p.dtype, p.requires_grad) for p in model[0].parameters()} == {(device, dtype, True)}
+    assert model[0].state_dict()["bias"].data_ptr() != conv.bias.data_ptr()  # type: ignore[union-attr]
+
+
+def test_there_and_back():
+    """Deploys layers and replaces them again: 21 kernels fit nine taps exactly, so the outputs are the same."""
+    model = nn.Sequential(
+        synthesized("full", 2, 4, 3, stride=2),
+        nn.BatchNorm2d(4),
+        nn.Sequential(synthesized("full", 4, 4, 3, padding=1)),
+    )
+    x = torch.randn(2, 2, 9, 8, dtype=torch.float64)
+    expected = model.double().eval()(x)
+    again = deploy(model)
+    report = replace_conv2d(again, fit=True, order=5)
+    assert all(layer.residual is not None and layer.residual < 1e-6 for layer in report.replaced)
+    assert kinds(again) == kinds(model)
+    torch.testing.assert_close(again(x), expected, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda m: nn.utils.parametrizations.weight_norm(m.last), "its weight is computed from other parameters"),
+        (lambda m: nn.utils.parametrizations.spectral_norm(m.last), "its weight is computed from other parameters"),
+        (lambda m: setattr(m, "last", nn.LazyConv2d(4, 3)), "it is lazy: run the model once before"),
+        (lambda m: setattr(m, "last", nn.Conv2d(4, 4, 3, groups=2)), "it has 2 groups, not 1"),
+        (
+            lambda m: setattr(m, "last", nn.Conv2d(4, 4, 3, dtype=torch.complex64)),
+            "its dtype is torch.complex64, not a real one",
+        ),
+        (
+            lambda m: m.last.register_forward_hook(lambda *_: None),
+            "it has hooks, which would be lost: remove them before",
+        ),
+        (
+            lambda m: m.last.register_full_backward_hook(lambda *_: None),
+            "it has hooks, which would be lost: remove them before",
+        ),
+        (lambda m: setattr(m.first, "weight", m.last.weight), "it shares a parameter with another module"),
+    ],
+    ids=["weight norm", "spectral norm", "lazy", "groups", "complex", "forward hook", "backward hook", "tied"],
+)
+def test_what_cannot_be_replaced(change, message):
+    model = nn.Sequential()
+    model.first, model.last, model.other = nn.Conv2d(4, 4, 3), nn.Conv2d(4, 4, 3), nn.Conv2d(4, 4, 3)
+    change(model)
+    before = kinds(model)
+    for layers in (["other", "last"], lambda name, conv: name != "first"):
+        with pytest.raises(ValueError, match=f"^last cannot be replaced: {re.escape(message)}$"):
+            replace_conv2d(model, layers)
+        assert kinds(model) == before
+    assert replace_conv2d(model).skipped["last"] == message
+    assert "other" in ours(model)
+    assert "last" not in ours(model)
+
+
+def test_hooks_of_older_normalisations_are_seen():
+    model = nn.Sequential(nn.Conv2d(2, 2, 3), nn.Conv2d(2, 2, 3))
+    nn.utils.spectral_norm(model[1])
+    assert replace_conv2d(model).skipped == {"1": "its weight is computed from other parameters"}
+
+
+@pytest.mark.parametrize(
+    ("layers", "arguments", "error", "message"),
+    [
+        ("steam", {}, ValueError, "layers must name modules of the model, got 'steam'; its convolutions are 'stem', "),
+        ([3], {}, ValueError, "layers must name modules of the model, got 3; its convolutions are 'stem', 'body.0', "),
+        ("head", {}, ValueError, "head must be an nn.Conv2d, got Linear; its convolutions are 'stem', 'body.0', "),
+        (nn.Linear, {}, TypeError, "layers must be a subclass of nn.Conv2d if it is a type, got Linear"),
+        (Special, {}, ValueError, "layers must choose at least one nn.Conv2d of the model, got <class"),
+        ([], {}, ValueError, "layers must choose at least one nn.Conv2d of the model, got []"),
+        (3, {}, TypeError, "layers must be names, a type or a function, got 3"),
+        (["stem", "depthwise"], {}, ValueError, "depthwise cannot be replaced: it has 4 groups, not 1"),
+        (nn.Conv2d, {}, ValueError, "depthwise cannot be replaced: it has 4 groups, not 1"),
+        (None, {"bases": 3}, ValueError, "stem: out_channels must be a multiple of bases, got 4 and 3"),
+        (["stem", "point"], {"bases": 4, "order": -1}, ValueError, "stem: order must be an integer >= 0"),
+        (["stem"], {"jet": True}, TypeError, "stem: "),
+        (
+            ["point", "stem"],
+            {"kernel_size": 4},
+            ValueError,
+            "stem: kernel_size must be (3, 3), that of the convolution, or larger by even numbers, got (4, 4)",
+        ),
+        (
+            ["stem"],
+            {"kernel_size": (5, 1)},
+            ValueError,
+            "stem: kernel_size must be (3, 3), that of the convolution, or larger by even numbers, got (5, 1)",
+        ),
+        (["stem"], {"kernel_size": 5.0}, TypeError, "stem: kernel_size must be an integer >= 1 or a pair of them"),
+        (["stem"], {"fit": True, "rcond": 0}, ValueError, "stem: rcond must be a positive number, got 0"),
+        (["stem"], {"fit": True, "steps": -1}, ValueError, "stem: steps must be 0, or positive and some"),
+        (["stem"], {"steps": 2}, ValueError, "steps must be 0 unless fit=True, got 2"),
+        (
+            ["stem"],
+            {"stride": 2},
+            TypeError,
+            "stride is taken over from each convolution and cannot be given, got 2",
+        ),
+        (
+            ["stem"],
+            {"device": "cpu"},
+            TypeError,
+            "device is taken over from each convolution and cannot be given, got 'cpu'",
+        ),
+    ],
+    ids=[
+        "unknown name",
+        "no name",
+        "another module",
+        "another type",
+        "type of none",
+        "nothing",
+        "neither",
+        "groups by name",
+        "groups by type",
+        "bases",
+        "order",
+        "unknown option",
+        "kernel size even",
+        "kernel size smaller",
+        "kernel size no integer",
+        "rcond",
+        "steps negative",
+        "steps without fit",
+        "stride",
+        "device",
+    ],
+)
+def test_wrong_replacements(layers, arguments, error, message):
+    model = Net()
+    before = kinds(model), [id(parameter) for parameter in model.parameters()]
+    with pytest.raises(error, match=f"^{re.escape(message)}"):
+        replace_conv2d(model, layers, **arguments)
+    assert (kinds(model), [id(parameter) for parameter in model.parameters()]) == before
+
+
+def test_nothing_is_replaced_where_one_layer_fails():
+    model = Net()
+    nn.init.constant_(model.get_parameter("again.weight"), torch.nan)
+    with pytest.raises(ValueError, match=r"^body\.0: filters must be finite$"):
+        replace_conv2d(model, fit=True)
+    assert ours(model) == []
+
+
+def test_a_convolution_alone():
+    message = "model is itself an nn.Conv2d and cannot be replaced in place: put it into an nn.Sequential"
+    with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
+        replace_conv2d(nn.Conv2d(1, 1, 3))
+    with pytest.raises(ValueError, match=r"got None; 0: its kernel is 1 x 1$"):
+        replace_conv2d(nn.Sequential(nn.Conv2d(1, 1, 1)))
+    with pytest.raises(ValueError, match=r"got 'conv'; it has no convolution$"):
+        replace_conv2d(nn.Sequential(nn.ReLU()), "conv")
+
+
+# deploy
+
+
+@given(st.data())
+def test_deployed_models_compute_the_same(data):
+    torch.manual_seed(data.draw(st.integers(0, 2**32 - 1)))
+    channels, layers = [data.draw(st.integers(1, 3))], []
+    for _ in range(data.draw(st.integers(1, 3))):
+        channels.append(data.draw(st.integers(1, 4)))
+        options = {
+            "stride": data.draw(st.sampled_from([1, 2, (1, 2)])),
+            "padding": data.draw(st.sampled_from(["same", 6, (6, 7)])),
+            "dilation": data.draw(st.sampled_from([1, 1, 2])),
+            "padding_mode": data.draw(st.sampled_from(["zeros", "replicate"])),
+            "bias": data.draw(st.booleans()),
+        }
+        kind = data.draw(st.sampled_from(KINDS))
+        kernel_size = data.draw(st.sampled_from([3, 5]))
+        layers.append(nn.Sequential(synthesized(kind, *channels[-2:], kernel_size, **options), nn.ReLU()))
+    layers.append(nn.BatchNorm2d(channels[-1], dtype=torch.float64))
+    model = nn.Sequential(*layers).train(data.draw(st.booleans()))
+    x = torch.randn(2, channels[0], 14, 13, dtype=torch.float64)
+    state = copy.deepcopy(model.state_dict())
+
+    plain = deploy(model)
+
+    assert [name for name, _ in kinds(plain)] == [name for name, _ in kinds(model)]
+    for name, kind in kinds(plain):
+        before = type(model.get_submodule(name))
+        assert kind in ("Conv2d", "Conv2dSame") if issubclass(before, SynthesizedConv2d) else kind == before.__name__
+        assert plain.get_submodule(name).training == model.get_submodule(name).training
+    assert all(torch.equal(value, state[name]) for name, value in model.state_dict().items())
+    assert {p.data_ptr() for p in plain.parameters()}.isdisjoint(p.data_ptr() for p in model.parameters())
+    torch.testing.assert_close(plain(x), model(x), rtol=1e-9, atol=1e-9)
+
+
+def test_a_shared_layer_is_deployed_once():
+    model = Net()
+    replace_conv2d(model)
+    plain = deploy(model)
+    assert isinstance(plain, Net)
+    assert type(plain.again) is nn.Conv2d
+    assert plain.again is plain.body[0] is plain.twice[1].get_submodule("0")
+    x = torch.randn(2, 3, 9, 9)
+    torch.testing.assert_close(plain(x), model(x))
+    assert len(ours(model)) == 5
+
+
+def test_one_layer_and_none():
+    single = synthesized("full", 2, 4, 3)
+    plain = deploy(single)
+    assert type(plain) is nn.Conv2d
+    torch.testing.assert_close(plain.weight, single.filters())
+    again = deploy(plain)
+    assert again is not plain
+    assert isinstance(again, nn.Conv2d)
+    assert torch.equal(again.weight, plain.weight)
+
+
+def test_device_and_dtype_of_deployed_models(device):
+    model = nn.Sequential(GaussianDerivativeConv2d(2, 4, 3, device=device, dtype=torch.bfloat16), nn.ReLU())
+    assert {(p.device.type, p.dtype) for p in deploy(model).parameters()} == {(device, torch.bfloat16)}
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf], ids=str)
+@pytest.mark.parametrize("kind", KINDS)
+def test_parameters_that_are_not_finite_are_named(kind, value):
+    options = {} if kind == "njet" else {"order": 1} if kind in ("full", "separated") else {}
+    for name, _ in synthesized(kind, 2, 4, 3, bias=True, **options).named_parameters():
+        broken = synthesized(kind, 2, 4, 3, bias=True, **options)
+        parameter = broken.get_parameter(name)
+        parameter.data.view(-1)[-1] = value
+        model = nn.ModuleDict({"stem": synthesized(kind, 3, 2, 3), "body": nn.Sequential(nn.ReLU(), broken)})
+        message = f"must be finite, got 1 of {parameter.numel()} values NaN or infinite"
+        with pytest.raises(ValueError, match=f"^body.1.{name} {message}$"):
+            deploy(model)
+        with pytest.raises(ValueError, match=f"^{name} {message}$"):
+            deploy(broken)
+
+
+def test_other_modules_may_hold_infinities():
+    model = nn.Sequential(synthesized("full", 1, 1, 3), nn.Linear(2, 2))
+    nn.init.constant_(model.get_parameter("1.bias"), -math.inf)
+    assert torch.equal(deploy(model).get_parameter("1.bias"), torch.full((2,), -math.inf))
+
+
+def test_examples_in_the_documentation():
+    results = doctest.testmod(replace)
+    assert results.attempted == 16
+    assert results.failed == 0
