@@ -67,7 +67,7 @@ def ours(model: nn.Module) -> list[str]:
 
 @st.composite
 def convolutions(draw: st.DrawFn) -> tuple[nn.Conv2d, tuple[int, int]]:
-    """A convolution in float64, and an input size that is large enough for its padding, even if the kernel grows by 2."""
+    """A convolution in float64 and an input size that its padding allows, also if the kernel grows by 2."""
     torch.manual_seed(draw(st.integers(0, 2**32 - 1)))
     padding = draw(
         st.one_of(
@@ -263,11 +263,8 @@ def test_device_and_dtype_of_the_convolution(device, dtype, fit):
 
 def test_there_and_back():
     """Deploys layers and replaces them again: 21 kernels fit nine taps exactly, so the outputs are the same."""
-    model = nn.Sequential(
-        synthesized("full", 2, 4, 3, stride=2),
-        nn.BatchNorm2d(4),
-        nn.Sequential(synthesized("full", 4, 4, 3, padding=1)),
-    )
+    first, last = synthesized("full", 2, 4, 3, stride=2), synthesized("full", 4, 4, 3, padding=1)
+    model = nn.Sequential(first, nn.BatchNorm2d(4), nn.Sequential(last))
     x = torch.randn(2, 2, 9, 8, dtype=torch.float64)
     expected = model.double().eval()(x)
     again = deploy(model)
