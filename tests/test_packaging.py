@@ -1,4 +1,4 @@
-"""The wheel as a stranger gets it: what is in it, what it needs, and README's example run with that alone."""
+"""The built wheel: its contents, its metadata, its imports with and without the extras, and README's example."""
 
 import importlib.metadata
 import json
@@ -9,6 +9,7 @@ import subprocess
 import sys
 import tarfile
 import zipfile
+from collections.abc import Callable, Iterable, Sequence
 from email.message import Message
 from email.parser import Parser
 from pathlib import Path
@@ -76,15 +77,20 @@ def metadata(site) -> Message:
     return Parser().parsestr(path.read_text(encoding="utf-8"))
 
 
-def foreign_modules() -> list[str]:
-    """All that could be imported here but comes neither with Python, torch or NumPy, nor with what torch needs."""
-    wanted, needed = ["torch", "numpy"], set()
+def required(lines: Iterable[str], extra: str = "") -> list[Requirement]:
+    """Those of the lines `Requires-Dist` that hold here, without or with an extra."""
+    requirements = map(Requirement, lines)
+    return [r for r in requirements if r.marker is None or r.marker.evaluate({"extra": extra})]
+
+
+def foreign_modules(metadata: Message, extras: Sequence[str] = ()) -> list[str]:
+    """All modules that could be imported here, but would not be there after `pip install gdlayer[extras]`."""
+    lines = metadata.get_all("Requires-Dist", [])
+    wanted, needed = [r.name for extra in ("", *extras) for r in required(lines, extra)], set()
     while wanted:
-        if (name := canonicalize_name(wanted.pop())) in needed:
-            continue
-        needed.add(name)
-        requirements = map(Requirement, importlib.metadata.requires(name) or [])
-        wanted += [r.name for r in requirements if r.marker is None or r.marker.evaluate({"extra": ""})]
+        if (name := canonicalize_name(wanted.pop())) not in needed:
+            needed.add(name)
+            wanted += [r.name for r in required(importlib.metadata.requires(name) or [])]
     return sorted(
         module
         for module, owners in importlib.metadata.packages_distributions().items()
@@ -92,19 +98,49 @@ def foreign_modules() -> list[str]:
     )
 
 
-def run(site: Path, code: str) -> str:
-    """Run code on the unpacked wheel, as if nothing but torch and NumPy were installed beside it."""
-    block = "import sys, json; sys.modules.update(dict.fromkeys(json.loads(sys.argv[1])))\n"
-    done = subprocess.run(
-        [sys.executable, "-W", "error", "-c", block + code, json.dumps(foreign_modules())],
-        cwd=site.parent,
-        env=os.environ | {"PYTHONPATH": str(site), "OMP_NUM_THREADS": "1", "GDLAYER_OFFLINE": "1"},
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
-    assert (done.returncode, done.stderr) == (0, "")
-    return done.stdout
+BLOCK = """
+import json, sys
+from importlib.machinery import PathFinder
+
+class Installed(PathFinder):
+    missing = set(json.loads(sys.argv.pop(1)))
+
+    @classmethod
+    def find_spec(cls, name, path=None, target=None):
+        return None if name.partition(".")[0] in cls.missing else super().find_spec(name, path, target)
+
+sys.meta_path[sys.meta_path.index(PathFinder)] = Installed
+"""
+
+
+@pytest.fixture
+def execute(site, metadata, tmp_path) -> Callable[..., subprocess.CompletedProcess[str]]:
+    """Runs code on the unpacked wheel in an empty directory, as if beside it only its extras were installed."""
+
+    def execute(code: str, *arguments: str, extras: Sequence[str] = ()) -> subprocess.CompletedProcess[str]:
+        blocked = json.dumps(foreign_modules(metadata, extras))
+        return subprocess.run(
+            [sys.executable, "-W", "error", "-c", BLOCK + code, blocked, *arguments],
+            cwd=tmp_path,
+            env=os.environ | {"PYTHONPATH": str(site), "OMP_NUM_THREADS": "1", "GDLAYER_OFFLINE": "1"},
+            capture_output=True,
+            text=True,
+            timeout=300,
+        )
+
+    return execute
+
+
+@pytest.fixture
+def run(execute) -> Callable[..., str]:
+    """What code prints that must run without an error."""
+
+    def run(code: str, *arguments: str, extras: Sequence[str] = ()) -> str:
+        done = execute(code, *arguments, extras=extras)
+        assert (done.returncode, done.stderr) == (0, "")
+        return done.stdout
+
+    return run
 
 
 # --- contents ------------------------------------------------------------------------------------------------------
@@ -145,9 +181,7 @@ def test_licences_of_embedded_data_go_with_them(site):
 
 
 def test_torch_and_numpy_are_all_it_requires(metadata):
-    requirements = [Requirement(text) for text in metadata.get_all("Requires-Dist", [])]
-    always = {str(r) for r in requirements if r.marker is None or r.marker.evaluate({"extra": ""})}
-    assert always == {"torch>=2.4", "numpy>=1.26"}
+    assert {str(r) for r in required(metadata.get_all("Requires-Dist", []))} == {"torch>=2.4", "numpy>=1.26"}
     assert set(metadata.get_all("Provides-Extra", [])) == {"experiments", "report", "book", "dev"}
     assert metadata["Requires-Python"] == ">=3.11"
     assert metadata["License-Expression"] == "MIT"
@@ -179,37 +213,93 @@ print(json.dumps([gdlayer.__file__, "torch" in first, foreign(first), foreign(se
 """
 
 
-def test_public_names_import_torch_and_numpy_alone_and_no_sooner_than_used(site):
-    file, torch_at_once, at_once, when_used = json.loads(run(site, IMPORTED))
+def test_public_names_import_torch_and_numpy_alone_and_no_sooner_than_used(site, run):
+    file, torch_at_once, at_once, when_used = json.loads(run(IMPORTED))
     assert Path(file).is_relative_to(site)
     assert (torch_at_once, at_once, when_used) == (False, [], [])
 
 
-EVERY_MODULE = """
-import gdlayer, importlib, pkgutil
-names = [module.name for module in pkgutil.walk_packages(gdlayer.__path__, "gdlayer.")]
-names = [name for name in names if not name.startswith(("gdlayer.experiments", "gdlayer.benchmarks", "gdlayer.report"))]
-for name in names:
-    importlib.import_module(name)
-print(len(names))
+IMPORT = """
+import importlib
+errors = {}
+for name in sys.argv[1:]:
+    try:
+        importlib.import_module(name)
+    except Exception as error:
+        errors[name] = f"{type(error).__name__}: {error}"
+print(json.dumps(errors))
+"""
+EXTRAS = ("experiments", "report")
+COMPANION = ("experiments", "benchmarks", "report", "plot.schematic")  # these modules may need extras
+
+
+def modules(site: Path) -> list[str]:
+    paths = [path.relative_to(site).with_suffix("") for path in sorted(site.glob("gdlayer/**/*.py"))]
+    return [".".join(path.parts).removesuffix(".__init__") for path in paths]
+
+
+def test_extras_are_left_out_as_if_they_were_not_installed(metadata):
+    missing = {extras: set(foreign_modules(metadata, extras)) for extras in [(), ("experiments",), EXTRAS]}
+    assert {"PIL", "matplotlib", "pandas", "pooch", "scipy", "tqdm", "pytest"} <= missing[()]
+    assert not {"torch", "numpy", "gdlayer"} & missing[()]
+    assert {"matplotlib", "pandas", "scipy"} <= missing["experiments",]
+    assert not {"PIL", "pooch", "tqdm"} & missing["experiments",]
+    assert not {"PIL", "matplotlib", "pandas", "pooch", "scipy", "tqdm"} & missing[EXTRAS]
+
+
+def test_every_module_imports_outside_a_checkout(site, run):
+    assert len(modules(site)) > 60
+    assert json.loads(run(IMPORT, *modules(site), extras=EXTRAS)) == {}
+
+
+@pytest.mark.parametrize("extras", [(), ("experiments",), ("report",)], ids=["none", "experiments", "report"])
+def test_a_module_without_its_extra_fails_in_one_line_that_names_it(site, run, extras):
+    errors = json.loads(run(IMPORT, *modules(site), extras=extras))
+    names = "|".join(name for name in EXTRAS if name not in extras)
+    message = re.compile(rf"MissingExtraError: \w+ is not installed: pip install 'gdlayer\[({names})\]'")
+    assert {name: error for name, error in errors.items() if not message.fullmatch(error)} == {}
+    assert [name for name in errors if not name.removeprefix("gdlayer.").startswith(COMPANION)] == []
+    assert ("gdlayer.plot.schematic" in errors) == ("report" not in extras)
+
+
+COMMAND = """
+import runpy
+del sys.argv[0]
+runpy.run_module(sys.argv[0], run_name="__main__", alter_sys=True)
 """
 
 
-def test_every_module_of_the_library_works_without_the_extras(site):
-    assert {"PIL", "matplotlib", "pandas", "pooch", "scipy", "tqdm"} <= set(foreign_modules())
-    assert not {"torch", "numpy", "gdlayer"} & set(foreign_modules())
-    assert int(run(site, EVERY_MODULE)) > 20
+def test_a_cell_can_be_run_outside_a_checkout(run):
+    command = "gdlayer.experiments cell table1 --layer ours --n-train 1000 --profile smoke --threads 1"
+    printed = run(COMMAND, *command.split(), extras=EXTRAS)
+    assert re.search(r"^  paper +test accuracy \d\d\.\d %$", printed, re.MULTILINE), printed
+    assert re.search(r"^  run now, seed 0 +test accuracy \d+\.\d %", printed, re.MULTILINE), printed
+
+
+@pytest.mark.parametrize(
+    ("command", "extras", "named"),
+    [
+        ("gdlayer.experiments run table1 --layer ours --n-train 200 --profile smoke", (), "experiments"),
+        ("gdlayer.experiments cell table1 --layer ours --n-train 200 --profile smoke", ("experiments",), "report"),
+        ("gdlayer.report table1 --profile smoke", (), "report"),
+    ],
+    ids=["run", "cell", "report"],
+)
+def test_a_command_without_its_extra_fails_in_one_line_that_names_it(execute, command, extras, named):
+    done = execute(COMMAND, *command.split(), extras=extras)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert re.fullmatch(rf"error: \w+ is not installed: pip install 'gdlayer\[{named}\]'\n", done.stderr), done.stderr
 
 
 # --- README's example ----------------------------------------------------------------------------------------------
 
 
-def test_example_of_the_readme_trains_the_layer_on_the_embedded_sample(site):
+def test_example_of_the_readme_trains_the_layer_on_the_embedded_sample(run):
     blocks = re.findall(r"```python\n(.*?)```", (REPOSITORY / "README.md").read_text(encoding="utf-8"), re.DOTALL)
     [example] = [block for block in blocks if "fashion-mnist-sample" in block]
     lines = [line for line in example.splitlines() if line and not line.startswith(("import ", "from "))]
     assert len(lines) <= 10
-    printed = run(site, example)
+    printed = run(example)
     assert (found := re.fullmatch(r"(\d+)% of 1,000 test images\n", printed))
     assert int(found[1]) >= 70  # chance is 10
 
