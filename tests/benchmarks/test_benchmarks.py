@@ -668,9 +668,9 @@ def test_readme_tells_what_the_record_has():
     ]
     readme = " ".join((Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8").split())
     [found] = re.findall(
-        r"takes (\d+) to (\d+) % more than one of an `nn.Conv2d` of its size; separated and with 32 or more input maps it "
-        r"takes (\d+) to (\d+) % less\. As the first layer, .* it takes (\d+) % more\. A step of the whole Table 1 network "
-        r"takes (\d+) % more than with free-form filters of the same support, in bfloat16 (\d+) % more",
+        r"takes (\d+) to (\d+) % more than one of an `nn.Conv2d` of its size; separated and with 32 or more input maps "
+        r"it takes (\d+) to (\d+) % less\. As the first layer, .* it takes (\d+) % more\. A step of the whole Table 1 "
+        r"network takes (\d+) % more than with free-form filters of the same support, in bfloat16 (\d+) % more",
         readme,
     )
     assert list(map(int, found)) == expected
