@@ -1,7 +1,6 @@
 """Data files that are truncated, damaged or made to do harm: one clear error each, and nothing written by the way."""
 
 import ast
-import csv
 import gc
 import gzip
 import hashlib
@@ -748,16 +747,17 @@ def test_photograph_under_a_name_that_no_published_one_has_is_left_out(tmp_path,
 
 def test_pack_with_an_endless_picture_is_refused(tmp_path, monkeypatch):
     folder = tmp_path / "data" / "tnbc-derived"
-    folder.mkdir()
-    (folder / "mask.png").write_bytes(mask_png())
-    (folder / "image.png").symlink_to("/dev/zero")
-    with (folder / "manifest.csv").open("w", newline="") as stream:
-        csv.writer(stream).writerows([["image", "mask", "slide"], ["image.png", "mask.png", "1"]])
+    put(folder / "GT_01" / "01_1.png", mask_png())
+    image = put(folder / "Slide_01" / "01_1.png", b"")
+    image.unlink()
+    image.symlink_to("/dev/zero")
+    head = "image,mask,slide,n_components_4conn,foreground_fraction"
+    put(folder / "manifest.csv", f"{head}\nSlide_01/01_1.png,GT_01/01_1.png,1,1,0.2\n".encode())
     sha256 = hashlib.sha256((folder / "manifest.csv").read_bytes()).hexdigest()
     monkeypatch.setitem(nuclei.MANIFESTS, "tnbc-derived", replace(nuclei.MANIFESTS["tnbc-derived"], sha256=sha256))
     with memory_below(4 * pictures.MAX_BYTES), pytest.raises(DataCorruptError) as caught:
         nuclei.load("tnbc-derived")
-    assert message_of(caught) == f"{folder / 'image.png'} has more than the {pictures.MAX_BYTES} bytes allowed"
+    assert message_of(caught) == f"{image} has more than the {pictures.MAX_BYTES} bytes allowed"
 
 
 # --- the cache -----------------------------------------------------------------------------------------------------

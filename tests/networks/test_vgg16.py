@@ -331,12 +331,7 @@ def test_truncated_imagenet_weights_are_refused(published):
 
 
 def test_mutations_of_published_weights(published):
-    path, model = published
-
-    def same(found: VGG16) -> bool:
-        return torch.equal(found.features[0].weight, model.features[0].weight)
-
-    counts = attack("VGG16's published weights", path, imagenet_vgg16, same, DataCorruptError)
+    counts = attack("VGG16's published weights", published[0], imagenet_vgg16, lambda _: False, DataCorruptError)
     assert counts.keys() == {"refused"}
 
 
