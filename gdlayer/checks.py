@@ -16,6 +16,16 @@ def integer(name: str, value: int, minimum: int) -> int:
     return value
 
 
+def integer_between(name: str, value: int, minimum: int, maximum: int) -> int:
+    """``value``, an integer from ``minimum`` to ``maximum``."""
+    allowed = f"an integer from {minimum} to {maximum}"
+    if not isinstance(value, int) or isinstance(value, bool):
+        raise TypeError(f"{name} must be {allowed}, got {value!r}")
+    if not minimum <= value <= maximum:
+        raise ValueError(f"{name} must be {allowed}, got {value}")
+    return value
+
+
 def positive_int(name: str, value: int) -> int:
     """``value``, an integer >= 1."""
     return integer(name, value, 1)

@@ -1,1 +1,4 @@
-"""What the layer costs beside the convolution it replaces. Measure it with ``python -m gdlayer.benchmarks``."""
+"""Time and memory of the layer beside the convolution it replaces.
+
+``python -m gdlayer.benchmarks`` measures; :mod:`gdlayer.benchmarks.report` makes tables and figures of the record.
+"""

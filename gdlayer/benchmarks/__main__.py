@@ -10,14 +10,14 @@ from pathlib import Path
 
 import torch
 
+from gdlayer.benchmarks.measurements import Row, describe, read, write
 from gdlayer.benchmarks.parts import PARTS, Job
-from gdlayer.benchmarks.record import Row, describe, read, write
 from gdlayer.experiments.progress import in_words
 from gdlayer.experiments.record import ResultsError, provenance
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Measures, writes every row when it is there, and prints the goals beside what was measured."""
+    """Runs the benchmark, writes each row as soon as it is measured, and prints all tables, the goals last."""
     options = parse(arguments)
     try:
         _run(options)
@@ -45,14 +45,14 @@ def _run(options: argparse.Namespace) -> None:
 
 def _tables(path: Path) -> str:
     try:
-        from gdlayer.report import benchmarks as report
+        from gdlayer.benchmarks import report
     except ImportError as error:
-        return f"{path} is written; to show it as tables needs what `pip install 'gdlayer[report]'` brings ({error})"
+        return f"{path} is written; for its tables, `pip install 'gdlayer[report]'` ({error})"
     return report.as_text(path, report.COMMITTED / path.name)
 
 
 def measure(parts: Sequence[str], path: Path, options: argparse.Namespace) -> None:
-    """Runs the jobs of some parts and puts them in the place of what the record at ``path`` has of them."""
+    """Runs the jobs of some parts; their rows replace those of the same parts in the record at ``path``."""
     made = provenance(options.device, options.threads) | {"load": round(os.getloadavg()[0], 2)}
     record = read(path) if path.exists() else {}
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -67,12 +67,12 @@ def measure(parts: Sequence[str], path: Path, options: argparse.Namespace) -> No
         record[part]["rows"] += rows
         record[part]["made"]["seconds"] = round(record[part]["made"]["seconds"] + time.perf_counter() - began, 1)
         write(record, path)
-        left = seconds_left(jobs, done, time.perf_counter() - start)
+        left = time_left(jobs, done, time.perf_counter() - start)
         print(f"[{done}/{len(jobs)}] {part} {job.name}: {_in_short(rows)}; about {in_words(left)} left", flush=True)
 
 
-def seconds_left(jobs: Sequence[tuple[str, Job]], done: int, elapsed: float) -> float:
-    """By what the jobs are known to take, and how much slower this machine has been until now."""
+def time_left(jobs: Sequence[tuple[str, Job]], done: int, elapsed: float) -> float:
+    """Seconds that the other jobs will take: the usual times, scaled by how slow this machine has been so far."""
     known = [job.seconds for _, job in jobs]
     return sum(known[done:]) * elapsed / sum(known[:done])
 
@@ -84,7 +84,7 @@ def _in_short(rows: Sequence[Row]) -> str:
 
 
 def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
-    """The options that arguments name."""
+    """The command line's options."""
     parser = argparse.ArgumentParser(prog="python -m gdlayer.benchmarks", description=__doc__)
     parser.add_argument("--only", nargs="+", choices=PARTS, metavar="PART", help=f"of {', '.join(PARTS)}")
     parser.add_argument("--device", default="cpu", choices=("cpu", "cuda"))

@@ -1,4 +1,4 @@
-"""What is measured, and how fast it is meant to be. Needs no torch."""
+"""The shapes that are measured, and the goals for time and memory. Needs no torch."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 
 class Shape(NamedTuple):
-    """A layer and its input: a batch of square images, square kernels, B bases of the 3-jet."""
+    """Sizes of a layer and its input: a batch of square images, square kernels, B bases of the 3-jet."""
 
     batch: int
     in_channels: int
@@ -20,7 +20,7 @@ class Shape(NamedTuple):
 
 
 ORDER = 3
-"""K of every layer but those where it is what varies: N = 10 kernels a basis."""
+"""K of every layer, so N = 10 kernels per basis; only the part "growth" varies it."""
 
 FIRST = Shape(32, 1, 16, 28, 7, 4)
 """Measured also as the first layer of a network, whose input needs no gradient."""
@@ -41,10 +41,10 @@ SEPARATED_LIMITS = dict.fromkeys(FULL_LIMITS, 1.05) | {
 SHAPES = tuple(SEPARATED_LIMITS)
 
 GROWTH = Shape(32, 32, 64, 14, 7, 16)
-"""The shape around which one size at a time varies."""
+"""In the part "growth", one size at a time differs from this shape."""
 
 TRAINING, FIRST_LAYER, INFERENCE = "training", "training, input without gradient", "inference"
-"""What one measured run is: forward and backward, the same but for the input's gradient, forward alone."""
+"""What one run does: forward and backward; the same without the gradient of the input; forward only."""
 
 PRECISIONS = ("fp32", "bf16")
 
@@ -56,9 +56,9 @@ class Goal:
     text: str
     limit: float
     row: Mapping[str, Any]
-    """Fields of the row of a record that has the ratio."""
+    """Fields that identify the row of the record with this ratio."""
     at_least: bool = False
-    """Whether the limit is a lower one."""
+    """Whether the ratio must be at least the limit; else it must be at most the limit."""
 
 
 def _layer(text: str, limit: float, shape: Shape, at_least: bool = False, **row: Any) -> Goal:
@@ -85,6 +85,6 @@ GOALS = (
         for precision in PRECISIONS
     ),
 )
-"""Every goal: time and memory as parts of nn.Conv2d's of the same size; time in the authors' order as a multiple of
-ours; a step of Table 1's network as a part of that of the free-form one with the same support. Deployed, the layer is
-an nn.Conv2d: 1.00, up to the noise between two equal modules."""
+"""All goals, as ratios: our time and memory to those of an nn.Conv2d of the same size; the time of the authors' order
+to ours; a training step of Table 1's network to that of the free-form network with the same support. A deployed layer
+is an nn.Conv2d, so its ratio is 1.00 up to the noise between two equal modules."""

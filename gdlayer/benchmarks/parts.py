@@ -1,4 +1,4 @@
-"""The parts of the benchmark. Each is a number of jobs, and a job gives rows of the record."""
+"""The parts of the benchmark. A part is a list of jobs; a job returns rows of the record."""
 
 import time
 from collections.abc import Callable, Iterator
@@ -14,7 +14,7 @@ from torch.nn import functional as F
 
 from gdlayer.basis import jet_orders
 from gdlayer.benchmarks.goals import FIRST, FIRST_LAYER, GROWTH, INFERENCE, ORDER, PRECISIONS, SHAPES, TRAINING, Shape
-from gdlayer.benchmarks.layers import AuthorsOrder, Synthesis, conv2d, ours
+from gdlayer.benchmarks.measured_layers import AuthorsOrder, Synthesis, conv2d, ours
 from gdlayer.benchmarks.peers import INSTALL, PEERS
 from gdlayer.benchmarks.task import RATE, Rows, Task
 from gdlayer.benchmarks.timing import compare, rounded
@@ -25,9 +25,9 @@ from gdlayer.experiments.training import Captured, Recipe, forward, keep_memory
 from gdlayer.experiments.trial import Table1Trial, hyperparameters
 
 ALGORITHM_SHAPES = (*SHAPES, Shape(32, 1, 16, 28, 7, 1), Shape(32, 16, 32, 28, 7, 1), Shape(32, 32, 64, 14, 7, 1))
-"""With few bases filter_then_mix is nearest to paying."""
+"""filter_then_mix comes closest to paying with few bases."""
 HOPELESS = 5
-"""An algorithm so many times slower than nn.Conv2d at its first call is not called again."""
+"""An algorithm whose first call takes more than this multiple of nn.Conv2d's time is not called again."""
 COMPILED = {"full": Shape(32, 16, 32, 28, 7, 8), "separated": Shape(32, 32, 64, 14, 7, 16)}
 PEER_SHAPE = Shape(32, 16, 32, 28, 7, 8)
 VARIED = {
@@ -37,27 +37,27 @@ VARIED = {
     "in_channels": (8, 16, 32, 64, 128),
     "out_channels": (16, 32, 64, 128, 256),
 }
-"""What varies around the shape of growth."""
+"""The sizes that differ from the shape GROWTH, one at a time."""
 PEAK_SIZES = {"cpu": (512, 1024, 2048), "cuda": (4096, 8192)}
-"""Rows and columns of the matrices whose products show the most that a device can multiply."""
+"""Sides of the square matrices whose products show how fast a device can multiply."""
 COPIED_BYTES = 1 << 29
-"""More than fits into a cache."""
+"""More than a cache holds."""
 NETWORKS = ("free-form-same-support", "ours", "ours-separated")
-"""Of Table 1, whose training step is measured."""
+"""The networks of Table 1 whose training step is measured."""
 
 
 @dataclass(frozen=True)
 class Job:
-    """Some rows of a part: ``run(device, effort)``, the latter a factor to the usual time."""
+    """``run(device, effort)`` returns some rows of a part; ``effort`` scales the time it takes."""
 
     name: str
     seconds: float
-    """It takes about so long."""
+    """About how long it takes at effort 1."""
     run: Callable[[str, float], Rows]
 
 
 def goals() -> Iterator[Job]:
-    """Our layer beside nn.Conv2d, deployed beside it, and in the authors' order beside ours."""
+    """Our layer against nn.Conv2d, the deployed layer against nn.Conv2d, and the authors' order against ours."""
     for shape in SHAPES:
         yield Job(f"{shape} training", 5, partial(_training, shape, TRAINING))
         if shape == FIRST:
@@ -90,7 +90,7 @@ def _authors(shape: Shape, device: str, effort: float) -> Rows:
 
 
 def algorithms() -> Iterator[Job]:
-    """Every algorithm, to hold the cost model against."""
+    """Every algorithm, to compare with the cost model."""
     for shape in ALGORITHM_SHAPES:
         for run in (TRAINING, INFERENCE):
             yield Job(f"{shape} {run}", 4, partial(_algorithms, shape, run))
@@ -118,9 +118,9 @@ def _every_algorithm(shape: Shape) -> dict[str, nn.Module]:
 
 
 def operations(algorithm: str, shape: Shape) -> dict[str, int]:
-    """Of the way forward on a batch in float32: multiply-adds, and bytes that its steps must read and write.
+    """A forward pass on a batch in float32: its multiply-adds, and the bytes that its steps read and write.
 
-    Between the input and the output lie two intermediate results, before and after the convolution channel by channel.
+    There are two intermediate results, before and after the depthwise convolution.
     """
     pixels = shape.size**2
     kernel_size = (shape.kernel_size, shape.kernel_size)
@@ -129,12 +129,12 @@ def operations(algorithm: str, shape: Shape) -> dict[str, int]:
     multiply_adds = done.dense + done.pointwise + done.depthwise
     ends = pixels * (shape.in_channels + shape.out_channels)
     between = 2 * done.depthwise // shape.kernel_size**2
-    weights = multiply_adds // pixels  # each is used once a pixel
+    weights = multiply_adds // pixels  # each is used once per pixel
     return {"multiply_adds": shape.batch * multiply_adds, "bytes": 4 * (shape.batch * (ends + 2 * between) + weights)}
 
 
 def precision() -> Iterator[Job]:
-    """Images in channels_last memory, in float32 and under bfloat16 autocast, and the error of that."""
+    """Images in channels_last memory, in float32 and under bfloat16 autocast; with the errors against float32."""
     for shape in SHAPES:
         for name in PRECISIONS:
             yield Job(f"{shape} {name}", 2, partial(_precision, shape, name))
@@ -142,7 +142,7 @@ def precision() -> Iterator[Job]:
 
 def _precision(shape: Shape, name: str, device: str, effort: float) -> Rows:
     layers = {"conv2d": conv2d(shape), "full": ours(shape), "separated": ours(shape, separated=True)}
-    if name == "bf16":  # where the layer would not choose it
+    if name == "bf16":  # the layer itself would choose "dense"
         layers["separated/factorised"] = ours(shape, separated=True, algorithm="factorised")
     task = Task(shape, device, precision=name, images_last=True)
     rows = task.compare(layers, 2 * effort)
@@ -156,7 +156,7 @@ def _precision(shape: Shape, name: str, device: str, effort: float) -> Rows:
 
 
 def compiled() -> Iterator[Job]:
-    """Under torch.compile, and how long that compiles."""
+    """Training steps under torch.compile, and the time to compile."""
     for name, shape in COMPILED.items():
         yield Job(f"{shape} {name}", 25, partial(_compiled, shape, name))
 
@@ -176,12 +176,12 @@ def _compiled(shape: Shape, name: str, device: str, effort: float) -> Rows:
         return [{"layer": label, **shape._asdict(), "unavailable": str(error).splitlines()[0]}]
     seconds = rounded(time.perf_counter() - start)
     rows = task.compare({"conv2d": conv2d(shape), name: layer, label: compiled}, 2 * effort)
-    rows[-1] |= {"algorithm": "dense", "compile_seconds": seconds}  # a compiler gets no other
+    rows[-1] |= {"algorithm": "dense", "compile_seconds": seconds}  # under a compiler the layer is always dense
     return rows
 
 
 def memory() -> Iterator[Job]:
-    """The peak of a training step."""
+    """Peak memory of a training step."""
     for shape in SHAPES:
         yield Job(str(shape), 3, partial(_memory, shape))
 
@@ -196,7 +196,7 @@ def _memory(shape: Shape, device: str, effort: float) -> Rows:
 
 
 def growth() -> Iterator[Job]:
-    """One size after the other, smaller and larger."""
+    """Training steps with one size at a time smaller or larger."""
     for name, values in VARIED.items():
         for value in values:
             yield Job(f"{name.replace('_', ' ')} {value}", 1.3, partial(_growth, name, value))
@@ -218,7 +218,7 @@ def _growth(name: str, value: int, device: str, effort: float) -> Rows:
 
 
 def roofline() -> Iterator[Job]:
-    """The most that the machine does: products of large matrices, and a large copy."""
+    """The machine's peaks: products of large matrices, and a large copy."""
     yield Job("peaks", 3, _peaks)
 
 
@@ -238,7 +238,7 @@ def _peaks(device: str, effort: float) -> Rows:
 
 
 def peers() -> Iterator[Job]:
-    """Other layers of Gaussians, as far as their packages are installed."""
+    """Other layers made of Gaussians, where their packages are installed."""
     yield Job(str(PEER_SHAPE), 6, _peers)
 
 
@@ -252,7 +252,7 @@ def _peers(device: str, effort: float) -> Rows:
             task.function(layer)()
         except ImportError as error:
             missing.append({"layer": name, **PEER_SHAPE._asdict(), "unavailable": f"{error}: {INSTALL}"})
-        except RuntimeError as error:  # not every one runs on every device
+        except RuntimeError as error:  # some do not run on every device
             missing.append({"layer": name, **PEER_SHAPE._asdict(), "unavailable": str(error).splitlines()[0]})
         else:
             layers[name] = layer
@@ -263,7 +263,7 @@ def _peers(device: str, effort: float) -> Rows:
 
 
 def step() -> Iterator[Job]:
-    """A training step of the Table 1 network. It comes last, as training has this process keep its memory."""
+    """A training step of the Table 1 network. It comes last, as it changes how this process allocates memory."""
     for name in PRECISIONS:
         yield Job(f"Table 1 network {name}", 5, partial(_step, name))
 
@@ -276,7 +276,7 @@ def _step(name: str, device: str, effort: float) -> Rows:
 
 
 def _training_step(layer: str, precision: str, device: str) -> Callable[[], None]:
-    """One step as :func:`gdlayer.experiments.training.train` does it, on pictures of noise."""
+    """One step as in :func:`gdlayer.experiments.training.train`, on images of noise."""
     trial = Table1Trial(layer=layer, dataset=fashion_mnist.SAMPLE, n_train=1000, seed=0, profile="quick")
     settings = hyperparameters(trial)
     batch = Recipe.of(settings, trial.seed).batch_size
@@ -299,4 +299,4 @@ def _training_step(layer: str, precision: str, device: str) -> Callable[[], None
 PARTS: dict[str, Callable[[], Iterator[Job]]] = {
     part.__name__: part for part in (goals, algorithms, growth, roofline, precision, memory, compiled, peers, step)
 }
-"""By name, in the order in which they are run."""
+"""The parts by name, in the order of the runs."""

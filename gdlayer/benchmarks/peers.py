@@ -1,6 +1,6 @@
-"""Other layers that make their filters from Gaussians: same work, as far as their packages are installed.
+"""Other layers that make their filters from Gaussians, doing the same work; measured where they are installed.
 
-gdlayer does not need them. :data:`INSTALL` brings what is used here, and leaves torch as it is.
+gdlayer does not need them. :data:`INSTALL` installs them without touching torch.
 """
 
 import logging
@@ -18,7 +18,7 @@ INSTALL = "python -m pip install --no-deps norse==1.1.0 nir==1.0.8 nirtorch==2.6
 
 
 def dcls(shape: Shape) -> nn.Module:
-    """Dilated convolution with learnable spacings: as many Gaussians a filter as a basis has kernels."""
+    """Dilated convolution with learnable spacings; per filter as many Gaussians as a basis has kernels."""
     from DCLS.construct.modules import Dcls2d  # pyright: ignore[reportMissingImports]
 
     logging.disable(logging.WARNING)  # it recommends a kernel for channel by channel convolutions
@@ -36,7 +36,7 @@ def dcls(shape: Shape) -> nn.Module:
 
 
 def norse(shape: Shape) -> nn.Module:
-    """Affine Gaussian derivatives without learned mixing: one field an output map, on the pixels of our kernels."""
+    """Affine Gaussian derivatives without learned mixing: one field per output map, on the pixels of our kernels."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # it scripts functions, which torch calls deprecated
         from norse.torch import SpatialReceptiveField2d  # pyright: ignore[reportMissingImports]
@@ -65,5 +65,5 @@ PEERS: dict[str, Callable[[Shape], nn.Module]] = {
     "DAU": _own("dau"),
     "N-Jet": _own("n-jet"),
 }
-"""By name, makers of the layer; ImportError where its package is missing. The last three are gdlayer's own versions of
-layers whose code runs on no present framework."""
+"""Functions that make the layer; they raise ImportError if its package is missing. The last three are gdlayer's own
+versions, as the published code runs on no present framework."""

@@ -1,4 +1,4 @@
-"""What is measured of a layer: training steps and forward passes on one input, side by side with other layers."""
+"""Training steps and forward passes of several layers on one input, timed side by side."""
 
 import os
 from collections.abc import Callable, Mapping
@@ -18,11 +18,11 @@ from gdlayer.experiments.training import channels_last
 Rows = list[dict[str, Any]]
 
 RATE = 1e-5
-"""Of Adam where a step counts in: parameters change, but stay where they are."""
+"""Learning rate of Adam where its step is timed too; so small that the parameters hardly change."""
 
 
 class Task:
-    """Work of one shape on one input.
+    """One shape, one input and one kind of run, for any layer of that shape.
 
     Parameters
     ----------
@@ -30,11 +30,11 @@ class Task:
     device : "cpu" or "cuda"
     run : TRAINING, FIRST_LAYER or INFERENCE
     precision : "fp32" or "bf16"
-        The latter by autocast.
+        "bf16" is autocast to bfloat16.
     images_last : bool
-        The input in channels_last memory.
+        Whether the input is in channels_last memory.
     optimise : bool
-        With a step of Adam in every training step.
+        Whether a training step includes a step of Adam.
     """
 
     def __init__(
@@ -68,10 +68,11 @@ class Task:
         Parameters
         ----------
         layers : {name: layer}
-            "separated/factorised" is a layer and its algorithm; for a layer that chooses, the row has what it chose.
+            A name like "separated/factorised" gives layer and algorithm; for a layer with algorithm "auto" the row
+            names the algorithm that it chose.
         seconds : float
         against : {name: name}
-            The reference of each layer; without, it is the first for all others.
+            The reference of each layer; by default the first layer is the reference of all others.
         **options :
             As :func:`~gdlayer.benchmarks.timing.compare`.
         """
@@ -82,7 +83,7 @@ class Task:
         return [{**self.identify(name, layer), **common, **times[name]} for name, layer in layers.items()]
 
     def function(self, layer: nn.Module) -> Callable[[], None]:
-        """What is timed."""
+        """The function that is timed: one training step, or one forward pass."""
         grad: Tensor | None = None
         optimiser = torch.optim.Adam(layer.parameters(), lr=RATE, foreach=True) if self.optimise else None
 
@@ -106,7 +107,7 @@ class Task:
         return infer if self.run == INFERENCE else train
 
     def identify(self, name: str, layer: nn.Module) -> dict[str, str]:
-        """The fields of a row that say which layer it is of."""
+        """The fields "layer" and "algorithm" of a row."""
         layer_name, _, algorithm = name.partition("/")
         fields = {"layer": layer_name} | ({"algorithm": algorithm} if algorithm else {})
         if isinstance(layer, GaussianDerivativeConv2d) and layer.algorithm == "auto":
@@ -118,7 +119,7 @@ class Task:
         return torch.autocast(self.device, torch.bfloat16, enabled=self.precision == "bf16")
 
     def results(self, layer: nn.Module) -> list[Tensor]:
-        """The output, and the gradients of the parameters for the same random gradient of the output every time."""
+        """The output and the parameters' gradients; the gradient of the output is random but the same in each call."""
         layer.zero_grad()
         with self.autocast():
             y = layer(self.x)
@@ -127,7 +128,7 @@ class Task:
         return [t.detach().float() for t in (y, *(p.grad for p in layer.parameters() if p.grad is not None))]
 
     def peak_bytes(self, layer: nn.Module) -> int:
-        """The most that tensors take in a training step: parameters, input, the output's gradient and what is made."""
+        """Peak memory of a training step: parameters, input, gradient of the output, and what the step allocates."""
         layer.to(self.device).zero_grad()
         self.x.grad = None
         out = torch.randn(self.shape.batch, self.shape.out_channels, self.shape.size, self.shape.size)
@@ -145,7 +146,7 @@ class Task:
 
 
 def _most(profiler: profile) -> int:
-    """The highest sum of what was allocated and freed."""
+    """The peak of the bytes allocated minus the bytes freed."""
     results = profiler.profiler and profiler.profiler.kineto_results
     events: Any = results.events() if results else []
     changes = sorted((event for event in events if event.name() == "[memory]"), key=lambda event: event.start_ns())

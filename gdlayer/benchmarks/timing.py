@@ -1,4 +1,4 @@
-"""Several functions timed side by side, so that what else the machine does falls on all alike."""
+"""Functions timed side by side in rounds, so that other load on the machine affects all of them alike."""
 
 import gc
 import math
@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 SAMPLE_SECONDS = 0.002
-"""Functions faster than this are called several times a sample."""
+"""A faster function is called several times per sample."""
 
 
 def compare(
@@ -24,11 +24,11 @@ def compare(
 ) -> dict[str, dict[str, Any]]:
     """Times of functions and their ratios.
 
-    After a warm-up every round calls each function, the first of the last round last. The ratio to another function is
-    the median over the rounds of the ratios within a round. The collector of cyclic garbage does not run meanwhile.
+    After a warm-up of two calls, every round calls each function once; the order rotates by one in each round. The
+    ratio to another function is the median over the rounds of the ratios within a round. The garbage collector is off
+    meanwhile.
 
-    On one thread of a CPU it is the time of this process that counts, which other processes hardly change; else time
-    as it passes.
+    On one CPU thread the clock is this process's CPU time, which other processes hardly affect; else it is wall time.
 
     Parameters
     ----------
@@ -36,17 +36,17 @@ def compare(
     against : {name: name}
         The reference of each function that has one.
     seconds : float
-        How long to go on.
+        Rounds go on for this long,
     rounds : int
-        How many at least.
+        but there are at least so many.
     hopeless : float
-        A function so many times slower than its reference at the first call is not called again.
+        A function whose first call takes more than this multiple of its reference's is not called again.
 
     Returns
     -------
     dict of dict
-        For each function its "seconds" and their "quartiles", with a reference "against", "ratio" and
-        "ratio_quartiles", and "rounds", 1 for the hopeless.
+        For each function "seconds" (the median), "quartiles" and "rounds" (1 if hopeless); and if it has a reference,
+        "against", "ratio" and "ratio_quartiles".
     """
     with _no_collection():
         first = {name: _seconds(function, 1) for name, function in functions.items()}
@@ -74,7 +74,7 @@ def _summary(samples: Mapping[str, list[float]], name: str, other: str | None) -
 
 
 def rounded(value: float) -> float:
-    """To four digits, as records have it."""
+    """To four significant digits, as in the record."""
     return float(f"{value:.4g}")
 
 
@@ -90,7 +90,7 @@ def _calls(seconds: float) -> int:
 
 
 def _seconds(function: Callable[[], Any], calls: int) -> float:
-    """Of one call."""
+    """Time of one call, from ``calls`` of them."""
     on_gpu = torch.cuda.is_initialized()
     clock = time.perf_counter if on_gpu or torch.get_num_threads() > 1 else time.process_time
     if on_gpu:

@@ -2,18 +2,17 @@
 
 Three data sets of two classes:
 
-- `"cats-dogs"`: the archive that Microsoft publishes, 25,000 photographs. It has no splits; here the ids of each
-  class are cut into train 0-8749, val 8750-9999 and test 10000-12499. About ten of its files are no JPEG or
-  broken, which is known: they are skipped and listed.
-- `"cats-vs-dogs-200"`: 11,200 of them, squashed to 200 x 200 by their source, with the splits of their manifest.
-  It may not be republished, so it is used where it lies and never downloaded.
+- `"cats-dogs"`: the archive that Microsoft publishes, 25,000 photographs. It has no splits; here they go by the ids
+  of each class: train 0-8749, val 8750-9999, test 10000-12499. About ten of its files are broken or not JPEG, which
+  is known; they are skipped and listed.
+- `"cats-vs-dogs-200"`: 11,200 of them, squashed to 200 x 200 by their source, with the splits in their manifest.
+  It may not be republished, so there is no download; it must be in `$GDLAYER_DATA` or the cache.
 - `"textures-synthetic"`: procedural, see `gdlayer.datasets.synthetic.textures`.
 
 Photographs are squashed to a square with Pillow's antialiased bilinear filter. Grey and CMYK ones are converted to
 RGB and listed. The decoded arrays are kept in the cache.
 """
 
-import csv
 import hashlib
 import re
 from collections.abc import Callable, Iterator
@@ -23,9 +22,12 @@ from typing import NamedTuple
 
 import numpy as np
 
+from gdlayer.checks import integer_between, one_of
 from gdlayer.datasets import synthetic
+from gdlayer.datasets.cache import cached
 from gdlayer.datasets.files import DataCorruptError, DataFile, DataNotFoundError, find, locate
-from gdlayer.datasets.pictures import cached, decode, import_pillow, open_archive, read_member
+from gdlayer.datasets.manifest import read_manifest
+from gdlayer.datasets.pictures import decode, import_pillow, open_archive, read_member
 from gdlayer.datasets.subsets import balanced_subset
 
 FULL = "cats-dogs"
@@ -57,13 +59,19 @@ _PACK_SHA256 = {
 }
 PACK_FILES = tuple(DataFile(f"cats-vs-dogs/{name}", None, sha256) for name, sha256 in _PACK_SHA256.items())
 
+_MANIFEST_HEAD = "archive,file,class,label,source_id,split,bytes,sha256"
+_MANIFEST_LINE = (
+    r"(?P<archive>(?:train-[0-3]|val|test)\.zip),"
+    r"(?P<picture>(?P<split>train|val|test)/(?P<name>(?P<animal>cat|(?P<dog>dog))\.[0-9]{1,5})\.jpg),"
+    r"(?P=animal),(?(dog)1|0),(?P=name),(?P=split),[0-9]{1,7},[0-9a-f]{64}"
+)
 _FULL_MEMBER = re.compile(r"PetImages/(Cat|Dog)/(0|[1-9][0-9]{0,4})\.jpg")
 _FULL_ENDS = {"train": 8750, "val": 10_000, "test": 12_500}
 
 
 @dataclass(frozen=True, eq=False)
 class PhotoSet:
-    """Labelled colour images of two classes, as many of the one as of the other in each split.
+    """Labelled colour images of two classes, equally many of both in each split.
 
     Attributes
     ----------
@@ -124,10 +132,10 @@ def load(
     resolution : int
         Side of the images in pixels, 32 to 512.
     n_train, n_val, n_test : int, optional
-        Size of a balanced subset of the split, drawn by `balanced_subset`: smaller ones are the beginning of
-        larger ones. By default all, cut to as many of each class.
+        Size of a balanced subset of the split, drawn by `balanced_subset`: smaller subsets are the beginning of
+        larger ones. By default the largest balanced subset.
     seed : int
-        Of the subsets.
+        Seed of the subsets, not negative.
 
     Returns
     -------
@@ -135,17 +143,13 @@ def load(
 
     Raises
     ------
-    ValueError
+    TypeError, ValueError
         A parameter is not as above.
     DataError
         A file is missing or wrong, Pillow is missing, or the cache cannot be written.
     """
-    if name not in LABELS:
-        raise ValueError(f"data set is {name!r}, allowed are {', '.join(map(repr, LABELS))}")
-    low, high = RESOLUTIONS
-    if not isinstance(resolution, int) or not low <= resolution <= high:
-        raise ValueError(f"resolution is {resolution!r}, allowed are integers from {low} to {high}")
-
+    one_of("name", name, LABELS)
+    integer_between("resolution", resolution, *RESOLUTIONS)
     if name == SYNTHETIC:
         images, labels, splits = synthetic.textures(resolution)
         arrays = {"images": images, "labels": labels, "splits": splits, "skipped": [], "converted": []}
@@ -158,7 +162,7 @@ def load(
         paths = [path for path, _ in found]
         photos = _full_photos if name == FULL else _pack_photos
         arrays = cached(
-            f"decoded/{name}-{sha256[:16]}-{resolution}-pillow-{_pillow_version()}.npz",
+            f"decoded/{name}-{sha256[:16]}-{resolution}-pillow-{_pillow_version()}.arrays",
             lambda: _decode(list(photos(paths)), resolution, skip=name == FULL),
         )
 
@@ -184,13 +188,13 @@ def load(
 def resolve(on_fallback: Callable[[str], object] | None = None) -> str:
     """Choose the data set for a run: photographs if they can be had, else textures.
 
-    What lies on this machine is preferred, the whole archive to the pack; only then is the archive downloaded
-    (0.8 GB). To be asked once a run, so that all its trials agree.
+    The whole archive is preferred, then the pack; if neither is on this machine, the archive is downloaded (0.8 GB).
+    Call it once per run, so that all its trials agree.
 
     Parameters
     ----------
     on_fallback : callable, optional
-        Called with one line that tells why, when it is the textures.
+        Called with one line that says why, if textures are chosen.
 
     Returns
     -------
@@ -200,7 +204,7 @@ def resolve(on_fallback: Callable[[str], object] | None = None) -> str:
     Raises
     ------
     DataError
-        A file is there but wrong, or `$GDLAYER_DATA` names no directory: errors to repair, not to work around.
+        A file is there but wrong, or `$GDLAYER_DATA` names no directory: the user must repair that.
     """
     pack_is_here = all(locate(file) is not None for file in PACK_FILES)
     name, files = (PACK, PACK_FILES) if pack_is_here and locate(FULL_FILE) is None else (FULL, (FULL_FILE,))
@@ -221,7 +225,7 @@ def _digest(files: tuple[DataFile, ...]) -> str:
 
 
 def _pillow_version() -> str:
-    """Of Pillow and of the JPEG library below it, since both decide pixels."""
+    """Versions of Pillow and its JPEG library: both affect the pixels."""
     pillow = import_pillow()
     return f"{pillow.__version__}-{pillow.features.version('jpg')}"
 
@@ -239,13 +243,12 @@ def _full_photos(paths: list[Path]) -> Iterator[_Photo]:
 
 def _pack_photos(paths: list[Path]) -> Iterator[_Photo]:
     by_name = {path.name: path for path in paths}
-    with by_name["manifest.csv"].open(encoding="utf-8", newline="") as stream:
-        for row in csv.DictReader(stream):
-            yield _Photo(by_name[row["archive"]], row["file"], int(row["label"]), row["split"])
+    for row in read_manifest(by_name["manifest.csv"], _MANIFEST_HEAD, _MANIFEST_LINE):
+        yield _Photo(by_name[row["archive"]], row["picture"], CLASSES.index(row["animal"]), row["split"])
 
 
 def _decode(photos: list[_Photo], resolution: int, skip: bool) -> dict[str, np.ndarray]:
-    """Decode all photographs in their order; a broken one is skipped or an error."""
+    """Decode all photographs in order; if `skip`, broken ones are left out, else they are an error."""
     resample = import_pillow().Image.Resampling.BILINEAR
     images = np.empty((len(photos), resolution, resolution, 3), np.uint8)
     whole, skipped, converted = [], [], []
@@ -278,10 +281,8 @@ def _decode(photos: list[_Photo], resolution: int, skip: bool) -> dict[str, np.n
 
 
 def _choose(labels: np.ndarray, n: int | None, seed: int, name: str) -> np.ndarray:
-    """Indices of a balanced subset of `n`, or of all that is balanced, in their order."""
+    """Indices of a balanced subset of `n`; if `n` is None, of the largest one, in rising order."""
     available = len(CLASSES) * int(np.bincount(labels, minlength=len(CLASSES)).min())
     if n is None:
         return np.sort(balanced_subset(labels, available, seed)) if available else np.arange(0)
-    if not isinstance(n, int) or not 1 <= n <= available:
-        raise ValueError(f"{name} is {n!r}, allowed are integers from 1 to {available}")
-    return balanced_subset(labels, n, seed)
+    return balanced_subset(labels, integer_between(name, n, 1, available), seed)

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from gdlayer.checks import one_of
 from gdlayer.datasets.files import DataFile, DataNotFoundError, find, find_embedded
 from gdlayer.datasets.idx import read_idx
 
@@ -91,12 +92,10 @@ def load(name: str = FULL) -> ImageSet:
     DataError
         A file is missing or wrong; see `gdlayer.datasets.find`.
     """
-    if name == FULL:
+    if one_of("name", name, TRAIN_SIZE) == FULL:
         files, found = FILES, [find(file) for file in FILES]
-    elif name == SAMPLE:
-        files, found = SAMPLE_FILES, [(find_embedded(file), "sample") for file in SAMPLE_FILES]
     else:
-        raise ValueError(f"data set is {name!r}, allowed are {FULL!r} and {SAMPLE!r}")
+        files, found = SAMPLE_FILES, [(find_embedded(file), "sample") for file in SAMPLE_FILES]
     train_images, train_labels, test_images, test_labels = (read_idx(path) for path, _ in found)
     return ImageSet(
         name=name,
@@ -112,12 +111,12 @@ def load(name: str = FULL) -> ImageSet:
 def resolve(on_fallback: Callable[[str], object] | None = None) -> str:
     """Choose the data set for a run: the published one if it can be had, else the embedded sample.
 
-    Files that are on no disk are downloaded now. To be asked once a run, so that all its trials agree.
+    Files that are not on this machine are downloaded. Call it once per run, so that all its trials agree.
 
     Parameters
     ----------
     on_fallback : callable, optional
-        Called with one line that tells why, when it is the sample.
+        Called with one line that says why, if the sample is chosen.
 
     Returns
     -------
@@ -127,7 +126,7 @@ def resolve(on_fallback: Callable[[str], object] | None = None) -> str:
     Raises
     ------
     DataError
-        A file is there but wrong, or `$GDLAYER_DATA` names no directory: errors to repair, not to work around.
+        A file is there but wrong, or `$GDLAYER_DATA` names no directory: the user must repair that.
     """
     try:
         for file in FILES:

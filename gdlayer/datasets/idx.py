@@ -20,8 +20,8 @@ MAX_DIMENSIONS = 32  # what every NumPy can hold
 def read_idx(path: str | PathLike[str], max_bytes: int = 1 << 28) -> np.ndarray:
     """Read a gzipped IDX file of unsigned bytes.
 
-    The header is believed only as far as the bytes that follow bear it out: memory grows with what is really
-    there, and never beyond `max_bytes`. A side of 0 counts as 1 there.
+    Memory grows with the bytes that are really there, whatever the header says, and never beyond `max_bytes`. For
+    that bound a side of 0 counts as 1.
 
     Parameters
     ----------
@@ -87,9 +87,9 @@ def write_idx(path: str | PathLike[str], array: np.ndarray) -> None:
         `array` is not uint8, or has more dimensions.
     """
     if array.dtype != np.uint8:
-        raise ValueError(f"array has dtype {array.dtype}, allowed is uint8")
+        raise ValueError(f"array must have dtype uint8, got {array.dtype}")
     if array.ndim > MAX_DIMENSIONS:
-        raise ValueError(f"array has {array.ndim} dimensions, allowed are {MAX_DIMENSIONS}")
+        raise ValueError(f"array must have at most {MAX_DIMENSIONS} dimensions, got {array.ndim}")
     header = _UNSIGNED_BYTE + struct.pack(f">B{array.ndim}I", array.ndim, *array.shape)
     with Path(path).open("wb") as file, gzip.GzipFile("", "wb", 9, file, mtime=0) as stream:
         stream.write(header + array.tobytes())

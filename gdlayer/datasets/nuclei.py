@@ -2,9 +2,9 @@
 
 Four data sets, never to be mixed in one number:
 
-- `"tnbc"`: breast tissue of eleven patients (Naylor et al., ISBI 2017 and IEEE TMI 2019), the original pixels, out
-  of the archive of Zenodo record 1175282 or that of 3552674, which adds brain tissue from slide 12 on: only slides
-  1 to 11 are used, the other images counted.
+- `"tnbc"`: breast tissue of eleven patients (Naylor et al., ISBI 2017 and IEEE TMI 2019), the original pixels, from
+  the archive of Zenodo record 1175282 or 3552674. The latter adds brain tissue from slide 12 on; only slides 1 to 11
+  are used, the other images are counted.
 - `"tnbc-derived"`: the same images at about half of their detail, enlarged again.
 - `"monuseg-crops"`: two crops of each of 25 images of the MoNuSeg challenge (Kumar et al., IEEE TMI 2017 and 2020).
 - `"nuclei-synthetic"`: procedural, see `gdlayer.datasets.synthetic.nuclei`.
@@ -13,19 +13,19 @@ An alpha channel is dropped and counted; an image that is neither RGB nor RGBA i
 and one other value, usually 255, is nucleus; a third value is an error.
 """
 
-import csv
 import hashlib
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
 
+from gdlayer.checks import integer_between, one_of, positive_int
 from gdlayer.datasets import synthetic
 from gdlayer.datasets.files import DataCorruptError, DataError, DataFile, DataNotFoundError, find, locate
+from gdlayer.datasets.manifest import read_manifest
 from gdlayer.datasets.pictures import MAX_BYTES, decode, open_archive, read_member
 
 TNBC = "tnbc"
@@ -67,6 +67,18 @@ PACK_SHA256 = {
 }
 """One digest over the SHA256s of every image and mask that is read, in the order of the manifest."""
 
+_MANIFEST_LINES = {
+    TNBC_DERIVED: (
+        "image,mask,slide,n_components_4conn,foreground_fraction",
+        r"(?P<picture>Slide_(?P<group>[0-9]{2})/(?P<name>(?P=group)_[0-9]+)\.png),"
+        r"(?P<mask>GT_(?P=group)/(?P=name)\.png),[0-9]{1,2},[0-9]+,0\.[0-9]+",
+    ),
+    MONUSEG: (
+        "image,mask,source_image,top,left,in_50,foreground_fraction",
+        r"(?P<picture>images/(?P<name>(?P<group>TCGA-[0-9A-Z-]+)_[ab])\.png),"
+        r"(?P<mask>masks/(?P=name)\.png),(?P=group),[0-9]{1,3},[0-9]{1,3},(?P<in_50>[01]),0\.[0-9]+",
+    ),
+}
 _TNBC_MEMBER = re.compile(r"[^/]+/(Slide|GT)_([0-9]{2})/([^/]+\.png)")
 _TNBC_PATIENTS = range(1, 12)
 
@@ -86,13 +98,13 @@ class NucleusSet:
     masks : ndarray of bool, shape (n, rows, columns)
         True in nuclei.
     groups : ndarray of str, shape (n,)
-        The patient, or the image that a crop was cut from: what must not be on both sides of an honest split.
+        The patient, or the image that a crop was cut from; an honest split keeps each group on one side.
     names : tuple of str
-        Of each image.
+        Name of each image.
     alpha_dropped : int
         How many images had an alpha channel.
     excluded : int
-        How many images of the archive are of other tissue and left out.
+        How many images of the archive show other tissue and are left out.
     source : str
         Where the files were found, as in `gdlayer.datasets.fashion_mnist.ImageSet`, or `"synthetic"`.
     sha256 : str
@@ -138,9 +150,7 @@ def load(name: str = TNBC) -> NucleusSet:
     DataError
         A file is missing or wrong, an image has no mask or a mask no image, sizes differ, or Pillow is missing.
     """
-    if name not in LABELS:
-        raise ValueError(f"data set is {name!r}, allowed are {', '.join(map(repr, LABELS))}")
-    if name == TNBC:
+    if one_of("name", name, LABELS) == TNBC:
         return _load_archive()
     if name in MANIFESTS:
         return _load_pack(name)
@@ -160,15 +170,15 @@ def load(name: str = TNBC) -> NucleusSet:
 
 
 def resolve(on_fallback: Callable[[str], object] | None = None) -> tuple[str, ...]:
-    """Choose the data sets for a run, each to be reported by itself; synthetic nuclei if there is no other.
+    """Choose the data sets for a run, each to be reported separately; synthetic nuclei if there is no other.
 
-    TNBC is taken as the original if it lies on this machine, else as the derived copy, else it is downloaded
-    (25 MB). To be asked once a run, so that all its trials agree.
+    For TNBC, the original on this machine is preferred, then the derived copy, then a download of the original
+    (25 MB). Call it once per run, so that all its trials agree.
 
     Parameters
     ----------
     on_fallback : callable, optional
-        Called with one line that tells why, when TNBC can be had in neither form.
+        Called with one line that says why, if neither form of TNBC is available.
 
     Returns
     -------
@@ -178,7 +188,7 @@ def resolve(on_fallback: Callable[[str], object] | None = None) -> tuple[str, ..
     Raises
     ------
     DataError
-        A file is there but wrong, or `$GDLAYER_DATA` names no directory: errors to repair, not to work around.
+        A file is there but wrong, or `$GDLAYER_DATA` names no directory: the user must repair that.
     """
     packs = [name for name, manifest in MANIFESTS.items() if locate(manifest) is not None]
     for name in packs:
@@ -205,7 +215,7 @@ def tiles(data: NucleusSet, size: int = 128) -> NucleusSet:
     data : NucleusSet
         Images and masks.
     size : int
-        Side of a tile; it divides the sides of the images. By default 16 tiles an image of 512 x 512.
+        Side of a tile; it must divide the sides of the images. The default cuts 512 x 512 pixels into 16 tiles.
 
     Returns
     -------
@@ -218,8 +228,8 @@ def tiles(data: NucleusSet, size: int = 128) -> NucleusSet:
         `size` does not divide the sides.
     """
     n, rows, columns = data.masks.shape
-    if not isinstance(size, int) or size < 1 or rows % size or columns % size:
-        raise ValueError(f"size is {size!r}, allowed are divisors of {rows} and {columns}")
+    if rows % positive_int("size", size) or columns % size:
+        raise ValueError(f"size must be a divisor of {rows} and {columns}, got {size}")
 
     def cut(array: np.ndarray) -> np.ndarray:
         blocks = array.reshape(n, rows // size, size, columns // size, size, -1).swapaxes(2, 3)
@@ -236,7 +246,7 @@ def tiles(data: NucleusSet, size: int = 128) -> NucleusSet:
 
 
 def tile_split(n_tiles: int, n_train: int = 600, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
-    """Split tiles at random, as the paper must have done: 600 of 800 is 37.5 images of 16 tiles.
+    """Split tiles at random. The paper must have done so: its 600 of 800 tiles are 37.5 images of 16 tiles.
 
     **It leaks**: tiles of one image, and images of one patient, fall on both sides. Compare with `group_fold`.
 
@@ -257,23 +267,22 @@ def tile_split(n_tiles: int, n_train: int = 600, seed: int = 0) -> tuple[np.ndar
     ValueError
         One side would be empty.
     """
-    if not 0 < n_train < n_tiles:
-        raise ValueError(f"n_train is {n_train!r}, allowed are integers from 1 to {n_tiles - 1}")
+    integer_between("n_train", n_train, 1, n_tiles - 1)
     order = np.argsort(np.random.PCG64(seed).random_raw(n_tiles), kind="stable")
     return np.sort(order[:n_train]), np.sort(order[n_train:])
 
 
 def group_split(groups: ArrayLike, test_fraction: float = 0.25, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
-    """Split with every group on one side only, the sizes as near to those asked for as whole groups allow.
+    """Split with every group on one side only; the test part is as near to `test_fraction` as whole groups allow.
 
     Parameters
     ----------
     groups : array_like of str or int, shape (n,)
         Group of each item.
     test_fraction : float
-        Share of the items that is for testing; of two equally near ones the smaller is taken.
+        Share of the items for testing; of two sizes equally near the smaller is taken.
     seed : int
-        Not negative: it decides which groups, not how many items.
+        Not negative. It decides which groups are for testing, not how many items.
 
     Returns
     -------
@@ -287,9 +296,9 @@ def group_split(groups: ArrayLike, test_fraction: float = 0.25, seed: int = 0) -
     """
     names, inverse, sizes = np.unique(np.asarray(groups), return_inverse=True, return_counts=True)
     if len(names) < 2:
-        raise ValueError(f"groups are {names.tolist()}, needed are two or more")
+        raise ValueError(f"groups must be two or more, got {names.tolist()}")
     if not 0 < test_fraction < 1:
-        raise ValueError(f"test_fraction is {test_fraction!r}, allowed are numbers between 0 and 1")
+        raise ValueError(f"test_fraction must be a number between 0 and 1, got {test_fraction!r}")
     order = np.argsort(np.random.PCG64(seed).random_raw(len(names)), kind="stable")
     reachable = [{0}]  # sums of the last 0, 1, 2, ... groups of the order
     for group in order[::-1]:
@@ -307,14 +316,14 @@ def group_split(groups: ArrayLike, test_fraction: float = 0.25, seed: int = 0) -
 def group_fold(groups: ArrayLike, folds: int, fold: int) -> tuple[np.ndarray, np.ndarray]:
     """Split for cross-validation by groups: each group is held out in one fold and trains in the others.
 
-    Groups go by falling size, of equal ones by name, to the fold that is smallest so far.
+    The groups, sorted by falling size and then by name, each go to the fold that is smallest so far.
 
     Parameters
     ----------
     groups : array_like of str or int, shape (n,)
         Group of each item.
     folds, fold : int
-        How many there are, and which of them, from 0 on, is for testing.
+        Number of folds, and which of them (from 0 on) is for testing.
 
     Returns
     -------
@@ -327,10 +336,8 @@ def group_fold(groups: ArrayLike, folds: int, fold: int) -> tuple[np.ndarray, np
         Fewer than two folds or fewer groups than folds, or no such fold.
     """
     names, inverse, sizes = np.unique(np.asarray(groups), return_inverse=True, return_counts=True)
-    if not 2 <= folds <= len(names):
-        raise ValueError(f"folds is {folds!r}, allowed are integers from 2 to the {len(names)} groups")
-    if not 0 <= fold < folds:
-        raise ValueError(f"fold is {fold!r}, allowed are integers from 0 to {folds - 1}")
+    integer_between("folds", folds, 2, len(names))
+    integer_between("fold", fold, 0, folds - 1)
     filled, fold_of = np.zeros(folds, np.int64), np.empty(len(names), np.int64)
     for group in np.argsort(-sizes, kind="stable"):
         fold_of[group] = filled.argmin()
@@ -340,7 +347,7 @@ def group_fold(groups: ArrayLike, folds: int, fold: int) -> tuple[np.ndarray, np
 
 
 def _tnbc_file() -> DataFile:
-    """The first of the two archives that lies on this machine, else the first."""
+    """The first of the two archives that is on this machine, or else the first."""
     return next((file for file in TNBC_FILES if locate(file) is not None), TNBC_FILES[0])
 
 
@@ -389,17 +396,8 @@ def _load_archive() -> NucleusSet:
 def _load_pack(name: str) -> NucleusSet:
     manifest, source = find(MANIFESTS[name])
     folder = manifest.parent
-    with manifest.open(encoding="utf-8", newline="") as stream:
-        rows = [row for row in csv.DictReader(stream) if row.get("in_50") != "0"]
-    pairs = [
-        _Pair(
-            Path(row["image"]).stem,
-            row["slide"].zfill(2) if name == TNBC_DERIVED else row["source_image"],
-            row["image"],
-            row["mask"],
-        )
-        for row in rows
-    ]
+    rows = read_manifest(manifest, *_MANIFEST_LINES[name])
+    pairs = [_Pair(row["name"], row["group"], row["picture"], row["mask"]) for row in rows if row.get("in_50") != "0"]
     for pair in pairs:
         for this, other in ((pair.image, pair.mask), (pair.mask, pair.image)):
             if not (folder / other).exists():
@@ -439,7 +437,7 @@ def _load_pack(name: str) -> NucleusSet:
 
 
 def _read(pairs: list[_Pair], read: Callable[[str], tuple[bytes, str]]) -> tuple[np.ndarray, np.ndarray, int]:
-    """Images, masks, and how many of the images had an alpha channel; `read` gives content and name of a file."""
+    """Images, masks, and how many images had an alpha channel; `read` returns content and name of a file."""
     images = np.empty((len(pairs), SIZE, SIZE, 3), np.uint8)
     masks = np.empty((len(pairs), SIZE, SIZE), bool)
     alpha_dropped = 0

@@ -4,17 +4,13 @@ Archives are read member by member into memory; nothing is ever extracted to dis
 """
 
 import io
-import uuid
 import warnings
 import zipfile
 import zlib
-from collections.abc import Callable
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import TYPE_CHECKING
 
-import numpy as np
-
-from gdlayer.datasets.files import DataCorruptError, DataError, cache_directory
+from gdlayer.datasets.files import DataCorruptError, DataError
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -128,50 +124,3 @@ def read_member(archive: zipfile.ZipFile, name: str) -> bytes:
         raise DataCorruptError(f"{archive.filename} has no member {name!r}") from error
     except _BROKEN_ZIP as error:
         raise DataCorruptError(f"{archive.filename}, member {name!r}: {error}") from error
-
-
-def cached(path: str, make: Callable[[], dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
-    """Arrays kept in the cache, made when they are not there.
-
-    A file that is truncated or damaged is made again, and one is only ever put in place whole.
-
-    Parameters
-    ----------
-    path : str
-        Path below the cache directory; it must contain all that the arrays depend on.
-    make : callable
-        Makes the arrays, none of them of Python objects.
-
-    Returns
-    -------
-    dict of str to ndarray
-
-    Raises
-    ------
-    DataError
-        The cache cannot be written.
-    """
-    place = cache_directory() / path
-    try:
-        with zipfile.ZipFile(place) as archive:
-            whole = archive.testzip() is None
-        if whole:
-            with np.load(place, allow_pickle=False) as stored:
-                return dict(stored)
-    except (*_BROKEN_ZIP, MemoryError):
-        pass  # absent or damaged
-    arrays = make()
-    try:
-        place.parent.mkdir(parents=True, exist_ok=True)
-        partial = place.with_name(f".{uuid.uuid4().hex}")
-        try:
-            with partial.open("xb") as stream:
-                np.savez(stream, **arrays)  # pyright: ignore[reportArgumentType]
-            partial.replace(place)
-        finally:
-            partial.unlink(missing_ok=True)
-    except OSError as error:
-        raise DataError(
-            f"the cache cannot be written ({error.strerror or error}), GDLAYER_CACHE can name another"
-        ) from error
-    return arrays

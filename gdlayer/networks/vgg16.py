@@ -1,5 +1,6 @@
 """VGG16 (Simonyan and Zisserman, 2015), and how Table 2 retrains its first layer alone."""
 
+import zipfile
 from collections.abc import Sequence
 from copy import deepcopy
 from pathlib import Path
@@ -14,6 +15,8 @@ from gdlayer.datasets.weights import VGG16_IMAGENET
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 """What these weights expect to be subtracted from RGB in [0, 1], and the difference to be divided by."""
+
+_ZIP = b"PK\x03\x04"
 
 CONVOLUTIONS = (2, 2, 3, 3, 3)
 """Convolutions in each of the five stages; with three dense layers, the 16 of the name."""
@@ -159,18 +162,24 @@ def replace_first_layer(model: VGG16, new_layer: nn.Module) -> list[nn.Parameter
 def load_weights(model: VGG16, path: Path) -> None:
     """Loads the state dict in a file, this module's or torchvision's; a model on the meta device is materialised.
 
+    The checksums in a zip file, torch's present format, are compared. torchvision's file has an older format without
+    checksums; :func:`imagenet_vgg16` compares its SHA256.
+
     Raises
     ------
     DataCorruptError
-        The file is truncated, or not a state dict of just these names and shapes; then ``model`` is as before.
+        The file is damaged, or not a state dict of just these names and shapes; then ``model`` is as before.
     OSError
         It cannot be opened.
     """
     with path.open("rb") as stream:
         try:
+            if stream.read(len(_ZIP)) == _ZIP and (member := zipfile.ZipFile(stream).testzip()):
+                raise zipfile.BadZipFile(f"checksum of {member}")
+            stream.seek(0)
             state = torch.load(stream, map_location="cpu", weights_only=True)
         except Exception as error:  # of many kinds, OSError among them
-            raise DataCorruptError(f"{path} is truncated or no file of weights ({type(error).__name__})") from error
+            raise DataCorruptError(f"{path} is damaged or no file of weights ({type(error).__name__})") from error
     if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
         raise DataCorruptError(f"{path} holds no state dict")
     expected = {name: tuple(value.shape) for name, value in model.state_dict().items()}

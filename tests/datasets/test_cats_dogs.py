@@ -1,6 +1,7 @@
 import hashlib
 import io
 import os
+import re
 import struct
 import subprocess
 import sys
@@ -13,10 +14,12 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from mutations import attack
 from PIL import Image
 
 from gdlayer.datasets import DataCorruptError, DataError, DataFile, DataNotFoundError, cats_dogs, pictures
-from gdlayer.datasets.pictures import cached, decode, open_archive, read_member
+from gdlayer.datasets.cache import cached
+from gdlayer.datasets.pictures import decode, open_archive, read_member
 
 GIVEN_DATA = os.environ.get("GDLAYER_DATA", "")
 real_data = pytest.mark.skipif(
@@ -103,7 +106,9 @@ def pack(monkeypatch, tmp_path):
             for label, animal in enumerate(("cat", "dog")):
                 archive = f"train-{i % 4}.zip" if split == "train" else f"{split}.zip"
                 archives[archive][f"{split}/{animal}.{i}.jpg"] = jpeg(2 * i + label, size=(20, 20))
-                rows.append(f"{archive},{split}/{animal}.{i}.jpg,{animal},{label},{animal}.{i},{split},0,")
+                rows.append(
+                    f"{archive},{split}/{animal}.{i}.jpg,{animal},{label},{animal}.{i},{split},6000,{label:064x}"
+                )
 
     def put(archive: str = "", change=lambda members: members) -> Path:
         for name, members in archives.items():
@@ -208,6 +213,27 @@ def test_pack_names_archive_and_member_of_a_truncated_picture(pack, cache, keep)
     assert tree(cache) == []
 
 
+@pytest.mark.parametrize("checked", [True, False], ids=["hash checked", "hash of the damaged file"])
+def test_mutations_of_the_manifest(pack, monkeypatch, tmp_path, checked):
+    path = tmp_path / "data" / "cats-vs-dogs" / "manifest.csv"
+    good = cats_dogs.load("cats-vs-dogs-200", 32)
+
+    def read() -> cats_dogs.PhotoSet:
+        if not checked:
+            files = tuple(pin(file, tmp_path / "data") for file in cats_dogs.PACK_FILES)
+            monkeypatch.setattr(cats_dogs, "PACK_FILES", files)
+        return cats_dogs.load("cats-vs-dogs-200", 32)
+
+    def same(found: cats_dogs.PhotoSet) -> bool:
+        return np.array_equal(found.train_images, good.train_images)
+
+    label = f"manifest of cats-vs-dogs-200, {'hash' if checked else 'form alone'}"
+    counts = attack(label, path, read, same, DataError, path.parent)
+    assert counts["refused"] > counts.total() / 2
+    if checked:
+        assert counts.keys() == {"refused"}
+
+
 def test_pack_names_a_missing_member(pack):
     path = pack("test.zip", lambda members: {k: v for k, v in members.items() if "cat.11" not in k})
     with pytest.raises(DataCorruptError) as caught:
@@ -233,18 +259,19 @@ def test_subsets_are_balanced_and_nested(pack):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"name": "cats"}, r"data set is 'cats', allowed are 'cats-dogs', 'cats-vs-dogs-200', 'textures-synthetic'"),
-        ({"resolution": 31}, "resolution is 31, allowed are integers from 32 to 512"),
-        ({"resolution": 513}, "resolution is 513, allowed"),
-        ({"resolution": 64.0}, r"resolution is 64\.0, allowed"),
-        ({"n_train": 13}, "n_train is 13, allowed are integers from 1 to 12"),
-        ({"n_test": 0}, "n_test is 0, allowed are integers from 1 to 8"),
-        ({"n_val": 2.0}, r"n_val is 2\.0, allowed are integers from 1 to 4"),
-        ({"seed": -1}, "seed is -1, allowed are integers from 0 on"),
+        ({"name": "cats"}, "name must be one of 'cats-dogs', 'cats-vs-dogs-200', 'textures-synthetic', got 'cats'"),
+        ({"resolution": 31}, "resolution must be an integer from 32 to 512, got 31"),
+        ({"resolution": 513}, "resolution must be an integer from 32 to 512, got 513"),
+        ({"resolution": 64.0}, "resolution must be an integer from 32 to 512, got 64.0"),
+        ({"n_train": 13}, "n_train must be an integer from 1 to 12, got 13"),
+        ({"n_test": 0}, "n_test must be an integer from 1 to 8, got 0"),
+        ({"n_val": 2.0}, "n_val must be an integer from 1 to 4, got 2.0"),
+        ({"seed": -1}, "seed must be an integer >= 0, got -1"),
     ],
 )
 def test_load_refuses(pack, arguments, message):
-    with pytest.raises(ValueError, match=message):
+    error = TypeError if message.endswith(".0") else ValueError
+    with pytest.raises(error, match=f"^{re.escape(message)}$"):
         cats_dogs.load(**{"name": "cats-vs-dogs-200"} | arguments)
 
 
@@ -314,7 +341,7 @@ def test_damaged_cache_is_made_anew(cache, damage):
         made.append(1)
         return arrays
 
-    cached("decoded/some.npz", make)
+    cached("decoded/some.arrays", make)
     [path] = tree(cache)
     good = path.read_bytes()
     middle = len(good) // 2
@@ -322,7 +349,7 @@ def test_damaged_cache_is_made_anew(cache, damage):
         path.unlink()
         path.mkdir()
         with pytest.raises(DataError, match=r"the cache cannot be written \(.*\), GDLAYER_CACHE can name another"):
-            cached("decoded/some.npz", make)
+            cached("decoded/some.arrays", make)
         assert tree(cache) == []
         return
     path.write_bytes(
@@ -334,12 +361,36 @@ def test_damaged_cache_is_made_anew(cache, damage):
             "other": b"<html>",
         }[damage]
     )
-    again = cached("decoded/some.npz", make)
+    again = cached("decoded/some.arrays", make)
     assert len(made) == 2
     for name, array in arrays.items():
         np.testing.assert_array_equal(again[name], array, strict=True)
     assert path.read_bytes() == good
     assert tree(cache) == [path]
+
+
+def test_mutations_of_the_cache(cache):
+    arrays = {"images": np.arange(300, dtype=np.uint8), "names": np.array(["a", "bc"])}
+    cached("decoded/some.arrays", lambda: arrays)
+    [path] = tree(cache)
+    made = []
+
+    def read() -> dict[str, np.ndarray]:
+        return cached("decoded/some.arrays", lambda: made.append(1) or arrays)
+
+    def same(found: dict[str, np.ndarray]) -> bool:
+        return found.keys() == arrays.keys() and all(np.array_equal(found[name], arrays[name]) for name in arrays)
+
+    counts = attack("cached arrays", path, read, same, DataError)
+    assert counts.keys() == {"same"}
+    assert len(made) == counts.total()  # no damaged file was used
+
+
+def test_cache_made_for_another_path_is_not_used(cache):
+    cached("decoded/a-32.arrays", lambda: {"images": np.zeros(3)})
+    (cache / "decoded" / "a-32.arrays").rename(cache / "decoded" / "a-64.arrays")
+    found = cached("decoded/a-64.arrays", lambda: {"images": np.ones(3)})
+    np.testing.assert_array_equal(found["images"], np.ones(3))
 
 
 def test_interrupted_cache_leaves_nothing(cache, monkeypatch):
@@ -349,14 +400,14 @@ def test_interrupted_cache_leaves_nothing(cache, monkeypatch):
 
     monkeypatch.setattr(np, "savez", interrupt)
     with pytest.raises(KeyboardInterrupt):
-        cached("decoded/some.npz", lambda: {"a": np.zeros(3)})
+        cached("decoded/some.arrays", lambda: {"a": np.zeros(3)})
     assert tree(cache) == []
 
 
 def test_cache_that_cannot_be_made_is_one_line(cache):
     cache.write_text("a file where the directory should be")
     with pytest.raises(DataError, match=r"the cache cannot be written \(.*\), GDLAYER_CACHE can name another"):
-        cached("decoded/some.npz", lambda: {"a": np.zeros(3)})
+        cached("decoded/some.arrays", lambda: {"a": np.zeros(3)})
     assert cache.read_text() == "a file where the directory should be"
 
 

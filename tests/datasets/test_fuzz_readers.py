@@ -1,14 +1,12 @@
 """Data files that are truncated, damaged or made to do harm: one clear error each, and nothing written by the way."""
 
 import ast
-import csv
 import gc
 import gzip
 import hashlib
 import io
 import ntpath
 import os
-import pickle
 import posixpath
 import random
 import socket
@@ -33,8 +31,9 @@ from PIL import Image
 
 from gdlayer.datasets import DataCorruptError, DataError, DataFile, DataNotFoundError, cats_dogs, find, nuclei, pictures
 from gdlayer.datasets import files as files_module
+from gdlayer.datasets.cache import cached
 from gdlayer.datasets.idx import MAX_DIMENSIONS, read_idx, write_idx
-from gdlayer.datasets.pictures import cached, decode, open_archive, read_member
+from gdlayer.datasets.pictures import decode, open_archive, read_member
 
 REPOSITORY = Path(__file__).parents[2]
 MEBIBYTE = 1 << 20
@@ -312,7 +311,7 @@ def test_write_idx_refuses_what_could_not_be_read(tmp_path):
         array = np.zeros(shape, np.uint8)
     except ValueError:
         pytest.skip("this NumPy has no such arrays")
-    with pytest.raises(ValueError, match="array has 33 dimensions, allowed are 32"):
+    with pytest.raises(ValueError, match="array must have at most 32 dimensions, got 33"):
         write_idx(tmp_path / "a.gz", array)
     assert not (tmp_path / "a.gz").exists()
 
@@ -661,7 +660,9 @@ def check_written(root: Path, data: nuclei.NucleusSet | cats_dogs.PhotoSet | Non
     else:
         [path] = written
         assert path.parent == root / "cache" / "decoded"
-        with np.load(path) as stored:
+        with path.open("rb") as stream:
+            stream.seek(32)  # behind the checksum
+            stored = np.load(stream)
             assert len(stored["images"]) == len(stored["labels"])
 
 
@@ -746,16 +747,17 @@ def test_photograph_under_a_name_that_no_published_one_has_is_left_out(tmp_path,
 
 def test_pack_with_an_endless_picture_is_refused(tmp_path, monkeypatch):
     folder = tmp_path / "data" / "tnbc-derived"
-    folder.mkdir()
-    (folder / "mask.png").write_bytes(mask_png())
-    (folder / "image.png").symlink_to("/dev/zero")
-    with (folder / "manifest.csv").open("w", newline="") as stream:
-        csv.writer(stream).writerows([["image", "mask", "slide"], ["image.png", "mask.png", "1"]])
+    put(folder / "GT_01" / "01_1.png", mask_png())
+    image = put(folder / "Slide_01" / "01_1.png", b"")
+    image.unlink()
+    image.symlink_to("/dev/zero")
+    head = "image,mask,slide,n_components_4conn,foreground_fraction"
+    put(folder / "manifest.csv", f"{head}\nSlide_01/01_1.png,GT_01/01_1.png,1,1,0.2\n".encode())
     sha256 = hashlib.sha256((folder / "manifest.csv").read_bytes()).hexdigest()
     monkeypatch.setitem(nuclei.MANIFESTS, "tnbc-derived", replace(nuclei.MANIFESTS["tnbc-derived"], sha256=sha256))
     with memory_below(4 * pictures.MAX_BYTES), pytest.raises(DataCorruptError) as caught:
         nuclei.load("tnbc-derived")
-    assert message_of(caught) == f"{folder / 'image.png'} has more than the {pictures.MAX_BYTES} bytes allowed"
+    assert message_of(caught) == f"{image} has more than the {pictures.MAX_BYTES} bytes allowed"
 
 
 # --- the cache -----------------------------------------------------------------------------------------------------
@@ -771,49 +773,14 @@ class Evil:
         return (Path.write_text, (self.path, "evil"))
 
 
-def npy(shape: tuple[int, ...], dtype: str = "|u1", content: bytes = b"") -> bytes:
-    stream = io.BytesIO()
-    np.lib.format.write_array_header_1_0(stream, {"descr": dtype, "fortran_order": False, "shape": shape})
-    return stream.getvalue() + content
-
-
-@pytest.mark.parametrize(
-    "content",
-    [
-        lambda _: npy((2**43,), content=b"few"),
-        lambda _: npy((2**62, 2**62), content=b"few"),
-        lambda _: npy((-1,), content=b"few"),
-        lambda _: npy((4,), content=b"few"),
-        lambda _: npy((2**40,), "<U1000", content=b"few"),
-        lambda _: npy((1,), "|O", pickle.dumps(np.array([0], object))),
-        lambda path: npy((1,), "|O", pickle.dumps(Evil(path))),
-        lambda _: npy((3,), content=b"few")[:20],
-        lambda _: b"\x93NUMPY\1\0" + struct.pack("<H", 60_000) + b"(" * 60_000,
-        lambda _: b"\x93NUMPY\1\0" + struct.pack("<H", 6) + b"open()",
-        lambda _: b"\x93NUMPY\x09\0" + bytes(90),
-    ],
-    ids=[
-        "8 TiB",
-        "more than addresses",
-        "negative",
-        "short",
-        "wide",
-        "pickle",
-        "evil pickle",
-        "cut",
-        "nested",
-        "call",
-        "version",
-    ],
-)
-def test_hostile_cache_is_made_anew_and_runs_nothing(cache, tmp_path, content):
+def test_cache_runs_nothing_even_with_the_right_checksum(cache, tmp_path):
     evil = tmp_path / "evil"
-    place = put(cache / "some.npz", zipped(("a.npy", content(evil))))
-    arrays = cached("some.npz", lambda: {"a": np.arange(3)})
-    np.testing.assert_array_equal(arrays["a"], [0, 1, 2])
+    np.savez(tmp_path / "evil.npz", a=np.array([Evil(evil)], object))
+    content = (tmp_path / "evil.npz").read_bytes()
+    put(cache / "some.arrays", hashlib.sha256(b"some.arrays\0" + content).digest() + content)
+    with pytest.raises(ValueError, match="Object arrays cannot be loaded when allow_pickle=False"):
+        cached("some.arrays", lambda: pytest.fail("made anew"))
     assert not evil.exists()
-    assert [path for path in state(cache) if path.is_file()] == [place]
-    np.testing.assert_array_equal(cached("some.npz", lambda: pytest.fail("made again"))["a"], [0, 1, 2])
 
 
 # --- what is never called ------------------------------------------------------------------------------------------

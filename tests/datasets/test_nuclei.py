@@ -10,9 +10,11 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from mutations import attack
 from PIL import Image
 
 from gdlayer.datasets import DataCorruptError, DataError, DataNotFoundError, nuclei
+from gdlayer.datasets.manifest import read_manifest
 
 GIVEN_DATA = os.environ.get("GDLAYER_DATA", "")
 real_data = pytest.mark.skipif(
@@ -314,10 +316,61 @@ def test_what_cannot_be_read_is_an_error(pack):
         nuclei.load("tnbc-derived")
 
 
+@pytest.mark.parametrize("name", list(nuclei.MANIFESTS))
+@pytest.mark.parametrize("checked", [True, False], ids=["hash checked", "hash of the damaged file"])
+def test_mutations_of_a_manifest(pack, monkeypatch, name, checked):
+    path = pack(name) / "manifest.csv"
+    good = nuclei.load(name)
+
+    def read() -> nuclei.NucleusSet:
+        if not checked:
+            sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
+            monkeypatch.setitem(nuclei.MANIFESTS, name, replace(nuclei.MANIFESTS[name], sha256=sha256))
+        return nuclei.load(name)
+
+    def same(found: nuclei.NucleusSet) -> bool:
+        return found.names == good.names and np.array_equal(found.images, good.images)
+
+    label = f"manifest of {name}, {'hash' if checked else 'form alone'}"
+    counts = attack(label, path, read, same, DataError, path.parent)
+    assert counts.keys() <= ({"refused"} if checked else {"refused", "same"})
+    assert counts["refused"] > counts.total() / 2
+
+
+@pytest.mark.parametrize(
+    ("change", "problem"),
+    [
+        (
+            lambda lines: ["image,mask,slide", *lines[1:]],
+            "its first line is 'image,mask,slide', expected 'im",
+        ),
+        (lambda lines: lines[:1], "it is truncated"),
+        (lambda lines: [*lines[:1], ""], "line 2 is '', expected values of image,mask,"),
+        (lambda lines: [*lines[:2], lines[1]], "line 3 names Slide_01/01_1.png again"),
+        (
+            lambda lines: [*lines[:2], lines[2].replace("GT_01/01_2", "GT_01/01_1")],
+            "line 3 is 'Slide_01/01_2.png,GT",
+        ),
+        (lambda lines: [*lines[:2], lines[2].replace("Slide_01", "../Slide_01")], "line 3 is '../Slide_01/01_2.png,"),
+        (lambda lines: [*lines, "x" * 5000], f"line 5 is '{'x' * 200}...', expected values"),
+        (lambda lines: [*lines, "\ud800"], r"line 5 is '\\xed\\xa0\\x80', expected values"),
+    ],
+)
+def test_manifest_is_refused_as_a_whole(pack, change, problem):
+    path = pack("tnbc-derived") / "manifest.csv"
+    lines = change(path.read_text().splitlines())
+    path.write_bytes("".join(f"{line}\n" for line in lines).encode("utf-8", "surrogatepass"))
+    with pytest.raises(DataCorruptError) as caught:
+        read_manifest(path, *nuclei._MANIFEST_LINES["tnbc-derived"])
+    message = str(caught.value)
+    assert message.startswith(f"{path} is not the manifest of this pack: {problem}")
+    assert message.endswith("; replace it by an undamaged copy")
+
+
 def test_load_never_falls_back():
     with pytest.raises(DataNotFoundError, match=r"tnbc-derived/manifest\.csv is neither .* published nowhere"):
         nuclei.load("tnbc-derived")
-    with pytest.raises(ValueError, match="data set is 'cells', allowed are 'tnbc', 'tnbc-derived', 'monuseg-crops', "):
+    with pytest.raises(ValueError, match=r"name must be one of 'tnbc', 'tnbc-derived', 'monuseg-crops', .*got 'cells'"):
         nuclei.load("cells")
 
 
@@ -393,10 +446,19 @@ def test_tiles_are_cut_row_by_row_and_keep_their_group(archive):
     assert (tiles.label, tiles.sha256, tiles.alpha_dropped) == (data.label, data.sha256, data.alpha_dropped)
 
 
-@pytest.mark.parametrize("size", [0, -6, 5, 25, 6.0])
-def test_tiles_refuses(archive, size):
+@pytest.mark.parametrize(
+    ("size", "error", "allowed"),
+    [
+        (0, ValueError, "an integer >= 1"),
+        (-6, ValueError, "an integer >= 1"),
+        (5, ValueError, "a divisor of 24 and 24"),
+        (25, ValueError, "a divisor of 24 and 24"),
+        (6.0, TypeError, "an integer >= 1"),
+    ],
+)
+def test_tiles_refuses(archive, size, error, allowed):
     archive()
-    with pytest.raises(ValueError, match=rf"size is {size!r}, allowed are divisors of 24 and 24"):
+    with pytest.raises(error, match=rf"^size must be {allowed}, got {size!r}$"):
         nuclei.tiles(nuclei.load("tnbc"), size)
 
 
@@ -413,7 +475,7 @@ def test_tile_split_is_random_and_leaks():
 
 @pytest.mark.parametrize("n_train", [0, 10, -1])
 def test_tile_split_refuses(n_train):
-    with pytest.raises(ValueError, match=rf"n_train is {n_train}, allowed are integers from 1 to 9"):
+    with pytest.raises(ValueError, match=rf"^n_train must be an integer from 1 to 9, got {n_train}$"):
         nuclei.tile_split(10, n_train)
 
 
@@ -421,7 +483,7 @@ def test_tile_split_refuses(n_train):
 def test_group_split_is_the_nearest_without_a_leak(groups, fraction, seed):
     names = sorted(set(groups))
     if len(names) < 2:
-        with pytest.raises(ValueError, match="needed are two or more"):
+        with pytest.raises(ValueError, match="groups must be two or more, got "):
             nuclei.group_split(groups, fraction, seed)
         return
     train, test = nuclei.group_split(groups, fraction, seed)
@@ -447,7 +509,7 @@ def test_group_split_depends_on_the_seed_only_in_which_groups():
 
 @pytest.mark.parametrize("fraction", [0, 1, -0.5, 2])
 def test_group_split_refuses(fraction):
-    with pytest.raises(ValueError, match=rf"test_fraction is {fraction}, allowed are numbers between 0 and 1"):
+    with pytest.raises(ValueError, match=rf"^test_fraction must be a number between 0 and 1, got {fraction}$"):
         nuclei.group_split(["a", "b"], fraction)
 
 
@@ -455,7 +517,7 @@ def test_group_split_refuses(fraction):
 def test_group_folds_hold_out_every_group_once(groups, folds):
     labels, names = np.array(groups), sorted(set(groups))
     if folds > len(names):
-        with pytest.raises(ValueError, match=rf"folds is {folds}, allowed are integers from 2 to the {len(names)} gr"):
+        with pytest.raises(ValueError, match=rf"^folds must be an integer from 2 to {len(names)}, got {folds}$"):
             nuclei.group_fold(groups, folds, 0)
         return
     splits = [nuclei.group_fold(groups, folds, fold) for fold in range(folds)]
@@ -471,7 +533,7 @@ def test_group_folds_of_the_papers_patients():
     groups = np.repeat([f"{k:02d}" for k in range(11)], np.array(nuclei.synthetic.PATIENTS) * 16)
     assert [len(nuclei.group_fold(groups, 5, fold)[1]) for fold in range(5)] == [176, 160, 144, 144, 176]
     for fold in (-1, 5):
-        with pytest.raises(ValueError, match=rf"fold is {fold}, allowed are integers from 0 to 4"):
+        with pytest.raises(ValueError, match=rf"^fold must be an integer from 0 to 4, got {fold}$"):
             nuclei.group_fold(groups, 5, fold)
 
 

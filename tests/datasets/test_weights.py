@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from mutations import attack
 from torch import Tensor
 
 from gdlayer.datasets import DataCorruptError, DataNotFoundError, cats_dogs
@@ -82,6 +83,24 @@ def test_changed_embedded_weights_are_refused(monkeypatch, tmp_path):
     changed.write_bytes(content)
     with pytest.raises(DataCorruptError, match=r"npz is not the published file: .*; install gdlayer anew$"):
         squeezenet_weights()
+
+
+@pytest.mark.parametrize("complete", [False, pytest.param(True, marks=needs(SQUEEZENET_IMAGENET))])
+def test_mutations_of_squeezenet_weights(monkeypatch, tmp_path, complete):
+    file = SQUEEZENET_IMAGENET if complete else SQUEEZENET_CONVOLUTIONS
+    original = files_module.find(file)[0] if complete else EMBEDDED
+    monkeypatch.setattr(files_module, "_EMBEDDED", tmp_path)
+    monkeypatch.setenv("GDLAYER_DATA", str(tmp_path))
+    path = tmp_path / file.path
+    path.parent.mkdir()
+    path.write_bytes(original.read_bytes())
+
+    def read() -> dict[str, np.ndarray]:
+        return squeezenet_weights(complete=complete)
+
+    label = f"SqueezeNet's {'complete' if complete else 'embedded'} weights"
+    counts = attack(label, path, read, lambda _: False, DataCorruptError)
+    assert counts.keys() == {"refused"}
 
 
 def test_complete_weights_are_never_replaced_by_the_embedded_ones(monkeypatch, tmp_path):

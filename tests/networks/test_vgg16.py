@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from mutations import attack
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -246,9 +247,26 @@ def test_truncated_weights_are_refused(saved, part):
     content = path.read_bytes()
     path.write_bytes(content[: int(part * len(content))])
     before = {name: value.clone() for name, value in model.state_dict().items()}
-    with pytest.raises(DataCorruptError, match=rf"^{re.escape(str(path))} is truncated or no file of weights \(\w+\)$"):
+    with pytest.raises(DataCorruptError, match=rf"^{re.escape(str(path))} is damaged or no file of weights \(\w+\)$"):
         load_weights(model, path)
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+
+
+def test_mutations_of_trained_weights(tmp_path):
+    path, model = tmp_path / "w.pth", VGG16(4, **SMALL)
+    torch.save(model.state_dict(), path)
+    target = VGG16(4, **SMALL)
+
+    def read() -> dict[str, torch.Tensor]:
+        load_weights(target, path)
+        return target.state_dict()
+
+    def same(found: dict[str, torch.Tensor]) -> bool:
+        return all(torch.equal(found[name], value) for name, value in model.state_dict().items())
+
+    counts = attack("weights trained here", path, read, same, DataCorruptError)
+    assert counts.keys() <= {"refused", "same"}  # bytes between the members mean nothing
+    assert counts["refused"] > counts.total() / 2
 
 
 @pytest.mark.parametrize(
@@ -310,6 +328,11 @@ def test_truncated_imagenet_weights_are_refused(published):
     with pytest.raises(DataCorruptError, match="is not the published file: SHA256") as refused:
         imagenet_vgg16()
     assert "\n" not in str(refused.value)
+
+
+def test_mutations_of_published_weights(published):
+    counts = attack("VGG16's published weights", published[0], imagenet_vgg16, lambda _: False, DataCorruptError)
+    assert counts.keys() == {"refused"}
 
 
 def test_absent_imagenet_weights(published):

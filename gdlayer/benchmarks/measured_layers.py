@@ -30,7 +30,7 @@ def ours(
 
 
 class Synthesis(nn.Module):
-    """Makes the filters of a layer and no use of them."""
+    """Computes the filters of a layer and nothing else."""
 
     def __init__(self, layer: GaussianDerivativeConv2d) -> None:
         super().__init__()
@@ -43,8 +43,9 @@ class Synthesis(nn.Module):
 class AuthorsOrder(nn.Module):
     """A layer at stride 1, dilation 1 and padded with zeros, computed in the order of the authors' code.
 
-    Basis by basis: kernels by the formulas of section 2 and autograd; full, dense filters to the basis' own f_out/B
-    maps; separated, dense filters beta phi to N maps, then 1 x 1 by lambda.
+    Kernels come from the formulas of section 2 and are differentiated by autograd. Then, one basis after the other:
+    a full layer convolves with dense filters to the f_out/B maps of the basis; a separated layer convolves with the
+    dense filters beta phi to N maps, then mixes these by lambda with a 1 x 1 convolution.
     """
 
     def __init__(self, layer: GaussianDerivativeConv2d) -> None:
@@ -63,7 +64,7 @@ class AuthorsOrder(nn.Module):
         return y if layer.bias is None else y + layer.bias[:, None, None]
 
     def kernels(self) -> Tensor:
-        """Eq. (1), one kernel of all bases at a time: (B, N, kh, kw)."""
+        """Eq. (1) for the n-th kernel of all bases at once, n = 1, ..., N: (B, N, kh, kw)."""
         layer = self.layer
         x, y = sampling_grid(layer.kernel_size, device=layer.theta.device)
         sigma, kernels = layer.sigma, []
@@ -78,7 +79,7 @@ class AuthorsOrder(nn.Module):
 
 
 def _derivative(x: Tensor, sigma: Tensor, p: int) -> Tensor:
-    """G_p as Hermite's polynomial, by its series, times a Gaussian."""
+    """G_p(x, sigma): the Hermite polynomial H_p by its series, times a Gaussian."""
     z = x / (math.sqrt(2) * sigma)
     hermite = sum(
         (-1) ** i * math.factorial(p) / (math.factorial(i) * math.factorial(p - 2 * i)) * (2 * z) ** (p - 2 * i)

@@ -2,6 +2,7 @@
 
 import gc
 import json
+import re
 import subprocess
 import sys
 from collections import Counter
@@ -20,20 +21,19 @@ from matplotlib.figure import Figure
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-import gdlayer.report
+import gdlayer.benchmarks
 from gdlayer import GaussianDerivativeConv2d
 from gdlayer.basis import jet_orders
 from gdlayer.benchmarks import __main__ as program
-from gdlayer.benchmarks import parts, task, timing
+from gdlayer.benchmarks import parts, report, task, timing
 from gdlayer.benchmarks.goals import FIRST, FIRST_LAYER, GOALS, GROWTH, INFERENCE, ORDER, SHAPES, TRAINING, Shape
-from gdlayer.benchmarks.layers import AuthorsOrder, Synthesis, ours
+from gdlayer.benchmarks.measured_layers import AuthorsOrder, Synthesis, ours
+from gdlayer.benchmarks.measurements import Row, describe, read, write
 from gdlayer.benchmarks.parts import PARTS, Job, operations
 from gdlayer.benchmarks.peers import INSTALL, PEERS
-from gdlayer.benchmarks.record import Row, describe, read, write
 from gdlayer.benchmarks.task import Task
 from gdlayer.evaluate import FULL, SEPARATED, cheapest
 from gdlayer.experiments.record import ResultsError
-from gdlayer.report import benchmarks as report
 
 SMALL = Shape(2, 3, 4, 9, 5, 2)
 RECORDS = sorted(report.COMMITTED.glob("*.json"))
@@ -360,12 +360,12 @@ def test_record_has_a_part_each_with_its_origin_and_a_row_a_line(fake_parts, tmp
 
 
 def test_without_pandas_the_record_is_written_all_the_same(fake_parts, tmp_path, capsys, monkeypatch):
-    monkeypatch.setitem(sys.modules, "gdlayer.report.benchmarks", None)
-    monkeypatch.delattr(gdlayer.report, "benchmarks")
+    monkeypatch.setitem(sys.modules, "gdlayer.benchmarks.report", None)
+    monkeypatch.delattr(gdlayer.benchmarks, "report")
     assert run_program(tmp_path) == 0
     assert "goals" in read(tmp_path / "cpu.json")
     last = capsys.readouterr().out.splitlines()[-1]
-    assert last.startswith(f"{tmp_path / 'cpu.json'} is written; to show it as tables needs what `pip install ")
+    assert last.startswith(f"{tmp_path / 'cpu.json'} is written; for its tables, `pip install ")
 
 
 def test_some_parts_alone_replace_just_those(fake_parts, tmp_path):
@@ -396,7 +396,7 @@ def test_an_interrupted_run_keeps_what_it_has(fake_parts, tmp_path, capsys):
 
 def test_time_left_goes_by_how_slow_the_machine_is():
     jobs = [("goals", Job("", seconds, lambda *_: [])) for seconds in (1, 3, 5, 7)]
-    assert program.seconds_left(jobs, 2, 8.0) == 24.0
+    assert program.time_left(jobs, 2, 8.0) == 24.0
 
 
 @pytest.mark.parametrize(
@@ -618,7 +618,7 @@ def choice(shape: Shape, layer: str) -> str:
 def test_record_is_complete(path):
     records = report.load(path)
     assert {row["part"] for row in records} == set(PARTS)
-    assert all(row is not None for _, row, _ in report.judge(records))
+    assert all(row is not None for _, row, _ in report.check_goals(records))
     for part, make in report.TABLES.items():
         assert len(make(records)), part
 
@@ -642,13 +642,38 @@ def test_what_the_cost_model_takes_is_nearly_the_fastest():
 
 
 def test_the_record_is_read_without_torch():
-    script = "import sys, gdlayer.report.benchmarks; sys.exit('torch' in sys.modules)"
+    script = "import sys, gdlayer.benchmarks.report; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", script], timeout=60).returncode == 0
 
 
 def test_no_record_says_how_to_make_one(tmp_path):
     with pytest.raises(ResultsError, match=r"none\.json is not there; `make bench` makes results/bench/cpu\.json$"):
         report.load(tmp_path / "none.json")
+
+
+def test_readme_tells_what_the_record_has():
+    records = report.load()
+
+    def percent(part="goals", **fields):
+        ratios = [row["ratio"] for row in report.select(records, part=part, **fields)]
+        return [round(100 * abs(ratio - 1)) for ratio in (min(ratios), max(ratios))]
+
+    wide = [shape for shape in SHAPES if shape.in_channels >= 32]
+    saved = [percent(layer="separated", run=TRAINING, **shape._asdict())[0] for shape in wide]
+    expected = [
+        *percent(layer="full", run=TRAINING),
+        *(min(saved), max(saved)),
+        percent(layer="full", run=FIRST_LAYER)[0],
+        *(percent("step", layer="ours", precision=precision)[0] for precision in ("fp32", "bf16")),
+    ]
+    readme = " ".join((Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8").split())
+    [found] = re.findall(
+        r"takes (\d+) to (\d+) % more than one of an `nn.Conv2d` of its size; separated and with 32 or more input maps "
+        r"it takes (\d+) to (\d+) % less\. As the first layer, .* it takes (\d+) % more\. A step of the whole Table 1 "
+        r"network takes (\d+) % more than with free-form filters of the same support, in bfloat16 (\d+) % more",
+        readme,
+    )
+    assert list(map(int, found)) == expected
 
 
 def test_scaling_lines_are_the_rows_of_the_record():

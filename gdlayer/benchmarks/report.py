@@ -1,4 +1,4 @@
-"""The benchmark's record as tables and figures: time and memory of our layer beside nn.Conv2d and others."""
+"""Tables and figures of the benchmark's record. Needs no torch."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -12,11 +12,10 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullFormatter
 
 from gdlayer.benchmarks.goals import FIRST_LAYER, GOALS, INFERENCE, SHAPES, TRAINING, Goal, Shape
-from gdlayer.benchmarks.record import Row, describe, read
-from gdlayer.report.records import ROOT
+from gdlayer.benchmarks.measurements import Row, describe, read
 
-COMMITTED = ROOT / "data" / "bench"
-"""The record in the repository, a file for each kind of device."""
+COMMITTED = Path(__file__).parents[2] / "data" / "bench"
+"""The record in the repository, one file per kind of device."""
 
 _STYLES = {
     "conv2d": ("#000000", "o", "nn.Conv2d"),
@@ -26,7 +25,7 @@ _STYLES = {
 }
 _VARIED = {
     "bases": "bases $B$",
-    "kernels": "kernels a basis $N$",
+    "kernels": "kernels per basis $N$",
     "kernel_size": "kernel size $k$",
     "in_channels": "input maps $f_{in}$",
     "out_channels": "output maps $f_{out}$",
@@ -34,7 +33,7 @@ _VARIED = {
 
 
 def load(path: Path | str | None = None) -> list[Row]:
-    """The rows of a record, the committed one of a CPU by default; each has its "part" and how it was "made".
+    """The rows of a record, by default the committed one of a CPU; each row has its "part" and how it was "made".
 
     Raises
     ------
@@ -51,12 +50,12 @@ def select(records: Iterable[Row], **fields: Any) -> list[Row]:
 
 
 def shape_of(row: Row) -> Shape | None:
-    """The shape that a row is about."""
+    """The shape that a row was measured on; None for a row without one."""
     return Shape(*(row[field] for field in Shape._fields)) if "batch" in row else None
 
 
-def judge(records: Sequence[Row]) -> list[tuple[Goal, Row | None, bool | None]]:
-    """Every goal, the row with its ratio and whether it holds; None and None where it was not measured."""
+def check_goals(records: Sequence[Row]) -> list[tuple[Goal, Row | None, bool | None]]:
+    """Each goal with the row that has its ratio and whether it holds; (goal, None, None) if it was not measured."""
     judged = []
     for goal in GOALS:
         row = next(iter(select(records, **goal.row)), None)
@@ -66,7 +65,7 @@ def judge(records: Sequence[Row]) -> list[tuple[Goal, Row | None, bool | None]]:
 
 
 def goals_table(records: Sequence[Row], kept: Sequence[Row] | None = None) -> pd.DataFrame:
-    """A row a goal: limit, median ratio, its quartiles, whether it holds; and what ``kept`` measured."""
+    """One line per goal: limit, median ratio, quartiles, whether it holds; and the ratio in the record ``kept``."""
     table = pd.DataFrame(
         {
             "goal": goal.text,
@@ -76,15 +75,15 @@ def goals_table(records: Sequence[Row], kept: Sequence[Row] | None = None) -> pd
             "quartiles": _quartiles(row),
             "holds": {True: "yes", False: "no", None: "—"}[holds],
         }
-        for goal, row, holds in judge(records)
+        for goal, row, holds in check_goals(records)
     )
     if kept is not None:
-        table["on record"] = [_ratio(row) for _, row, _ in judge(kept)]
+        table["on record"] = [_ratio(row) for _, row, _ in check_goals(kept)]
     return table
 
 
 def ratio_figure(records: Sequence[Row]) -> Figure:
-    """Time of a training step as part of nn.Conv2d's, a line a shape: median, quartiles, and the goal as a bar."""
+    """Ratio of a training step to nn.Conv2d's, one line per shape: median, quartiles, and the goal as a bar."""
     lines = [(shape, TRAINING) for shape in SHAPES]
     lines.insert(1, (SHAPES[0], FIRST_LAYER))
     figure, axis = plt.subplots(figsize=(7.5, 0.48 * len(lines) + 1), layout="constrained")
@@ -109,7 +108,7 @@ def ratio_figure(records: Sequence[Row]) -> Figure:
 
 
 def scaling_figure(records: Sequence[Row]) -> Figure:
-    """Milliseconds of a training step against each size that varies, others as in the middle of the measurement."""
+    """Milliseconds of a training step against each size that varies, the others as in ``GROWTH``."""
     figure, axes = plt.subplots(1, len(_VARIED), figsize=(13, 3.2), sharey=True, layout="constrained")
     for axis, (field, title) in zip(axes, _VARIED.items(), strict=True):
         rows = select(records, part="growth", varied="order" if field == "kernels" else field)
@@ -125,20 +124,20 @@ def scaling_figure(records: Sequence[Row]) -> Figure:
             axis.minorticks_off()
             axis.yaxis.set_major_formatter("{x:g}")
         axis.grid(alpha=0.3)
-    axes[0].set_ylabel("milliseconds a step")
+    axes[0].set_ylabel("milliseconds per step")
     figure.legend(*axes[0].get_legend_handles_labels(), loc="outside upper center", ncols=len(_STYLES), frameon=False)
     return figure
 
 
 def roofline_figure(records: Sequence[Row]) -> Figure:
-    """Forward passes in float32 under the roof: what the machine's arithmetic and memory allow."""
+    """Speed of forward passes in float32 below the roof that the machine's arithmetic and memory set."""
     figure, axis = plt.subplots(figsize=(6.5, 4.2), layout="constrained")
     points = _forward(records)
     for layer, rows in points.items():
         colour, marker, title = _STYLES[layer]
         algorithm = f", {rows[0]['algorithm']}" if rows and "algorithm" in rows[0] else ""
         axis.plot(*zip(*map(_position, rows), strict=True), marker, color=colour, ms=5, label=title + algorithm)
-    axis.set(xlabel="operations a byte", ylabel="billion operations a second")
+    axis.set(xlabel="operations per byte", ylabel="billion operations per second")
     intensities = [_position(row)[0] for rows in points.values() for row in rows]
     if intensities and (peaks := _peaks(records)):
         operations, gigabytes = peaks
@@ -156,7 +155,7 @@ def roofline_figure(records: Sequence[Row]) -> Figure:
 
 
 def roofline_table(records: Sequence[Row]) -> pd.DataFrame:
-    """Forward passes in float32: operations, bytes, and the speed as part of what the roof allows there."""
+    """Forward passes in float32: operations, bytes, speed, and the speed as a fraction of the roof."""
     peaks = _peaks(records)
     lines = []
     for row in (row for rows in _forward(records).values() for row in rows):
@@ -167,8 +166,8 @@ def roofline_table(records: Sequence[Row]) -> pd.DataFrame:
                 "layer": describe(row),
                 "million multiply-adds": f"{row['multiply_adds'] / 1e6:.1f}",
                 "MB": f"{row['bytes'] / 1e6:.1f}",
-                "operations a byte": f"{intensity:.0f}",
-                "billion operations a second": f"{speed:.1f}",
+                "operations per byte": f"{intensity:.0f}",
+                "billion operations per second": f"{speed:.1f}",
                 "of the roof": f"{speed / min(peaks[0], intensity * peaks[1]):.0%}" if peaks else "—",
             }
         )
@@ -176,19 +175,19 @@ def roofline_table(records: Sequence[Row]) -> pd.DataFrame:
 
 
 def _forward(records: Sequence[Row]) -> dict[str, list[Row]]:
-    """Rows with operations counted, by layer."""
+    """The rows that count operations, by layer."""
     rows = [row for row in select(records, part="algorithms", run=INFERENCE) if shape_of(row) in SHAPES]
     drawn = {"conv2d": {}, "full": {"algorithm": "dense"}, "separated": {"algorithm": "factorised"}}
     return {layer: found for layer, fields in drawn.items() if (found := select(rows, layer=layer, **fields))}
 
 
 def _position(row: Row) -> tuple[float, float]:
-    """Operations a byte, and billions of operations a second; a multiply-add is two."""
+    """Operations per byte, and billions of operations per second; a multiply-add is two operations."""
     return 2 * row["multiply_adds"] / row["bytes"], 2e-9 * row["multiply_adds"] / row["seconds"]
 
 
 def _peaks(records: Sequence[Row]) -> tuple[float, float] | None:
-    """The most billions of operations, and of bytes, a second."""
+    """The machine's peaks: billions of operations and of bytes per second."""
     products = select(records, part="roofline", layer="product", precision="fp32")
     copy = select(records, part="roofline", layer="copy")
     if not (products and copy):
@@ -197,7 +196,7 @@ def _peaks(records: Sequence[Row]) -> tuple[float, float] | None:
 
 
 def algorithms_table(records: Sequence[Row]) -> pd.DataFrame:
-    """Time as part of nn.Conv2d's, a row a shape and run, a column an algorithm; * is what the cost model chooses."""
+    """Ratio to nn.Conv2d's time per shape, run and algorithm; * marks the choice of the cost model."""
     rows = [row for row in select(records, part="algorithms") if "algorithm" in row]
     cells = {}
     for row in rows:
@@ -216,7 +215,7 @@ def growth_table(records: Sequence[Row]) -> pd.DataFrame:
 
 
 def precision_table(records: Sequence[Row]) -> pd.DataFrame:
-    """In channels_last memory: milliseconds, part of nn.Conv2d's time in the same precision, errors against float32."""
+    """In channels_last memory: milliseconds, ratio to nn.Conv2d in the same precision, errors against float32."""
     return pd.DataFrame(
         {
             "shape": str(shape_of(row)),
@@ -232,7 +231,7 @@ def precision_table(records: Sequence[Row]) -> pd.DataFrame:
 
 
 def compiled_table(records: Sequence[Row]) -> pd.DataFrame:
-    """torch.compile: a step beside the same layer without it and nn.Conv2d, and the seconds of compiling."""
+    """torch.compile: a step beside those of nn.Conv2d and the same layer uncompiled, and the seconds to compile."""
     return pd.DataFrame(
         {
             "shape": str(shape_of(row)),
@@ -247,7 +246,7 @@ def compiled_table(records: Sequence[Row]) -> pd.DataFrame:
 
 
 def memory_table(records: Sequence[Row]) -> pd.DataFrame:
-    """Peak of a training step: megabytes of nn.Conv2d, and what each algorithm takes as a multiple of it."""
+    """Peak memory of a training step: megabytes of nn.Conv2d, and the ratio of each algorithm to it."""
     cells = {}
     for row in select(records, part="memory"):
         line = cells.setdefault((str(shape_of(row)),), {})
@@ -259,7 +258,7 @@ def memory_table(records: Sequence[Row]) -> pd.DataFrame:
 
 
 def peers_table(records: Sequence[Row]) -> pd.DataFrame:
-    """Training steps with the optimiser's: milliseconds, multiples of nn.Conv2d's time, parameters."""
+    """Training steps including the optimiser's: milliseconds, ratio to nn.Conv2d, parameters."""
     return pd.DataFrame(
         {
             "layer": row["layer"],
@@ -274,7 +273,7 @@ def peers_table(records: Sequence[Row]) -> pd.DataFrame:
 
 
 def step_table(records: Sequence[Row]) -> pd.DataFrame:
-    """A training step of the Table 1 network: milliseconds, and part of the free-form network's with 7 x 7 filters."""
+    """A training step of the Table 1 network: milliseconds, and ratio to the free-form network with 7 x 7 filters."""
     return pd.DataFrame(
         {
             "network": row["layer"],
@@ -288,7 +287,7 @@ def step_table(records: Sequence[Row]) -> pd.DataFrame:
 
 
 def runs(records: Sequence[Row]) -> pd.DataFrame:
-    """Where the parts come from."""
+    """Machine, versions, commit and time of each part."""
     made = {row["part"]: row["made"] for row in records}
     return pd.DataFrame(
         {
@@ -318,7 +317,7 @@ TABLES = {
 
 
 def as_text(path: Path, kept: Path) -> str:
-    """All tables of a record, the goals beside those of the record ``kept`` if it is there; the goals come last."""
+    """All tables of a record as text. The goals stand near the end, beside the record ``kept`` if that exists."""
     records = load(path)
     before = load(kept) if kept.exists() and kept.resolve() != path.resolve() else None
     tables = {part: make(records) for part, make in TABLES.items() if part != "goals" and select(records, part=part)}
@@ -328,7 +327,7 @@ def as_text(path: Path, kept: Path) -> str:
 
 
 def _plain(table: pd.DataFrame) -> str:
-    """Columns of text."""
+    """A table as aligned text."""
     flat = table.reset_index() if table.index.names[0] else table
     heads = [" ".join(filter(None, head)) if isinstance(head, tuple) else head for head in flat.columns]
     lines = [heads, *flat.to_numpy().tolist()]
@@ -355,6 +354,6 @@ def _milliseconds(row: Row) -> str:
 
 
 def _legend(axis: Axes) -> None:
-    """Every label once."""
+    """A legend that lists each label once."""
     handles = dict(zip(*reversed(axis.get_legend_handles_labels()), strict=True))
     axis.legend(list(handles.values()), list(handles), frameon=False, fontsize="small")

@@ -1,4 +1,4 @@
-"""The record of a benchmark: a JSON file of parts, each with its origin and a row a line. Needs no torch."""
+"""The record of a benchmark: a JSON file of parts, each with its origin and one row per line. Needs no torch."""
 
 import json
 from pathlib import Path
@@ -10,7 +10,7 @@ Row = dict[str, Any]
 
 
 def read(path: Path) -> dict[str, Any]:
-    """A record by part: "made" says when, where, with what and by which code, "rows" what was measured.
+    """The parts of a record by name: "made" says when, where and by which code, "rows" holds the measurements.
 
     Raises
     ------
@@ -30,7 +30,7 @@ def read(path: Path) -> dict[str, Any]:
 
 
 def write(record: dict[str, Any], path: Path) -> None:
-    """Writes a record whole or not at all.
+    """Writes a record; a failure leaves the old file as it was.
 
     Raises
     ------
