@@ -31,16 +31,17 @@ def prepare(trial: Table2Trial, settings: dict[str, Any], workplace: Workplace) 
     data = cats_dogs.load(trial.dataset, settings["resolution"])
     training, held_out = _split(data, settings.get("validation", 0), trial.seed)
     before = trial.needs
+    if before is not None:
+        _train_first(before, workplace)
+    torch.manual_seed(trial.seed)  # the network draws random numbers too, before its layer does
     details: dict[str, Any] = {}
     if before is None:
-        torch.manual_seed(trial.seed)
         network = source_network(trial.source, settings)
     else:
-        network = _trained_source(before, settings, workplace)
-        torch.manual_seed(trial.seed)
-        old = network.features[0]
+        network = _vgg16(settings)
+        vgg16.load_weights(network, weights_path(before, workplace.results))
+        old, row = network.features[0], LAYERS[trial.layer]
         assert isinstance(old, nn.Conv2d)
-        row = LAYERS[trial.layer]
         layer, details = row.maker()(old, settings, row)
         vgg16.replace_first_layer(network, layer)
     model = nn.Sequential(Standardise(vgg16.IMAGENET_MEAN, vgg16.IMAGENET_STD), network).to(workplace.device)
@@ -111,14 +112,11 @@ def weights_path(trial: Table2Trial, results: Path) -> Path:
     return (trial.needs or trial).record_path(results).with_suffix(".pt")
 
 
-def _trained_source(source: Table2Trial, settings: dict[str, Any], workplace: Workplace) -> vgg16.VGG16:
-    """The source network with its weights; it trains first where it has not, or where its weights are lost."""
+def _train_first(source: Table2Trial, workplace: Workplace) -> None:
+    """Trains the source network unless it is there with its weights; checks that it is of the present settings."""
     path = weights_path(source, workplace.results)
     lost = not path.exists() and source.record_path(workplace.results).exists()
-    run(source, workplace.results, device=workplace.device.type, force=lost)  # or checks that it is of these settings
-    network = _vgg16(settings)
-    vgg16.load_weights(network, path)
-    return network
+    run(source, workplace.results, device=workplace.device.type, force=lost)
 
 
 def _vgg16(settings: dict[str, Any]) -> vgg16.VGG16:

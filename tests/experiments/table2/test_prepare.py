@@ -219,6 +219,17 @@ def test_what_each_layer_starts_from(results, trained, layer):
         assert not before["bias"].any()
 
 
+def test_a_random_start_is_the_one_of_the_records(results, trained):
+    """The seed is set before the network is built, whose own random numbers come first."""
+    run(smoke("free-form", seed=1), results)
+    settings = hyperparameters(smoke("free-form", seed=1))
+    torch.manual_seed(1)
+    network = vgg16.VGG16(2, widths=settings["widths"], hidden=settings["hidden"], grid=settings["grid"])
+    expected = nn.init.kaiming_normal_(nn.Conv2d(3, 16, 3).weight, nonlinearity="relu")
+    assert not torch.equal(trained[-1]["before"]["features.0.weight"], network.state_dict()["features.0.weight"])
+    assert torch.equal(trained[-1]["before"]["features.0.weight"], expected)
+
+
 def test_seeds_of_a_layer_differ(results, trained, monkeypatch):
     use(monkeypatch, **TINY)
     for seed in (0, 1):
