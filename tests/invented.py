@@ -1,14 +1,71 @@
-"""Invented records of the experiments, and a reader of the HTML that is made of them."""
+"""Invented trials and records, processes to run beside a test, and a reader of the HTML that is made of records."""
 
 import json
+import subprocess
+import sys
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import torch
+
+from gdlayer.experiments import experiments, trial_of
 from gdlayer.experiments.record import REQUIRED
-from gdlayer.experiments.trial import EXPERIMENTS, TRIALS, Trial, hyperparameters
+from gdlayer.experiments.settings import hyperparameters
+from gdlayer.experiments.table1.trial import Table1Search, Table1Trial
+from gdlayer.experiments.trial import Trial
 
 FULL, SAMPLE = "fashion-mnist", "fashion-mnist-sample"
+
+FEW_TEST_IMAGES = """
+import dataclasses
+from gdlayer.datasets import fashion_mnist
+whole = fashion_mnist.load
+def load(name):
+    data = whole(name)
+    return dataclasses.replace(data, test_images=data.test_images[:50], test_labels=data.test_labels[:50])
+fashion_mnist.load = load
+"""
+"""For a process of its own."""
+
+
+def smoke(layer: str = "free-form", seed: int = 0) -> Table1Trial:
+    return Table1Trial(layer=layer, n_train=1000, seed=seed, profile="smoke", dataset=SAMPLE)
+
+
+def sought(layer: str = "free-form", rate: float = 0.01, seed: int = 0, network: str = "unpooled") -> Table1Search:
+    return Table1Search(
+        layer=layer, n_train=1000, network=network, learning_rate=rate, seed=seed, profile="smoke", dataset=SAMPLE
+    )
+
+
+def finish(trial: Trial, results: Path, **changes: Any) -> dict[str, Any]:
+    """Writes an invented record of a trial, with the settings that it has now."""
+    made: dict[str, Any] = dict.fromkeys(REQUIRED)
+    made |= {"trial": trial.describe(), "hyperparameters": hyperparameters(trial), "seconds": 8.0}
+    made |= {"metrics": {getattr(trial, "metric", "test_accuracy"): 0.5}} | changes
+    path = trial.record_path(results)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(made))
+    return made
+
+
+def rows_of(images: torch.Tensor | np.ndarray) -> set[bytes]:
+    """The images, to be compared as sets."""
+    return {np.asarray(image).tobytes() for image in images}
+
+
+def python(script: str, *arguments: object, **options: Any) -> subprocess.Popen[str]:
+    """A process of its own that runs a script; :func:`processed` waits for it."""
+    command = [sys.executable, "-c", script, *map(str, arguments)]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **options)
+
+
+def processed(process: subprocess.Popen[str]) -> tuple[int, str, str]:
+    """Status, output and errors of a process that has ended."""
+    out, err = process.communicate(timeout=120)
+    return process.returncode, out, err
 
 
 def record(layer: str = "ours", n: int = 1000, seed: int = 0, accuracy: float = 0.8, **fields: Any) -> dict[str, Any]:
@@ -30,7 +87,7 @@ def record(layer: str = "ours", n: int = 1000, seed: int = 0, accuracy: float = 
 
 def record_of(experiment: str, metrics: dict[str, float], **fields: Any) -> dict[str, Any]:
     """An invented record of experiment 2 or 3; ``fields`` has what names its cell, and more."""
-    names = ("layer", *EXPERIMENTS[experiment].cell_fields())
+    names = ("layer", *experiments()[experiment].trial.cell_fields())
     cell = {name: fields.pop(name) for name in names}
     defaults: dict[str, Any] = {"dataset": "cats-vs-dogs-200" if experiment == "table2" else "tnbc-derived"}
     made = record(**(defaults | fields))
@@ -52,7 +109,7 @@ def net(layer: str, accuracy: float, split: str = "tile", background: float = 0.
 def save(folder: Path, *records: dict[str, Any]) -> list[Path]:
     paths = []
     for r in records:
-        path = trial_of(r).record_path(folder)
+        path = trial_of(r["trial"]).record_path(folder)
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(json.dumps(r))
         paths.append(path)
@@ -62,13 +119,8 @@ def save(folder: Path, *records: dict[str, Any]) -> list[Path]:
 def of_plan(layer: str, n: int, seed: int, **fields: Any) -> dict[str, Any]:
     """A record with the settings that the profile has now."""
     made = record(layer, n, seed, precision="bf16", **fields)
-    made["hyperparameters"] = hyperparameters(trial_of(made))
+    made["hyperparameters"] = hyperparameters(trial_of(made["trial"]))
     return made
-
-
-def trial_of(made: dict[str, Any]) -> Trial:
-    fields = dict(made["trial"])
-    return TRIALS[fields.pop("experiment")](**fields)
 
 
 class Page(HTMLParser):

@@ -6,20 +6,22 @@ from pathlib import Path
 import nbformat
 from nbclient import NotebookClient
 
-from gdlayer.experiments.trial import EXPERIMENTS
+from gdlayer.experiments import experiments
+from gdlayer.experiments.record import load_records, recorded_datasets
 from gdlayer.report.cells import summarise, write_csv
-from gdlayer.report.records import COMMITTED, ROOT, load_records, recorded_datasets
 
-CHAPTERS = ("evaluation", *EXPERIMENTS, "overview")
+ROOT = Path(__file__).parents[1]
+COMMITTED = ROOT / "data" / "results"
+CHAPTERS = ("evaluation", *experiments(), "overview")
 LANGUAGE = {"name": "python", "pygments_lexer": "ipython3"}
 
 
 def main() -> int:
     for profile in sorted(path.name for path in COMMITTED.iterdir()):
-        for experiment in EXPERIMENTS:
-            if datasets := recorded_datasets(COMMITTED, profile, experiment):
-                records = load_records(COMMITTED, profile, experiment, datasets)
-                write_csv(summarise(records, experiment), COMMITTED / profile / f"{experiment}.csv")
+        for name, experiment in experiments().items():
+            if datasets := recorded_datasets(COMMITTED, profile, name):
+                records = load_records(COMMITTED, profile, name, datasets)
+                write_csv(summarise(records, experiment), COMMITTED / profile / f"{name}.csv")
     for name in CHAPTERS:
         execute(ROOT / "book" / f"{name}.ipynb")
         print(name, flush=True)

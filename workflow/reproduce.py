@@ -9,10 +9,12 @@ import tempfile
 from pathlib import Path
 
 from gdlayer.datasets import DataError
+from gdlayer.experiments import experiments
 from gdlayer.experiments.parallel import unfinished
-from gdlayer.experiments.progress import count_finished, in_words, seconds_left
+from gdlayer.experiments.profiles import asked_by, choose_datasets, plan
+from gdlayer.experiments.progress import Progress, duration_in_words
 from gdlayer.experiments.record import RESERVED_BYTES, ResultsError
-from gdlayer.experiments.trial import EXPERIMENTS, PROFILES, Trial, choose_datasets, plan
+from gdlayer.experiments.trial import PROFILES, Trial
 
 RESULTS = Path("results")
 RECORD = Path("data/results")
@@ -27,19 +29,20 @@ def main() -> int:
         cores = count_cores(options.cores)
         datasets = {
             experiment: choose_datasets(options.profile, experiment, lambda line: print(f"note: {line}"))
-            for experiment in EXPERIMENTS
+            for experiment in experiments()
+            if experiment in asked_by(options.profile)
         }
         trials = [trial for name, chosen in datasets.items() for trial in plan(options.profile, name, chosen)]
         check_results(trials)
-        left = seconds_left(trials, RESULTS, RECORD, cores)
-        finished = count_finished(trials, RESULTS)
+        progress = Progress(trials, RESULTS, RECORD)
+        left = duration_in_words(progress.seconds_left(cores))
     except (DataError, ResultsError, ValueError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     for experiment, chosen in datasets.items():
         print(f"{experiment}: {', '.join(chosen)}")
-    print(f"profile {options.profile}: {len(trials)} trials, {finished} finished; ", end="")
-    print(f"about {in_words(left)} left on {cores} cores, then the book", flush=True)
+    print(f"profile {options.profile}: {progress.total} trials, {progress.finished} finished; ", end="")
+    print(f"about {left} left on {cores} cores, then the book", flush=True)
     page = Path("_build", options.profile, "html", "index.html").resolve()
     status = subprocess.run(
         [

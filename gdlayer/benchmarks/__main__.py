@@ -12,7 +12,7 @@ import torch
 
 from gdlayer.benchmarks.measurements import Row, describe, read, write
 from gdlayer.benchmarks.parts import PARTS, Job
-from gdlayer.experiments.progress import in_words
+from gdlayer.experiments.progress import duration_in_words
 from gdlayer.experiments.record import ResultsError, provenance
 from gdlayer.extras import MissingExtraError
 
@@ -69,7 +69,10 @@ def measure(parts: Sequence[str], path: Path, options: argparse.Namespace) -> No
         record[part]["made"]["seconds"] = round(record[part]["made"]["seconds"] + time.perf_counter() - began, 1)
         write(record, path)
         left = time_left(jobs, done, time.perf_counter() - start)
-        print(f"[{done}/{len(jobs)}] {part} {job.name}: {_in_short(rows)}; about {in_words(left)} left", flush=True)
+        print(
+            f"[{done}/{len(jobs)}] {part} {job.name}: {_in_short(rows)}; about {duration_in_words(left)} left",
+            flush=True,
+        )
 
 
 def time_left(jobs: Sequence[tuple[str, Job]], done: int, elapsed: float) -> float:

@@ -20,9 +20,11 @@ from gdlayer.benchmarks.task import RATE, Rows, Task
 from gdlayer.benchmarks.timing import compare, rounded
 from gdlayer.datasets import fashion_mnist
 from gdlayer.evaluate import FULL, SEPARATED, work
-from gdlayer.experiments.table1 import build_network
-from gdlayer.experiments.training import Captured, Recipe, forward, keep_memory
-from gdlayer.experiments.trial import Table1Trial, hyperparameters
+from gdlayer.experiments.memory import keep_freed_memory
+from gdlayer.experiments.settings import hyperparameters
+from gdlayer.experiments.table1.prepare import build_network
+from gdlayer.experiments.table1.trial import Table1Trial
+from gdlayer.experiments.training import Captured, Recipe, forward
 
 ALGORITHM_SHAPES = (*SHAPES, Shape(32, 1, 16, 28, 7, 1), Shape(32, 16, 32, 28, 7, 1), Shape(32, 32, 64, 14, 7, 1))
 """filter_then_mix comes closest to paying with few bases."""
@@ -269,7 +271,7 @@ def step() -> Iterator[Job]:
 
 
 def _step(name: str, device: str, effort: float) -> Rows:
-    keep_memory()
+    keep_freed_memory()
     steps = {layer: _training_step(layer, name, device) for layer in NETWORKS}
     times = compare(steps, dict.fromkeys(NETWORKS[1:], NETWORKS[0]), seconds=5 * effort)
     return [{"layer": layer, "precision": name, **times[layer]} for layer in NETWORKS]

@@ -12,7 +12,7 @@ from torch import nn
 
 from gdlayer.basis import jet_orders
 from gdlayer.benchmarks.goals import ORDER, Shape
-from gdlayer.networks.layers import ConvSpec, make_conv
+from gdlayer.networks.convolutions import ConvSpec, dau, njet, rfnn
 
 INSTALL = "python -m pip install --no-deps norse==1.1.0 nir==1.0.8 nirtorch==2.6 h5py==3.16.0 DCLS==0.1.1"
 
@@ -52,18 +52,16 @@ def norse(shape: Shape) -> nn.Module:
     )
 
 
-def _own(name: str) -> Callable[[Shape], nn.Module]:
-    return lambda shape: make_conv(
-        name, ConvSpec(shape.in_channels, shape.out_channels, shape.kernel_size, shape.bases, depth=1)
-    )
+def _own(make: Callable[[ConvSpec], nn.Module]) -> Callable[[Shape], nn.Module]:
+    return lambda shape: make(ConvSpec(shape.in_channels, shape.out_channels, shape.kernel_size, shape.bases, depth=1))
 
 
 PEERS: dict[str, Callable[[Shape], nn.Module]] = {
     "DCLS": dcls,
     "norse": norse,
-    "RFNN": _own("rfnn"),
-    "DAU": _own("dau"),
-    "N-Jet": _own("n-jet"),
+    "RFNN": _own(rfnn),
+    "DAU": _own(dau),
+    "N-Jet": _own(njet),
 }
 """Functions that make the layer; they raise ImportError if its package is missing. The last three are gdlayer's own
 versions, as the published code runs on no present framework."""

@@ -13,7 +13,7 @@ from torch.profiler import ProfilerActivity, profile
 from gdlayer.benchmarks.goals import INFERENCE, TRAINING, Shape
 from gdlayer.benchmarks.timing import compare
 from gdlayer.conv import GaussianDerivativeConv2d
-from gdlayer.experiments.training import channels_last
+from gdlayer.experiments.training import to_channels_last
 
 Rows = list[dict[str, Any]]
 
@@ -49,7 +49,7 @@ class Task:
     ) -> None:
         torch.manual_seed(0)
         x = torch.randn(shape.batch, shape.in_channels, shape.size, shape.size, device=device)
-        self.x = (channels_last(x) if images_last else x).requires_grad_(run == TRAINING)
+        self.x = (to_channels_last(x) if images_last else x).requires_grad_(run == TRAINING)
         self.shape = shape
         self.device = device
         self.run = run

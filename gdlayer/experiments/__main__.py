@@ -8,26 +8,16 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
+from gdlayer.checks import one_of, positive_int
 from gdlayer.datasets import DataError
+from gdlayer.experiments import experiments, trial_types
+from gdlayer.experiments.memory import keep_freed_memory
 from gdlayer.experiments.parallel import run_all, unfinished
-from gdlayer.experiments.progress import count_finished, in_words, seconds_left
-from gdlayer.experiments.record import ResultsError, read_record
+from gdlayer.experiments.profiles import asked_by, choose_datasets, in_order, plan
+from gdlayer.experiments.progress import Progress, duration_in_words
+from gdlayer.experiments.record import ResultsError, committed_record, read_record
 from gdlayer.experiments.search import as_table
-from gdlayer.experiments.trial import (
-    EXPERIMENTS,
-    PROFILES,
-    SEARCHES,
-    TRIALS,
-    Search,
-    Trial,
-    choose_datasets,
-    in_order,
-    load_profile,
-    plan,
-)
-
-REFERENCE = Path("data/results")
-IN_ALL = tuple(name for name, cls in TRIALS.items() if not issubclass(cls, Search))
+from gdlayer.experiments.trial import PROFILES, Search, Trial
 
 
 class TrialsFailedError(Exception):
@@ -39,8 +29,7 @@ def main(arguments: list[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     try:
         for name in ("jobs", "threads"):
-            if getattr(options, name, 1) < 1:
-                raise ValueError(f"{name} is {getattr(options, name)}, allowed are integers from 1 on")
+            positive_int(name, getattr(options, name, 1))
         options.action(options)
     except (DataError, ResultsError, TrialsFailedError, ValueError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
@@ -57,19 +46,20 @@ def main(arguments: list[str] | None = None) -> int:
 def _run(options: argparse.Namespace) -> None:
     trial = _trials(options)[0]
     record = _execute(trial, options)
-    _report(trial, record, plan(trial.profile, trial.experiment, (trial.dataset,)), options)
+    trials = plan(trial.profile, trial.experiment, (trial.dataset,))
+    _report(trial, record, Progress(trials, options.results, committed_record()), options)
 
 
 def _plan(options: argparse.Namespace) -> None:
     trials = plan(options.profile, options.experiment, _datasets(options))
     for trial in trials:
         print("python", *trial.command(options.results))
-    _announce(trials, options)
+    _announce(Progress(trials, options.results, committed_record()), options)
 
 
 def _search(options: argparse.Namespace) -> None:
-    """Runs what is missing of a search, sources first, and prints which rates are best."""
-    cls = SEARCHES[options.experiment]
+    """Runs what is missing of a round of a search, sources first, and prints which rates are best."""
+    cls = experiments()[options.experiment].searches[options.round - 1]
     wanted = {name: value for name in _subject_fields(cls) if (value := getattr(options, name)) is not None}
     trials = [
         trial
@@ -87,17 +77,21 @@ def _search(options: argparse.Namespace) -> None:
 def _all(options: argparse.Namespace) -> None:
     """Runs the trials of a profile in its order."""
     for name in options.experiments:
-        if name not in TRIALS:
-            raise ValueError(f"table is {name!r}, allowed are {', '.join(TRIALS)}")
-    experiments = options.experiments or [name for name in IN_ALL if name in load_profile(options.profile)]
-    trials = [trial for name in experiments for trial in plan(options.profile, name, _found(options.profile, name))]
+        one_of("table", name, trial_types())
+    asked = asked_by(options.profile)
+    names = options.experiments or [name for name in _in_all() if name in asked]
+    trials = [trial for name in names for trial in plan(options.profile, name, _found(options.profile, name))]
     _run_missing(in_order(trials, options.profile), options)
+
+
+def _in_all() -> list[str]:
+    """What ``all`` runs unless told: everything but the searches."""
+    return [name for name, cls in trial_types().items() if not issubclass(cls, Search)]
 
 
 def _cell(options: argparse.Namespace) -> None:
     """Runs every seed of one cell again, beside the records that exist, and prints them beside the paper's numbers."""
-    from gdlayer.report.cells import published
-
+    reference = committed_record()
     for asked in _trials(options):
         planned = plan(asked.profile, asked.experiment, (asked.dataset,))
         seeds = [trial for trial in planned if trial.cell == asked.cell]
@@ -105,16 +99,18 @@ def _cell(options: argparse.Namespace) -> None:
             cells = ", ".join(" ".join(map(str, cell)) for cell in sorted({t.short_cell[1:] for t in planned}))
             raise ValueError(f"{_words(asked)} is no cell of profile {asked.profile!r}, which has {cells}")
         print(f"{_words(asked)}, profile {asked.profile}")
-        paper = published(asked.experiment) if asked.dataset not in asked.not_in_paper else {}
+        paper = experiments()[asked.experiment].published if asked.dataset not in asked.not_in_paper else {}
         for metric, value in ((m, v) for (cell, m), v in paper.items() if cell == asked.paper_cell(*asked.cell)):
             print(f"  paper            {metric.replace('_', ' ')} {value:.1f} %")
         for trial in seeds:
-            before = read_record(trial.record_path(options.results)) or read_record(trial.record_path(REFERENCE))
+            before = read_record(trial.record_path(options.results))
+            if before is None and reference is not None:
+                before = read_record(trial.record_path(reference))
             options.force = True
             again = _execute(trial, options, options.results / "cells")
             on_record = f"; on record {_metrics(before)}" if before else ""
             print(
-                f"  run now, seed {trial.seed}  {_metrics(again)} in {in_words(again['seconds'])}{on_record}",
+                f"  run now, seed {trial.seed}  {_metrics(again)} in {duration_in_words(again['seconds'])}{on_record}",
                 flush=True,
             )
 
@@ -129,7 +125,7 @@ def _found(profile: str, experiment: str) -> tuple[str, ...]:
 
 def _trials(options: argparse.Namespace) -> list[Trial]:
     """The trial that the options name, on each data set."""
-    cls = TRIALS[options.experiment]
+    cls = trial_types()[options.experiment]
     given: dict[str, Any] = {f.name: getattr(options, f.name) for f in fields(cls) if hasattr(options, f.name)}
     return [cls(**{**given, "dataset": dataset}) for dataset in _datasets(options)]
 
@@ -140,7 +136,8 @@ def _execute(trial: Trial, options: argparse.Namespace, results: Path | None = N
     from gdlayer.experiments.run import run
 
     if options.device == "cuda" and not torch.cuda.is_available():
-        raise ValueError("device is 'cuda', but torch finds no GPU; allowed is cpu")
+        raise ValueError("device must be 'cpu', as torch finds no GPU, got 'cuda'")
+    keep_freed_memory()
     torch.set_num_threads(options.threads)
     torch.use_deterministic_algorithms(True)
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # without it cuBLAS refuses, being asked for the above
@@ -156,11 +153,13 @@ def _run_missing(trials: Sequence[Trial], options: argparse.Namespace) -> None:
         At the end, if some failed.
     """
     missing = unfinished(trials, options.results)
-    _announce(trials, options)
+    progress = Progress(trials, options.results, committed_record())
+    _announce(progress, options)
     failed = 0
     for done in run_all(missing, options.results, jobs=options.jobs, device=options.device):
         if done.record:
-            _report(done.trial, done.record, trials, options)
+            progress.add(done.trial, done.record)
+            _report(done.trial, done.record, progress, options)
         else:
             failed += 1
             _say(f"{_words(done.trial)} seed {done.trial.seed}: {done.error}")
@@ -168,19 +167,16 @@ def _run_missing(trials: Sequence[Trial], options: argparse.Namespace) -> None:
         raise TrialsFailedError(f"{failed} of {len(missing)} trials failed; call again to go on")
 
 
-def _announce(trials: Sequence[Trial], options: argparse.Namespace) -> None:
-    left = seconds_left(trials, options.results, REFERENCE, options.jobs)
-    _say(
-        f"{len(trials)} trials, {count_finished(trials, options.results)} finished; "
-        f"about {in_words(left)} left with {options.jobs} at a time"
-    )
+def _announce(progress: Progress, options: argparse.Namespace) -> None:
+    left = duration_in_words(progress.seconds_left(options.jobs))
+    _say(f"{progress.total} trials, {progress.finished} finished; about {left} left with {options.jobs} at a time")
 
 
-def _report(trial: Trial, record: dict[str, Any], trials: Sequence[Trial], options: argparse.Namespace) -> None:
-    left = seconds_left(trials, options.results, REFERENCE, options.jobs)
+def _report(trial: Trial, record: dict[str, Any], progress: Progress, options: argparse.Namespace) -> None:
+    left = duration_in_words(progress.seconds_left(options.jobs))
     print(
-        f"[{count_finished(trials, options.results)}/{len(trials)}] {_words(trial)} seed {trial.seed}: "
-        f"{_metrics(record)} in {in_words(record['seconds'])}; about {in_words(left)} left",
+        f"[{progress.finished}/{progress.total}] {_words(trial)} seed {trial.seed}: "
+        f"{_metrics(record)} in {duration_in_words(record['seconds'])}; about {left} left",
         flush=True,
     )
 
@@ -212,23 +208,28 @@ def _parser() -> argparse.ArgumentParser:
             _add_plan(sub, action, profile)
         return subs
 
-    for sub, cls in command("run", _run, "run one trial, unless its record is there", TRIALS):
+    types, found = trial_types(), experiments()
+    tables = {name: experiment.trial for name, experiment in found.items()}
+    for sub, cls in command("run", _run, "run one trial, unless its record is there", types):
         _add_cell(sub, cls)
         sub.add_argument("--seed", type=int, default=0)
         sub.add_argument("--force", action="store_true", help="run even if the record is there, and replace it")
     text = "run one cell of a table again and print it beside the paper's number"
-    for sub, cls in command("cell", _cell, text, EXPERIMENTS):
-        _add_cell(sub, cls)
-    for sub, cls in command("plan", _plan, "list the trials of a profile and how long they will take", TRIALS):
+    for sub, cls in command("cell", _cell, text, tables):
+        _add_cell(sub, cls, found[cls.experiment].example)
+    for sub, cls in command("plan", _plan, "list the trials of a profile and how long they will take", types):
         _add_dataset(sub, cls)
     text = "run what is missing of the search for a table's learning rates, and print which are best"
-    for sub, cls in command("search", _search, text, SEARCHES, "paper"):
+    searched = {name: experiment.searches[0] for name, experiment in found.items() if experiment.searches}
+    for sub, cls in command("search", _search, text, searched, "paper"):
+        rounds = len(found[cls.belongs_to].searches)
+        sub.add_argument("--round", type=int, default=1, choices=range(1, rounds + 1))
         for name in _subject_fields(cls):
             sub.add_argument(f"--{name.replace('_', '-')}", metavar=name.upper(), help="default: all")
         _add_device(sub)
     text = "run what is missing of a profile, in its order"
     sub = commands.add_parser("all", help=text, description=text)
-    sub.add_argument("experiments", nargs="*", metavar="TABLE", help=f"default: {', '.join(IN_ALL)}")
+    sub.add_argument("experiments", nargs="*", metavar="TABLE", help=f"default: {', '.join(_in_all())}")
     _add_plan(sub, _all, "paper")
     _add_device(sub)
     return parser
@@ -249,23 +250,22 @@ def _add_device(sub: argparse.ArgumentParser) -> None:
     sub.add_argument("--device", default="cpu", choices=("cpu", "cuda"))
 
 
-def _add_cell(sub: argparse.ArgumentParser, cls: type[Trial]) -> None:
-    """The options that name a cell, and where it is run."""
+def _add_cell(sub: argparse.ArgumentParser, cls: type[Trial], example: Mapping[str, Any] | None = None) -> None:
+    """The options that name a cell, with those of an example by default, and where it is run."""
     _add_dataset(sub, cls)
-    sub.add_argument("--layer", required=True, metavar="LAYER", help=", ".join(cls.layers))
-    defaults = cls.cell_defaults()
-    for field in fields(cls):
-        if field.name in cls.cell_fields():
-            name = field.name
-            unless: dict[str, Any] = {"default": defaults[name]} if name in defaults else {"required": True}
-            sub.add_argument(f"--{name.replace('_', '-')}", type=field.type, metavar=name.upper(), **unless)
+    defaults = {**cls.cell_defaults(), **(example or {})}
+    types = {field.name: field.type for field in fields(cls)}
+    for name in ("layer", *cls.cell_fields()):
+        told = ", ".join(cls.layers) if name == "layer" else None
+        unless: dict[str, Any] = {"default": defaults[name]} if name in defaults else {"required": True}
+        sub.add_argument(f"--{name.replace('_', '-')}", type=types[name], metavar=name.upper(), help=told, **unless)
     sub.add_argument("--threads", type=int, default=1)
     _add_device(sub)
 
 
 def _subject_fields(cls: type[Trial]) -> tuple[str, ...]:
     """What a search's rates may be asked for by."""
-    return ("layer", *EXPERIMENTS[cls.table].cell_fields())
+    return ("layer", *experiments()[cls.belongs_to].trial.cell_fields())
 
 
 if __name__ == "__main__":

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from gdlayer.experiments.record import check_current, read_record
-from gdlayer.experiments.trial import Trial, hyperparameters
+from gdlayer.experiments.settings import hyperparameters
+from gdlayer.experiments.trial import Trial
 
 
 class Done(NamedTuple):

@@ -6,40 +6,61 @@ from pathlib import Path
 from statistics import mean
 from typing import Any
 
-from gdlayer.experiments.record import read_record
-from gdlayer.experiments.trial import EXPERIMENTS, TRIALS, Trial, hyperparameters
+from gdlayer.experiments import experiments, trial_types
+from gdlayer.experiments.record import every_record, read_record
+from gdlayer.experiments.settings import hyperparameters
+from gdlayer.experiments.trial import Trial
 
 STARTUP_SECONDS = 4.0
 """Of one trial's process: imports, data, first step."""
 
 
-def seconds_left(trials: Iterable[Trial], results: Path, reference: Path, jobs: int) -> float | None:
-    """Estimated seconds until every trial has its record, or None if there is nothing to judge by.
-
-    Judged by the finished ones, or else by those of the ``reference`` record, see :func:`seconds_each`.
+class Progress:
+    """How far a plan has come: reads the records once, and is told of each trial that finishes.
 
     Parameters
     ----------
     trials : the whole plan
-    results, reference : paths of records
-    jobs : int
-        Trials that run at the same time.
+    results : folder of its records
+    reference : folder of further records to judge the duration by, if there is one
     """
-    finished, pending = [], []
-    for trial in trials:
-        record = read_record(trial.record_path(results))
-        finished.append(record) if record else pending.append(trial)
-    kept = [record for path in sorted(reference.rglob("*.json")) if (record := read_record(path))]
-    known = seconds_each(pending, finished, kept)
-    return None if known is None else sum(known) / jobs
+
+    def __init__(self, trials: Iterable[Trial], results: Path, reference: Path | None = None) -> None:
+        self.pending: list[Trial] = []
+        self._records: list[dict[str, Any]] = []
+        for trial in trials:
+            record = read_record(trial.record_path(results))
+            self._records.append(record) if record else self.pending.append(trial)
+        self._reference = [] if reference is None else [record for _, record in every_record(reference)]
+
+    @property
+    def finished(self) -> int:
+        return len(self._records)
+
+    @property
+    def total(self) -> int:
+        return len(self._records) + len(self.pending)
+
+    def add(self, trial: Trial, record: dict[str, Any]) -> None:
+        """Counts a pending trial as finished."""
+        self.pending.remove(trial)
+        self._records.append(record)
+
+    def seconds_left(self, jobs: int) -> float | None:
+        """Estimated seconds until every trial has its record, ``jobs`` at a time; None if nothing tells.
+
+        Judged by the finished ones, or else by the reference, see :func:`seconds_each`.
+        """
+        known = seconds_each(self.pending, self._records, self._reference)
+        return None if known is None else sum(known) / jobs
 
 
 def seconds_each(trials: Sequence[Trial], *judged_by: Iterable[dict[str, Any]]) -> list[float] | None:
     """Estimated seconds of each trial, or None if there is nothing to judge any by.
 
-    A trial is taken to cost as much a step as those most like it: of its cell's names and precision, of its layer and
-    precision, of its layer, or else of its table; of equally like ones the first collection counts. One that is like
-    none is taken to cost as much a step as the others do on average.
+    A trial costs as much per step as those most like it: of the same named cell and precision, of the same layer and
+    precision, of the same layer, or else of the same experiment. Where two collections have equally close ones, the
+    first counts. A trial that is like none costs as much per step as the others do on average.
 
     Parameters
     ----------
@@ -47,24 +68,22 @@ def seconds_each(trials: Sequence[Trial], *judged_by: Iterable[dict[str, Any]]) 
     judged_by : collections of records
     """
     pools = [_step_seconds(records) for records in judged_by]
+    settings = [hyperparameters(trial) for trial in trials]
     costs = [
-        next(
-            (pool[kind] for kind in _kinds(trial.describe(), hyperparameters(trial)) for pool in pools if kind in pool),
-            None,
-        )
-        for trial in trials
+        next((pool[kind] for kind in _kinds(trial.describe(), own) for pool in pools if kind in pool), None)
+        for trial, own in zip(trials, settings, strict=True)
     ]
     known = [cost for cost in costs if cost is not None]
     if trials and not known:
         return None
     return [
-        (mean(known) if cost is None else cost) * hyperparameters(trial)["steps"] + STARTUP_SECONDS
-        for trial, cost in zip(trials, costs, strict=True)
+        (mean(known) if cost is None else cost) * own["steps"] + STARTUP_SECONDS
+        for own, cost in zip(settings, costs, strict=True)
     ]
 
 
 def _step_seconds(records: Iterable[dict[str, Any]]) -> dict[tuple[str, ...], float]:
-    """Mean seconds a step of each kind of trial."""
+    """Mean seconds per step of each kind of trial."""
     costs = defaultdict(list)
     for record in records:
         for kind in _kinds(record["trial"], record["hyperparameters"]):
@@ -73,17 +92,13 @@ def _step_seconds(records: Iterable[dict[str, Any]]) -> dict[tuple[str, ...], fl
 
 
 def _kinds(trial: dict[str, Any], settings: dict[str, Any]) -> list[tuple[str, ...]]:
-    """What a trial is alike by, the closest first."""
-    table, layer, precision = TRIALS[trial["experiment"]].table, trial["layer"], settings["precision"]
-    names = (trial[name] for name in EXPERIMENTS[table].cell_fields() if isinstance(trial[name], str))
-    return [(table, layer, precision, *names), (table, layer, precision), (table, layer), (table,)]
+    """What makes trials alike, the closest first."""
+    home, layer, precision = trial_types()[trial["experiment"]].belongs_to, trial["layer"], settings["precision"]
+    names = (trial[name] for name in experiments()[home].trial.cell_fields() if isinstance(trial[name], str))
+    return [(home, layer, precision, *names), (home, layer, precision), (home, layer), (home,)]
 
 
-def count_finished(trials: Iterable[Trial], results: Path) -> int:
-    return sum(trial.record_path(results).exists() for trial in trials)
-
-
-def in_words(seconds: float | None) -> str:
+def duration_in_words(seconds: float | None) -> str:
     if seconds is None:
         return "an unknown time"
     if seconds < 90:

@@ -1,18 +1,17 @@
 """What a trial leaves behind: one JSON file, whole or not at all."""
 
-import fcntl
 import json
 import os
 import platform
 import subprocess
-import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import gdlayer
+from gdlayer.experiments import trial_types
 
 RESERVED_BYTES = 1 << 16
 REQUIRED = (
@@ -48,21 +47,26 @@ def reserve(path: Path) -> Iterator["Reservation"]:
     ResultsError
         If the folder cannot be written or the disk is full.
     """
+    from filelock import FileLock  # reading records does without
+
     part = path.with_name(f".{path.name}.part")
+    lock = FileLock(path.with_name(f".{path.name}.lock"))
     with _writing_to(path.parent):
         path.parent.mkdir(parents=True, exist_ok=True)
-        stream = _open_locked(part)
+        lock.acquire()
     reservation = Reservation(path, part)
-    with stream:
-        try:
-            with _writing_to(path.parent):
-                part.write_bytes(b" " * RESERVED_BYTES)
-                os.fsync(stream.fileno())
-            yield reservation
-        finally:
+    try:
+        with _writing_to(path.parent), part.open("wb") as stream:
+            stream.write(b" " * RESERVED_BYTES)
+            stream.flush()
+            os.fsync(stream.fileno())
+        yield reservation
+    finally:
+        with suppress(OSError):
             if not reservation.written:
-                with suppress(OSError):
-                    part.unlink()
+                part.unlink(missing_ok=True)
+            Path(lock.lock_file).unlink()  # who waits for it notices, and locks a new one
+        lock.release()
 
 
 @contextmanager
@@ -71,16 +75,6 @@ def _writing_to(folder: Path) -> Iterator[None]:
         yield
     except OSError as error:
         raise ResultsError(f"results cannot be written to {folder}: {error.strerror}") from error
-
-
-def _open_locked(part: Path) -> BinaryIO:
-    while True:
-        stream = part.open("a+b")
-        fcntl.flock(stream, fcntl.LOCK_EX)
-        with suppress(FileNotFoundError):
-            if os.path.samestat(os.fstat(stream.fileno()), part.stat()):
-                return stream
-        stream.close()  # who held it has turned it into the record meanwhile, or given up
 
 
 class Reservation:
@@ -143,6 +137,40 @@ def read_record(path: Path) -> dict[str, Any] | None:
     return record
 
 
+def load_records(folder: Path, profile: str, experiment: str, datasets: Iterable[str]) -> list[dict[str, Any]]:
+    """All finished records of an experiment on some data sets, by file name; none yet gives an empty list.
+
+    Raises
+    ------
+    ResultsError
+        If a file is no record or lacks a field.
+    """
+    paths = [path for dataset in datasets for path in sorted((folder / profile / experiment / dataset).glob("*.json"))]
+    return [record for path in paths if (record := read_record(path))]
+
+
+def every_record(folder: Path) -> Iterator[tuple[Path, dict[str, Any]]]:
+    """All finished records of all profiles, by path.
+
+    Raises
+    ------
+    ResultsError
+        As :func:`load_records`.
+    """
+    for path in sorted(folder.glob("*/*/*/*.json")):
+        if record := read_record(path):
+            yield path, record
+
+
+def recorded_datasets(folder: Path, profile: str, experiment: str) -> tuple[str, ...]:
+    """The data sets of which there are records."""
+    return tuple(
+        name
+        for name in trial_types()[experiment].datasets
+        if any((folder / profile / experiment / name).glob("*.json"))
+    )
+
+
 def check_current(record: dict[str, Any], hyperparameters: dict[str, Any], path: Path) -> None:
     """Raises ResultsError if a record was made with other hyper-parameters than the present ones."""
     then = record["hyperparameters"]
@@ -177,23 +205,25 @@ def provenance(device: str, threads: int) -> dict[str, Any]:
     }
 
 
-def peak_memory_bytes(device: str) -> int:
-    """The most memory this process, or on a GPU its tensors, ever held."""
-    if device == "cuda":
-        import torch
+def checkout() -> Path | None:
+    """The repository, if this package lies in a checkout of it and not among installed ones."""
+    root = Path(gdlayer.__file__).parents[1]
+    return root if (root / "pyproject.toml").exists() else None
 
-        return torch.cuda.max_memory_allocated()
-    import resource
 
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else peak * 1024
+def committed_record() -> Path | None:
+    """The folder of the repository's own record, or None outside a checkout."""
+    root = checkout()
+    return None if root is None else root / "data" / "results"
 
 
 def _git() -> dict[str, Any]:
     def git(*arguments: str) -> str:
-        root = Path(__file__).parent
         return subprocess.run(["git", *arguments], cwd=root, capture_output=True, text=True, check=True).stdout.strip()
 
+    root = checkout()
+    if root is None:
+        return {"commit": None, "dirty": None}
     try:
         return {"commit": git("rev-parse", "HEAD"), "dirty": bool(git("status", "--porcelain"))}
     except (OSError, subprocess.CalledProcessError):

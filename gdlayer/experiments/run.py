@@ -1,33 +1,52 @@
 """From a trial to its record."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
-from gdlayer.experiments.record import check_current, peak_memory_bytes, provenance, read_record, reserve
-from gdlayer.experiments.training import Run
-from gdlayer.experiments.trial import Trial, hyperparameters
+from gdlayer.experiments import experiments
+from gdlayer.experiments.memory import peak_memory_bytes
+from gdlayer.experiments.record import check_current, provenance, read_record, reserve
+from gdlayer.experiments.settings import hyperparameters
+from gdlayer.experiments.training import Recipe, train
+from gdlayer.experiments.trial import Trial
 
 
 @dataclass(frozen=True)
-class Outcome:
-    """What an experiment gives back: the network as it ended, the training run, and what it was measured on."""
+class Task:
+    """What an experiment prepares for one trial.
+
+    Parameters
+    ----------
+    model : module, on its device
+    images, labels : as :func:`gdlayer.experiments.training.train` takes them
+    measure : function
+        The metrics of the model as it is, on data that it does not train on.
+    metrics : names of those that are the trial's outcome
+    data : what the record says of the data
+    details : what it says besides
+    finish : function, optional
+        Called after the training: writes what is kept beside the record.
+    """
 
     model: nn.Module
-    run: Run
-    metrics: dict[str, float]
+    images: Tensor
+    labels: Tensor
+    measure: Callable[[], dict[str, float]]
+    metrics: tuple[str, ...]
     data: dict[str, Any]
     details: dict[str, Any] = field(default_factory=dict)
+    finish: Callable[[], None] | None = None
 
 
 @dataclass(frozen=True)
 class Workplace:
-    """Where a trial runs: its device, the folder of all records, and the place of its own files."""
+    """Where a trial runs: its device, the folder of all records, and the place of its own."""
 
     device: torch.device
     results: Path
@@ -65,22 +84,38 @@ def run(trial: Trial, results: Path, *, device: str = "cpu", force: bool = False
     with reserve(path) as place:
         if not force and (finished := read_record(path)):  # by the process that held the place until now
             return finished
-        started = datetime.now(UTC)
         workplace = Workplace(torch.device(device), results, path)
-        outcome = import_module(f"gdlayer.experiments.{trial.table}").conduct(trial, settings, workplace)
-        record = {
-            "trial": trial.describe(),
-            "hyperparameters": settings,
-            "metrics": outcome.metrics,
-            "curve": outcome.run.curve,
-            "parameters": sum(p.numel() for p in outcome.model.parameters() if p.requires_grad),
-            **outcome.details,
-            "started": started.isoformat(timespec="seconds"),
-            "seconds": round(outcome.run.seconds, 3),
-            "peak_memory_bytes": peak_memory_bytes(device),
-            "data": outcome.data,
-            **provenance(device, torch.get_num_threads()),
-        }
+        record = conduct(trial, settings, workplace)
         place.write(record)
         workplace.checkpoint.unlink(missing_ok=True)
     return record
+
+
+def conduct(trial: Trial, settings: dict[str, Any], workplace: Workplace) -> dict[str, Any]:
+    """Trains what the trial's experiment prepares, and makes the record."""
+    started = datetime.now(UTC)
+    task = experiments()[trial.belongs_to].prepare(trial, settings, workplace)
+    training = train(
+        task.model,
+        task.images,
+        task.labels,
+        task.measure,
+        Recipe.of(settings, trial.seed),
+        checkpoint=workplace.checkpoint,
+        settings=settings,
+    )
+    if task.finish is not None:
+        task.finish()
+    return {
+        "trial": trial.describe(),
+        "hyperparameters": settings,
+        "metrics": {name: training.curve[-1][name] for name in task.metrics},
+        "curve": training.curve,
+        "parameters": sum(p.numel() for p in task.model.parameters() if p.requires_grad),
+        **task.details,
+        "started": started.isoformat(timespec="seconds"),
+        "seconds": round(training.seconds, 3),
+        "peak_memory_bytes": peak_memory_bytes(workplace.device.type),
+        "data": task.data,
+        **provenance(workplace.device.type, torch.get_num_threads()),
+    }

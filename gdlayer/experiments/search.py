@@ -7,7 +7,8 @@ from statistics import mean
 from typing import Any
 
 from gdlayer.experiments.record import check_current, read_record
-from gdlayer.experiments.trial import Search, chosen_rate, hyperparameters
+from gdlayer.experiments.settings import chosen_rate, hyperparameters
+from gdlayer.experiments.trial import Search
 
 Subject = tuple[Any, ...]
 """What a rate is sought for: a layer, and what else names its cell."""
@@ -40,12 +41,20 @@ def validation_means(trials: Sequence[Search], results: Path) -> dict[Subject, d
 
 def best_rates(trials: Sequence[Search], results: Path) -> dict[Subject, float]:
     """{subject: the rate with the highest mean, of equal ones the lowest}, where no record is missing."""
-    rates = {trial.learning_rate for trial in trials}
+    tried = rates_tried(trials)
     return {
         subject: max(sorted(means), key=means.__getitem__)
         for subject, means in validation_means(trials, results).items()
-        if means.keys() == rates
+        if sorted(means) == tried[subject]
     }
+
+
+def rates_tried(trials: Sequence[Search]) -> dict[Subject, list[float]]:
+    """{subject: the rates that are planned for it, in order}; a later round has others for each layer."""
+    tried: dict[Subject, set[float]] = defaultdict(set)
+    for trial in trials:
+        tried[_subject(trial)].add(trial.learning_rate)
+    return {subject: sorted(rates) for subject, rates in tried.items()}
 
 
 def chosen_rates(trials: Sequence[Search]) -> dict[Subject, float]:
@@ -57,6 +66,7 @@ def as_table(trials: Sequence[Search], results: Path) -> str:
     """The means in percent as lines of text, the best of each subject starred, with what is to be said of it."""
     rates = sorted({trial.learning_rate for trial in trials})
     means, best, chosen = validation_means(trials, results), best_rates(trials, results), chosen_rates(trials)
+    tried = rates_tried(trials)
     seeds = len({trial.seed for trial in trials})
     width = max(len(_words(subject)) for subject in means)
     lines = [
@@ -68,7 +78,7 @@ def as_table(trials: Sequence[Search], results: Path) -> str:
         stars = ("*" if best.get(subject) == rate else " " for rate in rates)
         notes = []
         if subject in best:
-            if best[subject] in (rates[0], rates[-1]):
+            if best[subject] in (tried[subject][0], tried[subject][-1]):
                 notes.append("best at the edge of the rates")
             if best[subject] != chosen[subject]:
                 notes.append(f"choices.toml has {chosen[subject]:g}")

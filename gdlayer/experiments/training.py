@@ -1,6 +1,5 @@
 """One training loop for every network, classifying images or pixels."""
 
-import ctypes
 import math
 import os
 import pickle
@@ -16,14 +15,16 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from tqdm import tqdm
 
+from gdlayer.checks import one_of, positive_int
+
 PRECISIONS = ("fp32", "bf16")
 SCHEDULES = ("cosine", "cosine-as-printed")
 CURVE_POINTS = 20
 CHECKPOINT_SECONDS = 60
 EVALUATION_BATCH = 200
-"""Larger ones take longer an image on a CPU, as their feature maps leave its cache."""
+"""Larger batches take longer per image on a CPU, as their feature maps do not fit into its cache."""
 WARM_UP_STEPS = 3
-"""Before a step is captured: what stays is allocated and kernels are chosen in the first."""
+"""Steps before one is captured: in the first, buffers that stay are allocated and kernels are chosen."""
 
 
 def cosine_decay(step: int, total: int, lr0: float, alpha: float) -> float:
@@ -67,15 +68,10 @@ class Recipe:
         return cls(seed=seed, **{name: settings[name] for name in cls.__dataclass_fields__ if name != "seed"})
 
     def __post_init__(self) -> None:
-        for name, value, allowed in (
-            ("schedule", self.schedule, SCHEDULES),
-            ("precision", self.precision, PRECISIONS),
-        ):
-            if value not in allowed:
-                raise ValueError(f"{name} is {value!r}, allowed are {', '.join(allowed)}")
+        one_of("schedule", self.schedule, SCHEDULES)
+        one_of("precision", self.precision, PRECISIONS)
         for name in ("steps", "batch_size", "evaluations"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} is {getattr(self, name)}, allowed are integers from 1 on")
+            positive_int(name, getattr(self, name))
 
 
 class Standardise(nn.Module):
@@ -103,10 +99,10 @@ class Run:
 
 
 class Captured:
-    """A function of a tensor of one shape, called for its effects: on a GPU, from a CUDA graph.
+    """A function of a tensor of one shape, called for its effects, replayed from a CUDA graph.
 
-    The first calls run it aside, as a capture needs; the next captures it, and from then on it is replayed: the same
-    kernels on the same memory, in one launch.
+    The first calls run it on a side stream, as a capture requires. The next call captures it; from then on it is
+    replayed: the same kernels on the same memory, in one launch.
     """
 
     def __init__(self, function: Callable[[Tensor], None], argument: Tensor) -> None:
@@ -169,8 +165,7 @@ def train(
     Run
         With the curve: at about 20 steps the mean training loss and accuracy since the last, and the metrics.
     """
-    keep_memory()
-    images, device = channels_last(images), images.device
+    images, device = to_channels_last(images), images.device
     schedule = cosine_decay if recipe.schedule == "cosine" else cosine_as_printed
     optimiser = torch.optim.Adam(
         [p for p in model.parameters() if p.requires_grad],
@@ -236,21 +231,13 @@ def train(
     return run
 
 
-def keep_memory() -> None:
-    """Has glibc keep what is freed. It would give it back to the system, to be mapped and cleared again every step."""
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)  # macOS and musl have none
-    if mallopt:
-        for option in (-1, -3):  # M_TRIM_THRESHOLD, M_MMAP_THRESHOLD
-            mallopt(option, 1 << 30)
-
-
 def epoch_order(n: int, seed: int, epoch: int) -> Tensor:
     """The order of the n images in an epoch: (n,), decided by the seed and the epoch alone."""
     generator = torch.Generator().manual_seed(seed * 1_000_003 + epoch)
     return torch.randperm(n, generator=generator)
 
 
-def channels_last(images: Tensor) -> Tensor:
+def to_channels_last(images: Tensor) -> Tensor:
     """(b, c, h, w) in channels_last memory, where convolutions are fastest; layers take the layout of their input.
 
     The strides say so also for one channel, whose memory is the same in both layouts: layers go by the strides.
@@ -262,7 +249,7 @@ def channels_last(images: Tensor) -> Tensor:
 def forward(model: nn.Module, images: Tensor, precision: str) -> Tensor:
     """The model's output in float32; under "bf16", computed in it except where filters are synthesised."""
     with torch.autocast(images.device.type, torch.bfloat16, enabled=precision == "bf16"):
-        return model(channels_last(images)).float()
+        return model(to_channels_last(images)).float()
 
 
 @torch.no_grad()

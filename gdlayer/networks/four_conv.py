@@ -1,11 +1,11 @@
 """The network of Table 1: four convolutions, global average pooling, a dense layer."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from torch import Tensor, nn
 
 from gdlayer.block import ConvBlock
-from gdlayer.networks.layers import ConvSpec, make_conv
+from gdlayer.networks.convolutions import ConvSpec
 
 
 class FourConv(nn.Module):
@@ -16,8 +16,9 @@ class FourConv(nn.Module):
 
     Parameters
     ----------
-    layer : str
-        A name in :data:`gdlayer.networks.layers.LAYERS`.
+    conv : function
+        Makes a convolution as a :class:`~gdlayer.networks.convolutions.ConvSpec` asks, such as
+        :func:`gdlayer.networks.convolutions.ours`.
     widths : four ints
         Feature maps of each convolution.
     bases : four ints
@@ -29,7 +30,7 @@ class FourConv(nn.Module):
     norm : "beta" or "batch"
         As :class:`~gdlayer.block.ConvBlock`; the paper trains beta only.
     init, sigma_min :
-        As :class:`~gdlayer.networks.layers.ConvSpec`.
+        As :class:`~gdlayer.networks.convolutions.ConvSpec`.
     in_channels, num_classes : int
 
     Shapes
@@ -39,12 +40,12 @@ class FourConv(nn.Module):
     Raises
     ------
     ValueError
-        If ``layer`` is unknown, or ``widths`` and ``bases`` are not four each.
+        If ``widths`` and ``bases`` are not four each.
     """
 
     def __init__(
         self,
-        layer: str,
+        conv: Callable[[ConvSpec], nn.Module],
         *,
         widths: Sequence[int] = (16, 16, 16, 32),
         bases: Sequence[int] = (8, 8, 8, 16),
@@ -61,8 +62,8 @@ class FourConv(nn.Module):
             raise ValueError(f"widths and bases must be four integers each, got {widths!r} and {bases!r}")
         stages = []
         for depth, (width, b) in enumerate(zip(widths, bases, strict=True)):
-            conv = make_conv(layer, ConvSpec(in_channels, width, kernel_size, b, depth, init, sigma_min))
-            stages.append(ConvBlock(conv, norm=norm))
+            spec = ConvSpec(in_channels, width, kernel_size, b, depth, init, sigma_min)
+            stages.append(ConvBlock(conv(spec), norm=norm))
             if pooled and depth < 3:
                 stages.append(nn.MaxPool2d(2))
             in_channels = width

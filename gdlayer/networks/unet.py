@@ -8,12 +8,13 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from gdlayer.block import ConvBlock
+from gdlayer.checks import one_of
 from gdlayer.conv import GaussianDerivativeConv2d
 from gdlayer.initialization import RELU_GAIN
 from gdlayer.synthesis import Conv2dSame
 
 
-def free_form(
+def free_form_conv(
     in_channels: int, out_channels: int, kernel_size: int, *, stride: int = 1, output: bool = False
 ) -> nn.Conv2d:
     """Free-form filters by He's rule."""
@@ -22,7 +23,7 @@ def free_form(
     return conv
 
 
-def gaussian(
+def gaussian_conv(
     in_channels: int, out_channels: int, kernel_size: int, *, stride: int = 1, output: bool = False
 ) -> GaussianDerivativeConv2d:
     """Eq. (3) with K = 2 and B = f_out / 4; the output layer with K = 3 and B = 1."""
@@ -38,13 +39,7 @@ def gaussian(
     )
 
 
-VARIANTS: dict[str, tuple[Callable[..., nn.Module], str]] = {
-    "unet": (free_form, "beta"),
-    "gaussian-unet": (gaussian, "batch"),
-    "unet-bn": (free_form, "batch"),
-}
-"""Convolution and ``norm`` of :class:`~gdlayer.block.ConvBlock` by name: the two columns of Table 3, then a control
-that tells the layer from the batch normalisation. The bias of a net without it is the beta of ``norm="beta"``."""
+CONVOLUTIONS: dict[str, Callable[..., nn.Module]] = {"free-form": free_form_conv, "gaussian": gaussian_conv}
 
 
 class Encoder(nn.Module):
@@ -85,14 +80,14 @@ class UNet(nn.Module):
     Up-sampling repeats pixels (nearest neighbour): it adds no smoothing of its own to a comparison of filters, is the
     default of Keras, in which the authors write, and has a deterministic gradient on a GPU, as bilinear has not.
 
-    =================  ================================================  ==========
-    ``variant``        convolutions                                      parameters
-    =================  ================================================  ==========
-    ``unet``           free-form, each with a bias                       97,202
-    ``gaussian-unet``  eq. (3) with K = 2, B = f_out / 4 (the output:    25,298
-                       K = 3, B = 1), each with BN
-    ``unet-bn``        control: free-form, each with BN                  97,404
-    =================  ================================================  ==========
+    ===============  =========  =============================================  ==========
+    ``convolution``  ``norm``   what it is                                     parameters
+    ===============  =========  =============================================  ==========
+    ``free-form``    ``beta``   the classical net: beta is a bias              97,202
+    ``gaussian``     ``batch``  the paper's: eq. (3) with K = 2, B = f_out/4,  25,298
+                                the output with K = 3, B = 1; all with BN
+    ``free-form``    ``batch``  the classical net with BN, a control           97,404
+    ===============  =========  =============================================  ==========
 
     All convolutions are initialised by one rule, to keep the second moment of white input, with the gain of a
     rectifier where one follows. There is no Gaussian net without BN: features are not white, and the kernels of order
@@ -100,8 +95,9 @@ class UNet(nn.Module):
 
     Parameters
     ----------
-    variant : str
-        A name in :data:`VARIANTS`.
+    convolution : "gaussian" or "free-form"
+    norm : "batch" or "beta"
+        As :class:`~gdlayer.block.ConvBlock`.
     kernel_size : int
         Support of all filters, of either type; the paper says 5 x 5 of the classical net only.
     in_channels, num_classes : int
@@ -113,17 +109,20 @@ class UNet(nn.Module):
     Raises
     ------
     ValueError
-        If ``variant`` is unknown.
+        If ``convolution`` or ``norm`` is unknown.
     """
 
     def __init__(
-        self, variant: str = "gaussian-unet", *, kernel_size: int = 5, in_channels: int = 3, num_classes: int = 2
+        self,
+        convolution: str = "gaussian",
+        *,
+        norm: str = "batch",
+        kernel_size: int = 5,
+        in_channels: int = 3,
+        num_classes: int = 2,
     ) -> None:
         super().__init__()
-        if variant not in VARIANTS:
-            raise ValueError(f"variant must be one of {', '.join(VARIANTS)}; got {variant!r}")
-        conv, norm = VARIANTS[variant]
-        self.variant = variant
+        conv = CONVOLUTIONS[one_of("convolution", convolution, CONVOLUTIONS)]
 
         def block(f_in: int, f_out: int, *, stride: int = 1) -> ConvBlock:
             return ConvBlock(conv(f_in, f_out, kernel_size, stride=stride), norm=norm)

@@ -4,15 +4,14 @@ import argparse
 import sys
 from pathlib import Path
 
-from gdlayer.experiments.record import ResultsError
-from gdlayer.experiments.trial import EXPERIMENTS
+from gdlayer.experiments import experiments
+from gdlayer.experiments.record import ResultsError, load_records, recorded_datasets
 from gdlayer.report.cells import summarise, write_csv
-from gdlayer.report.records import load_records, recorded_datasets
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m gdlayer.report", description=__doc__)
-    parser.add_argument("experiment", choices=EXPERIMENTS)
+    parser.add_argument("experiment", choices=experiments())
     parser.add_argument("--profile", required=True)
     parser.add_argument("--datasets", nargs="+", help="default: all that have records")
     parser.add_argument("--results", type=Path, default=Path("results"))
@@ -23,7 +22,7 @@ def main() -> int:
             raise ResultsError(f"{options.results} has no {options.experiment} of profile {options.profile!r}")
         records = load_records(options.results, options.profile, options.experiment, datasets)
         path = options.results / options.profile / f"{options.experiment}.csv"
-        write_csv(summarise(records, options.experiment), path)
+        write_csv(summarise(records, experiments()[options.experiment]), path)
     except (ResultsError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

@@ -1,17 +1,15 @@
 """The paper's claims judged by the record: paired differences with intervals, and stated rules for the verdicts."""
 
-import csv
 from collections.abc import Iterable, Mapping, Sequence
-from html import escape
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
+from markupsafe import Markup
 
+from gdlayer.experiments.experiment import Experiment
 from gdlayer.report import markup
-from gdlayer.report.cells import DEVICES, KIND, Selector, find, half_width, marks, published_at, rows_of
-from gdlayer.report.records import ROOT
+from gdlayer.report.cells import DEVICES, KIND, Selector, interval, marks, published_at, rows_of, select
 
 HOLDS, FAILS, UNDECIDED = "holds", "fails", "undecided"
 MIN_SEEDS = 3
@@ -20,14 +18,6 @@ TOO_FEW = f"fewer than {MIN_SEEDS} seeds"
 TOLERANCE = 0.1
 """How far a counted fraction may lie from the printed one, relative to it."""
 NOT_RUN, REDUCED, STAND_IN = "not run yet", "reduced budget", "embedded stand-in"
-
-
-class Quote(NamedTuple):
-    """A sentence of the paper: where it stands, and the number that it gives, if any."""
-
-    where: str
-    text: str
-    printed: float
 
 
 class Estimate(NamedTuple):
@@ -52,7 +42,7 @@ class Judged(NamedTuple):
 
 
 class Row(NamedTuple):
-    """One case of a claim; all but the verdict is HTML."""
+    """One case of a claim, as text; ``why`` may be HTML."""
 
     case: str
     paper: str
@@ -62,27 +52,11 @@ class Row(NamedTuple):
 
 
 class Claim(NamedTuple):
-    """A claim by its name in ``data/paper/claims.csv``, the rule of its verdicts, and its cases."""
+    """A claim by its name in the experiment's ``claims.csv``, the rule of its verdicts, and its cases."""
 
     name: str
     rule: str
     rows: Sequence[Row]
-
-
-def quotes(experiment: str, folder: Path = ROOT / "data" / "paper") -> dict[str, list[Quote]]:
-    """What the paper claims of an experiment: {claim: its sentences}."""
-    found: dict[str, list[Quote]] = {}
-    with (folder / "claims.csv").open(encoding="utf-8", newline="") as stream:
-        for row in csv.DictReader(stream):
-            if row["experiment"] == experiment:
-                number = float(row["printed"]) if row["printed"] else np.nan
-                found.setdefault(row["claim"], []).append(Quote(row["where"], row["quote"], number))
-    return found
-
-
-def printed(experiment: str, claim: str) -> float:
-    """The number that the paper gives with a claim."""
-    return next(quote.printed for quote in quotes(experiment)[claim] if not np.isnan(quote.printed))
 
 
 def paired(trials: pd.DataFrame, one: Selector, other: Selector, alike: Sequence[str] = KIND) -> Estimate | None:
@@ -104,9 +78,9 @@ def paired(trials: pd.DataFrame, one: Selector, other: Selector, alike: Sequence
     """
     pairs: dict[tuple[str, ...], list[float]] = {}
     second = {
-        (tuple(getattr(row, name) for name in alike), row.seed): row.value for row in rows_of(find(trials, other))
+        (tuple(getattr(row, name) for name in alike), row.seed): row.value for row in rows_of(select(trials, other))
     }
-    for row in rows_of(find(trials, one)):
+    for row in rows_of(select(trials, one)):
         key = tuple(getattr(row, name) for name in alike)
         if (key, row.seed) in second:
             pairs.setdefault(key, []).append(row.value - second[key, row.seed])
@@ -114,9 +88,10 @@ def paired(trials: pd.DataFrame, one: Selector, other: Selector, alike: Sequence
         return None
     kind = max(sorted(pairs), key=lambda kind: len(pairs[kind]))
     differences = np.array(pairs[kind])
-    mean, count = float(differences.mean()), len(differences)
-    half = float(half_width(differences.std(ddof=1), np.array(count))) if count > 1 else np.nan
-    return Estimate(mean, mean - half, mean + half, count, kind, sum(map(len, pairs.values())) - count)
+    mean, count = differences.mean(), len(differences)
+    deviation = differences.std(ddof=1) if count > 1 else np.array(np.nan)
+    low, high = interval(mean, deviation, np.array(count))
+    return Estimate(float(mean), float(low), float(high), count, kind, sum(map(len, pairs.values())) - count)
 
 
 def judge(estimate: Estimate | None, margin: float = 0.0, against: str = "") -> Judged:
@@ -160,14 +135,14 @@ def judge_count(share: float | None, claimed: float) -> tuple[str, str]:
 
 
 def compare(
-    trials: pd.DataFrame, experiment: str, one: Selector, others: Mapping[str, Selector], margin: float = 0.0
+    trials: pd.DataFrame, experiment: Experiment, one: Selector, others: Mapping[str, Selector], margin: float = 0.0
 ) -> tuple[Judged, str, str]:
-    """One cell against each of others: the comparison that decides, the paper's closest difference, and ours as HTML.
+    """One cell against each of others: the comparison that decides, the paper's closest difference, and ours in words.
 
     Parameters
     ----------
     trials : as :func:`gdlayer.report.cells.per_trial` gives them
-    experiment : "table1", "table2" or "table3"
+    experiment : Experiment
     one : selector of a cell and metric
     others : {title: selector}
     margin : percentage points
@@ -181,7 +156,7 @@ def compare(
     }
     closest = min(differences, key=lambda title: differences[title], default=None)
     paper = "—" if closest is None else signed(differences[closest]) + _named(closest, others)
-    here = "—" if decided.estimate is None else in_words(decided.estimate) + _named(decided.against, others)
+    here = "—" if decided.estimate is None else estimate_in_words(decided.estimate) + _named(decided.against, others)
     return decided, paper, here
 
 
@@ -195,8 +170,8 @@ def signed(points: float) -> str:
     return "0.0" if text[1:] == "0.0" else text
 
 
-def in_words(estimate: Estimate) -> str:
-    """The difference, its interval, the number of pairs, and the signs of what cannot be held against the paper."""
+def estimate_in_words(estimate: Estimate) -> str:
+    """The difference, its interval, and the signs of what cannot be held against the paper."""
     dataset, profile = estimate.kind[:2]
     interval = f" [{signed(estimate.low)}, {signed(estimate.high)}]" if estimate.seeds > 1 else ""
     return f"{signed(estimate.mean)}{interval}{marks(dataset, profile)}"
@@ -207,17 +182,17 @@ def reading(judged: Judged, holds: str, fails: str, undecided: str) -> str:
     if judged.estimate is None:
         return NOT_RUN
     told = TOO_FEW if judged.reason == TOO_FEW else {HOLDS: holds, FAILS: fails, UNDECIDED: undecided}[judged.verdict]
-    return f"{judged.against} {in_words(judged.estimate)}, {told}"
+    return f"{judged.against} {estimate_in_words(judged.estimate)}, {told}"
 
 
 def why(judged: Judged, *controls: str) -> str:
     """The reason of a verdict and what the controls say; the reason alone of a run that cannot decide anything."""
     if judged.reason in (STAND_IN, REDUCED):
         return judged.reason
-    seeds = [markup.seeds(judged.estimate.seeds)] if judged.estimate and judged.reason != TOO_FEW else []
+    seeds = markup.seeds(judged.estimate.seeds) if judged.estimate and judged.reason != TOO_FEW else ""
     if seeds and judged.estimate and judged.estimate.left_out:
-        seeds = [f"{seeds[0]} ({DEVICES.get(judged.estimate.kind[-1], judged.estimate.kind[-1])} only)"]
-    return "<br>".join(filter(None, ["; ".join(filter(None, [*seeds, judged.reason])), *controls]))
+        seeds = f"{seeds} ({DEVICES.get(judged.estimate.kind[-1], judged.estimate.kind[-1])} only)"
+    return markup.lines(markup.items(seeds, judged.reason), *controls)
 
 
 def tally(claim: Claim) -> str:
@@ -227,14 +202,18 @@ def tally(claim: Claim) -> str:
     return ", ".join(f"{verdict} {count}" for verdict, count in counts.items() if count)
 
 
-def render(experiment: str, claims: Iterable[Claim], foot: str = "") -> str:
+def quoted(text: str, where: str) -> Markup:
+    """A sentence of the paper, and where it stands."""
+    return markup.sentences(f"“{text}”", markup.small(f"({where})"))
+
+
+def render(experiment: Experiment, claims: Iterable[Claim], foot: str = "") -> Markup:
     """HTML of the claims: each with its sentences and rule, below them its cases."""
-    said = quotes(experiment)
     rows: list[Sequence[str]] = []
     for claim in claims:
-        sentences = "<br>".join(f"“{escape(quote.text)}” <small>({quote.where})</small>" for quote in said[claim.name])
-        rows.append([f"{sentences}<br><small>{claim.rule}</small>"])
-        rows += [[r.case, r.paper, r.here, f'<span class="{r.verdict}">{r.verdict}</span>', r.why] for r in claim.rows]
+        said = [quoted(quote.text, quote.where) for quote in experiment.quotes[claim.name]]
+        rows.append([markup.lines(*said, markup.small(claim.rule))])
+        rows += [[r.case, r.paper, r.here, markup.marked(r.verdict, r.verdict), r.why] for r in claim.rows]
     table = markup.table(["claim", "paper", "here", "verdict", "why"], rows, "results claims")
     return table + markup.note(f"{RULES}{foot}")
 

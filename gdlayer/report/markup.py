@@ -1,33 +1,83 @@
-"""HTML of tables."""
+"""HTML by small templates. Text is escaped unless it is Markup, which only these functions make."""
 
 from collections.abc import Iterable, Mapping, Sequence
+
+from jinja2 import Environment, StrictUndefined
+from markupsafe import Markup
+
+_ENVIRONMENT = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+
+_TABLE = _ENVIRONMENT.from_string(
+    """\
+<table class="{{ kind }}"><thead><tr>
+{%- for heading in head %}<th>{{ heading }}</th>{% endfor -%}
+</tr></thead><tbody>
+{%- for row in rows -%}
+{% if row | length > 1 -%}
+<tr><th>{{ row[0] }}</th>{% for text in row[1:] %}<td>{{ text }}</td>{% endfor %}</tr>
+{%- else -%}
+<tr><th colspan="{{ head | length }}">{{ row[0] }}</th></tr>
+{%- endif %}
+{%- endfor -%}
+</tbody></table>"""
+)
 
 
 def table(
     head: Sequence[str], body: Mapping[str, Sequence[str]] | Iterable[Sequence[str]], kind: str = "results"
-) -> str:
-    """A table; every text is HTML.
+) -> Markup:
+    """A table.
 
     Parameters
     ----------
     head : headings of the columns, that of the rows' headings first
-    body : {heading: one text a column}, or rows that begin with their heading; a row of a heading alone goes across
+    body : {heading: one text per column}, or rows that begin with their heading; a row of a heading alone goes across
     kind : its class
     """
-    rows = ((heading, *texts) for heading, texts in body.items()) if isinstance(body, Mapping) else body
-    lines = "".join(
-        f"<tr><th>{heading}</th>{''.join(f'<td>{text}</td>' for text in texts)}</tr>"
-        if texts
-        else f'<tr><th colspan="{len(head)}">{heading}</th></tr>'
-        for heading, *texts in rows
-    )
-    first = "".join(f"<th>{heading}</th>" for heading in head)
-    return f'<table class="{kind}"><thead><tr>{first}</tr></thead><tbody>{lines}</tbody></table>'
+    rows = [(heading, *texts) for heading, texts in body.items()] if isinstance(body, Mapping) else list(body)
+    return Markup(_TABLE.render(head=head, rows=rows, kind=kind))
 
 
-def note(text: str) -> str:
+def note(text: str) -> Markup:
     """A small paragraph under a table; nothing for no text."""
-    return f"\n<p><small>{text}</small></p>" if text else ""
+    return Markup("\n<p><small>{}</small></p>").format(text) if text else Markup()
+
+
+def small(text: str) -> Markup:
+    return Markup("<small>{}</small>").format(text)
+
+
+def bold(text: str) -> Markup:
+    return Markup("<b>{}</b>").format(text)
+
+
+def superscript(text: str) -> Markup:
+    """The text raised; nothing for no text."""
+    return Markup("<sup>{}</sup>").format(text) if text else Markup()
+
+
+def marked(text: str, kind: str) -> Markup:
+    """The text with a class of its own."""
+    return Markup('<span class="{}">{}</span>').format(kind, text)
+
+
+def link(text: str, target: str) -> Markup:
+    return Markup('<a href="{}">{}</a>').format(target, text)
+
+
+def lines(*texts: str) -> Markup:
+    """The texts under one another, without those that are empty."""
+    return Markup("<br>").join(text for text in texts if text)
+
+
+def sentences(*texts: str) -> Markup:
+    """The texts one after another, without those that are empty."""
+    return Markup(" ").join(text for text in texts if text)
+
+
+def items(*texts: str) -> Markup:
+    """The texts parted by semicolons, without those that are empty."""
+    return Markup("; ").join(text for text in texts if text)
 
 
 def seeds(count: int) -> str:

@@ -5,11 +5,9 @@ from typing import Any
 
 import pandas as pd
 
-from gdlayer.experiments.progress import in_words, seconds_each
-from gdlayer.experiments.trial import TRIALS, Trial, plan
-
-NEEDS_WEIGHTS = "imagenet"
-"""The source network of Table 2 that only some machines can have: what is planned of it says nothing of the record."""
+from gdlayer.experiments import trial_of, trial_types
+from gdlayer.experiments.profiles import plan
+from gdlayer.experiments.progress import duration_in_words, seconds_each
 
 
 def planned(
@@ -19,21 +17,24 @@ def planned(
     records: Iterable[dict[str, Any]],
     *judged_by: Iterable[dict[str, Any]],
 ) -> pd.DataFrame:
-    """One row a planned cell: what names it, ``planned`` and ``missing`` trials, and ``seconds`` that these take.
+    """One row per planned cell: what names it, ``planned`` and ``missing`` trials, and ``seconds`` that these take.
 
     The seconds are those of one core: records made on a GPU have no say. They are 0 if nothing is known of any.
+    Optional trials are left out: whether this machine can run them says nothing of a record.
 
     Parameters
     ----------
-    profile, experiment, datasets : what was to be run
+    profile, experiment, datasets : what was to be run; data sets that the experiment does not know are left out
     records : what was
     judged_by : collections of records
         What the duration is judged by besides, as :func:`gdlayer.experiments.progress.seconds_each` does.
     """
-    names = ("layer", *TRIALS[experiment].cell_fields(), "dataset")
+    cls = trial_types()[experiment]
+    names = ("layer", *cls.cell_fields(), "dataset")
     records = list(records)
-    done = {_trial(record) for record in records}
-    trials = [t for t in _plan(profile, experiment, datasets) if getattr(t, "source", None) != NEEDS_WEIGHTS]
+    done = {trial_of(record["trial"]) for record in records}
+    known = [name for name in datasets if name in cls.datasets]
+    trials = [trial for trial in plan(profile, experiment, known) if not trial.optional]
     pending = [trial for trial in trials if trial not in done]
     on_cpu = ([r for r in pool if r["machine"]["device"] == "cpu"] for pool in (records, *judged_by))
     seconds = dict(zip(pending, seconds_each(pending, *on_cpu) or [0.0] * len(pending), strict=True))
@@ -49,14 +50,4 @@ def planned(
 
 def duration(missing: int, seconds: float) -> str:
     """How long missing trials take, in words."""
-    return in_words(seconds if seconds or not missing else None)
-
-
-def _plan(profile: str, experiment: str, datasets: Sequence[str]) -> list[Trial]:
-    """The plan, of the data sets that the experiment knows."""
-    return plan(profile, experiment, tuple(name for name in datasets if name in TRIALS[experiment].datasets))
-
-
-def _trial(record: dict[str, Any]) -> Trial:
-    fields = dict(record["trial"])
-    return TRIALS[fields.pop("experiment")](**fields)
+    return duration_in_words(seconds if seconds or not missing else None)

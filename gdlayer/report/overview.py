@@ -1,11 +1,11 @@
 """All tables at a glance: ours minus the paper's, the verdicts on its claims, and where the records come from."""
 
-from collections.abc import Mapping, Sequence
-from html import escape
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import matplotlib.pyplot as plt
+from markupsafe import Markup
 from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
@@ -13,58 +13,36 @@ from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from gdlayer.datasets import nuclei
-from gdlayer.experiments.trial import EXPERIMENTS, PROFILES, TRIALS, Table1Trial, Table2Trial, Table3Trial, load_profile
-from gdlayer.report import claims, markup, table1, table2, table3
-from gdlayer.report.cells import DEVICES, Selector, find, marks, published_at, rows_of, still_to_run
-from gdlayer.report.chapter import Loaded, load
-from gdlayer.report.judgements import PAPER_LAYERS, judged_claims
+from gdlayer.experiments import experiments
+from gdlayer.experiments.profiles import asked_by
+from gdlayer.experiments.record import every_record, load_records
+from gdlayer.experiments.trial import PROFILES
+from gdlayer.report import claims, markup
+from gdlayer.report.cells import DEVICES, Selector, marks, published_at, rows_of, select, still_to_run
+from gdlayer.report.grid import Panel
+from gdlayer.report.judgements import judged_claims
+from gdlayer.report.loaded import FULLEST, Loaded, load
 from gdlayer.report.missing import duration, planned
-from gdlayer.report.records import COMMITTED, FULLEST, every_record, load_records, missing_provenance
+
+PROVENANCE = {
+    "git": ("commit", "dirty"),
+    "versions": ("gdlayer", "python", "torch", "numpy"),
+    "machine": ("device", "name", "cores", "threads", "system"),
+    "data": ("name", "source", "sha256"),
+    "hyperparameters": ("precision", "steps"),
+}
+"""What says where, with what, by which code and on which data a record was made, besides its start and duration."""
 
 _COLOURS = colormaps["RdBu"]
 _RANGE = Normalize(-5, 5, clip=True)
 """Percentage points at the ends of the colours; what is beyond has the colour of the end."""
 
 
-class Panel(NamedTuple):
-    """One table of the heat map: selectors of rows and columns that together name a cell and a metric."""
-
-    experiment: str
-    title: str
-    rows: Mapping[str, Selector]
-    columns: Mapping[str, Selector]
-
-
-def panels(tables: Mapping[str, Loaded]) -> list[Panel]:
-    """What the heat map shows: every cell that the paper has a number for, by network, source network and data set."""
-    accuracy = {"metric": "test_accuracy"}
-    made = []
-
-    def profile(experiment: str) -> str:
-        return f" (profile {tables[experiment].profile})"
-
-    for network in Table1Trial.networks:
-        sizes = _asked(tables["table1"], "n_train", {"network": network})
-        rows = {f"{n:,}": {"n_train": n, "network": network, **accuracy} for n in table1.SIZES if n in sizes}
-        columns = {table1.TITLES[layer]: {"layer": layer} for layer in PAPER_LAYERS}
-        made.append(Panel("table1", f"Table 1, {network} network{profile('table1')}", rows, columns))
-    for source in Table2Trial.sources:
-        if source in _asked(tables["table2"], "source", {}):
-            rows = {table2.TITLES[layer]: {"layer": layer, "source": source} for layer in Table2Trial.layers}
-            columns = {part: {"metric": f"{part}_accuracy"} for part in ("val", "test")}
-            made.append(Panel("table2", f"Table 2, {table2.SOURCES[source]}{profile('table2')}", rows, columns))
-    for dataset in tables["table3"].datasets:
-        if dataset not in Table3Trial.not_in_paper:
-            rows = {table3.TITLES[layer]: {"layer": layer, "dataset": dataset} for layer in ("unet", "gaussian-unet")}
-            columns = {"accuracy, by tile": {"split": "tile", "metric": "pixel_accuracy"}}
-            made.append(Panel("table3", f"Table 3, {nuclei.LABELS[dataset]}{profile('table3')}", rows, columns))
-    return [panel for panel in made if panel.rows]
-
-
-def _asked(loaded: Loaded, name: str, selector: Selector) -> set[Any]:
-    """Values of a cell's field that are planned or have records."""
-    return {*find(loaded.plan, selector)[name], *find(loaded.cells, selector)[name]}
+def panels(tables: Mapping[str, Loaded]) -> list[tuple[Loaded, Panel]]:
+    """What the heat map shows: the tables of each experiment, as its page has them, if they are not empty."""
+    return [
+        (loaded, panel) for loaded in tables.values() for panel in loaded.experiment.page.panels(loaded) if panel.rows
+    ]
 
 
 class Entry(NamedTuple):
@@ -79,7 +57,7 @@ def entry(loaded: Loaded, selector: Selector) -> Entry | None:
     number = published_at(loaded.experiment, selector)
     if number is None:
         return None
-    found = list(rows_of(find(loaded.cells, selector)))
+    found = list(rows_of(select(loaded.cells, selector)))
     if not found:
         return Entry(None, duration(*still_to_run(loaded.plan, selector)))
     row = max(found, key=lambda row: row.seeds)
@@ -94,14 +72,10 @@ def heat_map(tables: Mapping[str, Loaded]) -> Figure:
 
     Parameters
     ----------
-    tables : {experiment: as :func:`gdlayer.report.chapter.load` gives it}
+    tables : {experiment: as :func:`gdlayer.report.loaded.load` gives it}
     """
     shown = panels(tables)
-    entries = [
-        [[entry(tables[p.experiment], {**row, **column}) for column in p.columns.values()] for row in p.rows.values()]
-        for p in shown
-    ]
-    heights = [max(len(p.rows), 2) for p in shown]
+    heights = [max(len(panel.rows), 2) for _, panel in shown]
     figure, axes = plt.subplots(
         len(shown),
         1,
@@ -110,15 +84,19 @@ def heat_map(tables: Mapping[str, Loaded]) -> Figure:
         layout="constrained",
         height_ratios=heights,
     )
-    for axis, panel, grid in zip(axes.flat, shown, entries, strict=True):
-        _draw(axis, panel, grid)
+    for axis, (loaded, panel) in zip(axes.flat, shown, strict=True):
+        entries = [
+            [entry(loaded, {**row, **column}) for column in panel.columns.values()] for row in panel.rows.values()
+        ]
+        _draw(axis, panel, entries)
+        axis.set_title(f"{panel.title} (profile {loaded.profile})", size=10, loc="left")
     bar = figure.colorbar(ScalarMappable(_RANGE, _COLOURS), ax=axes, shrink=0.5, aspect=30, extend="both")
     bar.set_label("ours minus the paper's, percentage points")
     return figure
 
 
-def _draw(axis: Axes, panel: Panel, grid: Sequence[Sequence[Entry | None]]) -> None:
-    for y, line in enumerate(grid):
+def _draw(axis: Axes, panel: Panel, entries: Sequence[Sequence[Entry | None]]) -> None:
+    for y, line in enumerate(entries):
         for x, cell in enumerate(line):
             if cell is None:
                 continue
@@ -137,69 +115,48 @@ def _draw(axis: Axes, panel: Panel, grid: Sequence[Sequence[Entry | None]]) -> N
         xticks=[x + 0.5 for x in range(len(panel.columns))],
         yticks=[y + 0.5 for y in range(len(panel.rows))],
     )
-    axis.set_title(panel.title, size=10, loc="left")
     axis.set_xticklabels(panel.columns, size=8)
     axis.set_yticklabels(panel.rows, size=8)
     axis.tick_params(length=0)
     axis.spines[:].set_visible(False)
 
 
-def verdicts(tables: Mapping[str, Loaded]) -> str:
-    """HTML: a row a claim of the paper, how many of its cases hold, fail and are undecided."""
+def verdicts(tables: Mapping[str, Loaded]) -> Markup:
+    """HTML: a row per claim of the paper, how many of its cases hold, fail and are undecided."""
     rows = []
-    for experiment, loaded in tables.items():
-        said = claims.quotes(experiment)
+    for name, loaded in tables.items():
+        chapter = markup.link(loaded.experiment.title, f"{name}.html")
         for claim in judged_claims(loaded):
-            (quote, *_) = said[claim.name]
-            rows.append(
-                [f"“{escape(quote.text)}” <small>({quote.where})</small>", _link(experiment), claims.tally(claim)]
-            )
+            quote = loaded.experiment.quotes[claim.name][0]
+            rows.append([claims.quoted(quote.text, quote.where), chapter, claims.tally(claim)])
     return markup.table(["claim", "", "cases"], rows, "results claims")
 
 
-def _link(experiment: str) -> str:
-    return f'<a href="{experiment}.html">{EXPERIMENT_TITLES[experiment]}</a>'
-
-
-EXPERIMENT_TITLES = {
-    "table1": "Table 1",
-    "table2": "Table 2",
-    "table3": "Table 3",
-    "table1-search": "rates of Table 1",
-    "table1-search-full": "rates of Table 1, full budget",
-    "table2-search": "rates of Table 2",
-    "table3-search": "rates of Table 3",
-    "table1-precision": "precision, Table 1",
-}
-
-
-def provenance(folder: Path, profile: str, datasets: Mapping[str, Sequence[str]], committed: Path = COMMITTED) -> str:
-    """HTML: a row an experiment under a profile: trials run, and with what, where and by which commits; hours.
+def provenance(folder: Path, profile: str, tables: Mapping[str, Loaded]) -> Markup:
+    """HTML: a row per experiment, search and check: trials run, and with what, where and by which commits; hours.
 
     Parameters
     ----------
     folder : folder of records
     profile : str
-        Or :data:`gdlayer.report.records.FULLEST`: the full protocol and whatever else has records.
-    datasets : {table: names}
-    committed : folder
-        By which is judged how long trials take.
+        Or :data:`gdlayer.report.loaded.FULLEST`: the full protocol and whatever else has records.
+    tables : {experiment: as :func:`gdlayer.report.loaded.load` gives it}
     """
-    kept = [record for _, record in every_record(committed)]
+    (committed,) = {loaded.committed for loaded in tables.values()}
+    kept = [] if committed is None else [record for _, record in every_record(committed)]
     rows = []
     for name in PROFILES[::-1] if profile == FULLEST else [profile]:
-        for experiment in (e for e in TRIALS if e in load_profile(name)):
-            cls = TRIALS[experiment]
-            known = [dataset for dataset in datasets[cls.table] if dataset in cls.datasets]
-            records = load_records(folder, name, experiment, known)
-            if not records and (name != "paper" and profile == FULLEST):
+        for kind, cls in asked_by(name).items():
+            datasets = [dataset for dataset in tables[cls.belongs_to].datasets if dataset in cls.datasets]
+            records = load_records(folder, name, kind, datasets)
+            if not records and name != "paper" and profile == FULLEST:
                 continue
-            plan = planned(name, experiment, known, records, kept)
+            plan = planned(name, kind, datasets, records, kept)
             total, missing = (sum(plan[column].tolist()) for column in ("planned", "missing"))
             lacking = sum(bool(missing_provenance(record)) for record in records)
             rows.append(
                 [
-                    f"{EXPERIMENT_TITLES[experiment]}, {name}",
+                    f"{cls.title}, {name}",
                     f"{total - missing} of {total}",
                     _all(r["hyperparameters"]["precision"] for r in records),
                     _all(f"{DEVICES.get(r['machine']['device'], '')}: {r['machine']['name']}" for r in records),
@@ -217,11 +174,30 @@ def provenance(folder: Path, profile: str, datasets: Mapping[str, Sequence[str]]
     )
 
 
-def _all(values: Any) -> str:
+def _all(values: Iterable[str]) -> str:
     """The different values, in order."""
-    return "<br>".join(map(escape, sorted(set(values)))) or "—"
+    return markup.lines(*sorted(set(values))) or "—"
 
 
-def load_all(results: str | Path, profile: str, datasets: Mapping[str, str]) -> dict[str, Loaded]:
-    """Every experiment as its chapter shows it: {experiment: ...}; data sets separated by commas."""
-    return {experiment: load(results, profile, experiment, datasets[experiment]) for experiment in EXPERIMENTS}
+def missing_provenance(record: dict[str, Any]) -> list[str]:
+    """What a record does not tell of :data:`PROVENANCE`, as dotted names."""
+    flat = [name for name in ("started", "seconds", "peak_memory_bytes", "parameters") if record.get(name) is None]
+    return flat + [
+        f"{part}.{name}"
+        for part, names in PROVENANCE.items()
+        for name in names
+        if (record.get(part) or {}).get(name) is None
+    ]
+
+
+def load_all(results: str | Path, profile: str, datasets: str = "", committed: Path | None = None) -> dict[str, Loaded]:
+    """Every experiment as its chapter shows it: {experiment: ...}.
+
+    Parameters
+    ----------
+    results, profile, committed : as for :func:`gdlayer.report.loaded.load`
+    datasets : "experiment=name,name experiment=name"
+        By default all that have records.
+    """
+    chosen = dict(part.split("=") for part in datasets.split())
+    return {name: load(results, profile, name, chosen.get(name, ""), committed) for name in experiments()}

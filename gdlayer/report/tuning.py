@@ -1,61 +1,42 @@
 """The search for the learning rates, as it is recorded."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
-from gdlayer.experiments.search import Subject, best_rates, chosen_rates, validation_means
-from gdlayer.experiments.trial import SEARCHES, Search, hyperparameters, plan
+from markupsafe import Markup
+
+from gdlayer.experiments.experiment import Experiment
+from gdlayer.experiments.profiles import plan
+from gdlayer.experiments.record import committed_record, every_record, load_records, recorded_datasets
+from gdlayer.experiments.search import Subject, best_rates, chosen_rates, rates_tried, validation_means
+from gdlayer.experiments.settings import hyperparameters
+from gdlayer.experiments.trial import Search
 from gdlayer.report import markup
 from gdlayer.report.missing import duration, planned
-from gdlayer.report.records import COMMITTED, every_record, load_records, recorded_datasets
 
 PROFILE = "paper"
 """The profile whose searches set the choices."""
 
 
-def render(experiment: str, titles: Mapping[str, str], committed: Path = COMMITTED) -> str:
-    """HTML of a table's search: by layer and rate the validation metric in percent, the chosen rate in bold.
+def render(experiment: Experiment, committed: Path | None = None) -> Markup:
+    """HTML of an experiment's searches: by layer and rate the validation metric in percent, the chosen rate in bold.
 
     Parameters
     ----------
-    experiment : "table1", "table2" or "table3"
-    titles : {layer: HTML}
-    committed : folder of the record
+    experiment : Experiment
+    committed : folder of the record, by default found where there is one
 
     Raises
     ------
     gdlayer.experiments.record.ResultsError
         If a record was made with other settings than the present ones.
     """
-    search = SEARCHES[experiment].experiment
-    datasets = recorded_datasets(committed, PROFILE, search)
-    if not datasets:
+    folder = committed or committed_record()
+    if folder is None or not (searches := _recorded(experiment, folder)):
         return markup.note("The search is not recorded yet: the rates are provisional.")
-    tables = []
-    for dataset in datasets:
-        trials = searched(search, dataset)
-        means, best, chosen = validation_means(trials, committed), best_rates(trials, committed), chosen_rates(trials)
-        rates = sorted({trial.learning_rate for trial in trials})
-        told = varying(list(means))
-        rows = []
-        for subject, found in means.items():
-            cells = [f"{100 * found[rate]:.1f}" if rate in found else "—" for rate in rates]
-            cells = [f"<b>{c}</b>" if rate == chosen[subject] else c for c, rate in zip(cells, rates, strict=True)]
-            notes = [] if subject in best else ["not finished"]
-            if chosen[subject] in (rates[0], rates[-1]):
-                notes.append("at the edge of the rates")
-            if subject in best and best[subject] != chosen[subject]:
-                notes.append(f"best is {best[subject]:g}, chosen is {chosen[subject]:g}")
-            rows.append(
-                [
-                    ", ".join([titles[subject[0]], *(str(subject[i]) for i in told if i < len(subject))]),
-                    *cells,
-                    "; ".join(notes),
-                ]
-            )
-        table = markup.table(["learning rate", *(f"{rate:g}" for rate in rates), ""], rows)
-        tables.append(table + markup.note(_legend(trials, search, dataset, committed)))
-    return "\n".join(tables)
+    return Markup("\n").join(
+        _table(experiment, trials, folder) + markup.note(_legend(trials, folder)) for trials in searches
+    )
 
 
 def varying(subjects: Sequence[Subject]) -> list[int]:
@@ -64,38 +45,76 @@ def varying(subjects: Sequence[Subject]) -> list[int]:
     return [i for i in range(1, most) if len({subject[i : i + 1] for subject in subjects}) > 1]
 
 
-def at_the_edge(experiment: str, committed: Path = COMMITTED) -> set[str] | None:
-    """Layers whose chosen rate is the lowest or highest that was tried, so that a better one may lie beyond.
+def at_the_edge(experiment: Experiment, committed: Path | None = None) -> set[str] | None:
+    """Layers whose chosen rate is the lowest or highest that the first round tried, so that a better may lie beyond.
 
     None if no search is recorded.
     """
-    search = SEARCHES[experiment].experiment
-    datasets = recorded_datasets(committed, PROFILE, search)
-    if not datasets:
-        return None
+    folder = committed or committed_record()
+    searches = [] if folder is None else _recorded(experiment, folder)
+    first = [trials for trials in searches if isinstance(trials[0], experiment.searches[0])]
     found = set()
-    for dataset in datasets:
-        trials = searched(search, dataset)
-        rates = {trial.learning_rate for trial in trials}
-        found |= {str(subject[0]) for subject, rate in chosen_rates(trials).items() if rate in (min(rates), max(rates))}
-    return found
+    for trials in first:
+        tried = rates_tried(trials)
+        found |= {
+            str(subject[0])
+            for subject, rate in chosen_rates(trials).items()
+            if rate in (tried[subject][0], tried[subject][-1])
+        }
+    return found if first else None
 
 
-def searched(search: str, dataset: str) -> Sequence[Search]:
-    """The plan of a search."""
+def searched(search: str, dataset: str) -> list[Search]:
+    """The plan of a round of a search."""
     return [trial for trial in plan(PROFILE, search, (dataset,)) if isinstance(trial, Search)]
 
 
-def _legend(trials: Sequence[Search], search: str, dataset: str, committed: Path) -> str:
-    settings, seeds = hyperparameters(trials[0]), len({trial.seed for trial in trials})
-    records = load_records(committed, PROFILE, search, [dataset])
-    left = planned(PROFILE, search, [dataset], records, (record for _, record in every_record(committed)))
-    missing = sum(left["missing"].tolist())
-    notes = [
-        f"{trials[0].metric.replace('_', ' ').capitalize()} in percent on {dataset}, mean over {markup.seeds(seeds)},"
-        f" training images held out, {settings['precision']}. Bold: the rate that profile {PROFILE} takes."
+def _recorded(experiment: Experiment, folder: Path) -> list[list[Search]]:
+    """The plans, round by round and by data set, of the searches that have records."""
+    return [
+        searched(cls.experiment, dataset)
+        for cls in experiment.searches
+        for dataset in recorded_datasets(folder, PROFILE, cls.experiment)
     ]
+
+
+def _table(experiment: Experiment, trials: Sequence[Search], folder: Path) -> Markup:
+    means, best, chosen = validation_means(trials, folder), best_rates(trials, folder), chosen_rates(trials)
+    tried = rates_tried(trials)
+    rates = sorted({trial.learning_rate for trial in trials})
+    told = varying(list(means))
+    rows = []
+    for subject, found in means.items():
+        cells = [f"{100 * found[rate]:.1f}" if rate in found else "—" for rate in rates]
+        cells = [markup.bold(c) if rate == chosen[subject] else c for c, rate in zip(cells, rates, strict=True)]
+        notes = [] if subject in best else ["not finished"]
+        if chosen[subject] in (tried[subject][0], tried[subject][-1]):
+            notes.append("at the edge of the rates")
+        if subject in best and best[subject] != chosen[subject]:
+            notes.append(f"best is {best[subject]:g}, chosen is {chosen[subject]:g}")
+        title = experiment.layers[subject[0]].title
+        rows.append(
+            [
+                ", ".join([title, *(str(subject[i]) for i in told if i < len(subject))]),
+                *cells,
+                "; ".join(notes),
+            ]
+        )
+    return markup.table(["learning rate", *(f"{rate:g}" for rate in rates), ""], rows)
+
+
+def _legend(trials: Sequence[Search], folder: Path) -> str:
+    first, seeds = trials[0], len({trial.seed for trial in trials})
+    settings = hyperparameters(first)
+    records = load_records(folder, PROFILE, first.experiment, [first.dataset])
+    known = (record for _, record in every_record(folder))
+    left = planned(PROFILE, first.experiment, [first.dataset], records, known)
+    missing = sum(left["missing"].tolist())
+    text = (
+        f"{first.metric.replace('_', ' ').capitalize()} in percent on {first.dataset}, mean over {markup.seeds(seeds)},"
+        f" training images held out, {settings['precision']}. Bold: the rate that profile {PROFILE} takes."
+    )
     if missing:
         seconds = sum(left["seconds"].tolist())
-        notes.append(f"Not run yet: {missing} of {len(trials)} trials, {duration(missing, seconds)}.")
-    return " ".join(notes)
+        text += f" Not run yet: {missing} of {len(trials)} trials, {duration(missing, seconds)}."
+    return text

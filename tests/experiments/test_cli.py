@@ -1,6 +1,5 @@
 """The command line of the experiments: what it prints, and one line for every error that can be foreseen."""
 
-import dataclasses
 import errno
 import json
 import os
@@ -12,44 +11,19 @@ from pathlib import Path
 
 import pytest
 import torch
+from invented import FULL, smoke
 
-from gdlayer.datasets import fashion_mnist
 from gdlayer.datasets import files as files_module
 from gdlayer.experiments import __main__ as cli
-from gdlayer.experiments import table1
-from gdlayer.experiments.record import read_record
-from gdlayer.experiments.trial import TRIALS, Table1Trial, load_profile, plan
+from gdlayer.experiments import run as runner
+from gdlayer.experiments.profiles import asked_by, plan
+from gdlayer.experiments.record import REQUIRED, read_record
+from gdlayer.experiments.table1.trial import Table1Trial
 
-FULL, SAMPLE = fashion_mnist.FULL, fashion_mnist.SAMPLE
 LAYERS = Table1Trial.layers
-REPOSITORY = Path(cli.__file__).parents[2]
+QUOTED = ", ".join(map(repr, LAYERS))
 SMOKE = ("--profile", "smoke")
 CELL = ("--layer", "free-form", "--n-train", "1000")
-
-
-@pytest.fixture(autouse=True)
-def surroundings(monkeypatch, tmp_path):
-    """An empty working directory, no data but the embedded sample, 50 test images of it; torch left as it was."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.delenv("GDLAYER_DATA", raising=False)
-    monkeypatch.setenv("GDLAYER_OFFLINE", "1")
-    monkeypatch.setenv("GDLAYER_CACHE", str(tmp_path / "cache"))
-    whole = fashion_mnist.load
-
-    def load(name: str) -> fashion_mnist.ImageSet:
-        data = whole(name)
-        return dataclasses.replace(data, test_images=data.test_images[:50], test_labels=data.test_labels[:50])
-
-    monkeypatch.setattr(fashion_mnist, "load", load)
-    monkeypatch.setenv("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # set by the command, undone here
-    threads, deterministic = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
-    yield
-    torch.set_num_threads(threads)
-    torch.use_deterministic_algorithms(deterministic)
-
-
-def smoke(layer: str) -> Table1Trial:
-    return Table1Trial(layer=layer, n_train=1000, profile="smoke", dataset=SAMPLE)
 
 
 def record_of(layer: str = "free-form", results: str = "results") -> Path:
@@ -96,7 +70,7 @@ def test_run(capsys, monkeypatch):
     assert record["machine"]["threads"] == 1
     assert record["hyperparameters"]["steps"] == 4
     # a second time: the same line, nothing trained
-    monkeypatch.setattr(table1, "train", lambda *_, **__: pytest.fail("trained again"))
+    monkeypatch.setattr(runner, "train", lambda *_, **__: pytest.fail("trained again"))
     assert cli.main(["run", "table1", *CELL, *SMOKE]) == 0
     assert capsys.readouterr().out == out
 
@@ -152,8 +126,7 @@ def test_a_trials_command_is_that_trial(capsys, monkeypatch, tmp_path):
     trials = [
         trial
         for profile in ("smoke", "quick", "paper")
-        for name, cls in TRIALS.items()
-        if name in load_profile(profile)
+        for name, cls in asked_by(profile).items()
         for trial in plan(profile, name, cls.datasets)[-3::-30]
     ]
     assert len(trials) > 20
@@ -211,6 +184,25 @@ def test_cells_of_the_other_tables(capsys, monkeypatch, arguments, paper):
     assert capsys.readouterr().out.splitlines()[1:] == [*numbers, "  run now, seed 0  dice 50.00 % in 3 s"]
 
 
+def test_cell_has_an_example_for_every_table(capsys, monkeypatch):
+    """So that nobody has to know its fields: ``make cell TABLE=2``."""
+    monkeypatch.setattr(cli, "_execute", lambda *_: {"metrics": {"dice": 0.5}, "seconds": 3})
+    for name, cell in (("table1", "ours 5000"), ("table2", "ours-7x7 scratch"), ("table3", "gaussian-unet tile")):
+        assert cli.main(["cell", name]) == 0
+        assert capsys.readouterr().out.startswith(f"{name} {cell} on ")
+
+
+def test_cell_finds_the_committed_record(capsys, monkeypatch):
+    record = dict.fromkeys(REQUIRED) | {"trial": smoke().describe(), "metrics": {"test_accuracy": 0.75}}
+    path = smoke().record_path(Path("committed"))
+    path.parent.mkdir(parents=True)
+    path.write_text(json.dumps(record))
+    monkeypatch.setattr(cli, "committed_record", lambda: Path("committed"))
+    monkeypatch.setattr(cli, "_execute", lambda *_: {"metrics": {"test_accuracy": 0.5}, "seconds": 3})
+    assert cli.main(["cell", "table1", *CELL, *SMOKE]) == 0
+    assert capsys.readouterr().out.splitlines()[-1].endswith("in 3 s; on record test accuracy 75.00 %")
+
+
 def test_as_a_process(tmp_path):
     """Once from outside, all test images, in a directory that has nothing of the repository."""
     trial = smoke("free-form")
@@ -230,7 +222,7 @@ def test_as_a_process(tmp_path):
         cwd=tmp_path,
     )
     assert (failed.returncode, failed.stdout) == (2, "")
-    assert failed.stderr == f"error: layer is 'conv', allowed are {', '.join(LAYERS)}\n"
+    assert failed.stderr == f"error: layer must be one of {QUOTED}, got 'conv'\n"
 
 
 # What does not
@@ -252,10 +244,10 @@ def test_a_package_that_is_not_installed(tmp_path):
 @pytest.mark.parametrize(
     ("layer", "n", "message"),
     [
-        ("conv", "1000", f"layer is 'conv', allowed are {', '.join(LAYERS)}"),
-        ("ours", "-5", "n_train is -5, allowed are 1 to 5000 (fashion-mnist-sample)"),
-        ("ours", "0", "n_train is 0, allowed are 1 to 5000 (fashion-mnist-sample)"),
-        ("ours", "60000", "n_train is 60000, allowed are 1 to 5000 (fashion-mnist-sample)"),
+        ("conv", "1000", f"layer must be one of {QUOTED}, got 'conv'"),
+        ("ours", "-5", "n_train must be from 1 to 5000 (fashion-mnist-sample), got -5"),
+        ("ours", "0", "n_train must be from 1 to 5000 (fashion-mnist-sample), got 0"),
+        ("ours", "60000", "n_train must be from 1 to 5000 (fashion-mnist-sample), got 60000"),
     ],
 )
 def test_wrong_trials(capsys, command, layer, n, message):
@@ -265,7 +257,7 @@ def test_wrong_trials(capsys, command, layer, n, message):
 
 def test_other_wrong_values(capsys):
     seed = ("run", "table1", *CELL, *SMOKE, "--seed=-1")
-    assert error_of(capsys, *seed) == "seed is -1, allowed are integers from 0 on"
+    assert error_of(capsys, *seed) == "seed must be an integer >= 0, got -1"
     cell = ("cell", "table1", "--layer", "ours", "--n-train", "70")
     assert error_of(capsys, *cell, *SMOKE) == (
         "table1 ours 70 on fashion-mnist-sample is no cell of profile 'smoke', which has 1000"
@@ -273,18 +265,18 @@ def test_other_wrong_values(capsys):
     assert error_of(capsys, "cell", "table2", "--layer", "source", "--source", "imagenet", *SMOKE) == (
         "table2 source imagenet on textures-synthetic is no cell of profile 'smoke', which has scratch"
     )
-    jobs = "jobs is 0, allowed are integers from 1 on"
+    jobs = "jobs must be an integer >= 1, got 0"
     assert error_of(capsys, "plan", "table1", *SMOKE, "--jobs", "0") == jobs
     assert error_of(capsys, "run", "table1", *CELL, *SMOKE, "--jobs", "0") == jobs
     threads = error_of(capsys, "run", "table1", *CELL, *SMOKE, "--threads", "0")
-    assert threads == "threads is 0, allowed are integers from 1 on"
+    assert threads == "threads must be an integer >= 1, got 0"
     assert list(Path().iterdir()) == []
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="a CUDA GPU")
 def test_a_gpu_that_is_not_there(capsys):
     error = error_of(capsys, "run", "table1", *CELL, *SMOKE, "--device", "cuda")
-    assert error == "device is 'cuda', but torch finds no GPU; allowed is cpu"
+    assert error == "device must be 'cpu', as torch finds no GPU, got 'cuda'"
 
 
 @pytest.mark.parametrize(
@@ -391,7 +383,7 @@ def test_an_interruption_is_no_error(capsys, monkeypatch):
     def train(*_, **__):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(table1, "train", train)
+    monkeypatch.setattr(runner, "train", train)
     assert cli.main(["run", "table1", *CELL, *SMOKE]) == 130
     assert capsys.readouterr().err == "interrupted; call again to go on\n"
     assert list(record_of().parent.iterdir()) == []

@@ -2,19 +2,28 @@
 
 import math
 import re
+from typing import Any
 
 import pytest
 import torch
 from torch import nn
 
 from gdlayer import ConvBlock, GaussianDerivativeConv2d
-from gdlayer.experiments.trial import Table1Trial
+from gdlayer.experiments.table1.layers import LAYERS
+from gdlayer.networks.convolutions import ConvSpec
 from gdlayer.networks.four_conv import FourConv
-from gdlayer.networks.layers import LAYERS, ConvSpec, make_conv
 from gdlayer.related import DAUConv2d, NJetConv2d, RFNNConv2d
 
 every_layer = pytest.mark.parametrize("layer", LAYERS)
 PAPER = ("free-form", "rfnn", "dau", "ours", "ours-few", "ours-separated")
+
+
+def make_conv(layer: str, spec: ConvSpec) -> nn.Module:
+    return LAYERS[layer].maker()(spec)
+
+
+def network(layer: str = "ours", **options: Any) -> FourConv:
+    return FourConv(LAYERS[layer].maker(), **options)
 
 
 def spec(depth: int = 0, init: str = "variance_preserving") -> ConvSpec:
@@ -52,40 +61,29 @@ def test_parameter_counts_of_the_paper_columns(widths, bases, counts, pooled):
         sum(10 * (n * a + b) + 50 * n for (a, b), n in zip(pairs, bases, strict=True)),
     )
     for layer, expected, formula in zip(PAPER, counts, formulas, strict=True):
-        assert count(FourConv(layer, widths=widths, bases=bases, pooled=pooled)) == expected == formula + rest
+        assert count(network(layer, widths=widths, bases=bases, pooled=pooled)) == expected == formula + rest
 
 
 def test_parameter_counts_of_the_controls():
     products = 1 * 16 + 16 * 16 + 16 * 16 + 16 * 32
     rest = 80 + 330
-    assert count(FourConv("free-form-same-support")) == 49 * products + rest == 51_370
-    assert count(FourConv("free-form-same-support", kernel_size=5)) == 25 * products + rest
-    assert count(FourConv("n-jet")) == 10 * products + 4 + rest == 10_814
+    assert count(network("free-form-same-support")) == 49 * products + rest == 51_370
+    assert count(network("free-form-same-support", kernel_size=5)) == 25 * products + rest
+    assert count(network("n-jet")) == 10 * products + 4 + rest == 10_814
 
 
 def test_separated_has_a_third_less_parameters():
     """The default widths and bases were chosen for it."""
-    assert 0.65 < count(FourConv("ours-separated")) / count(FourConv("ours")) < 0.67
+    assert 0.65 < count(network("ours-separated")) / count(network("ours")) < 0.67
 
 
 # The factory
 
 
-def test_names_are_those_of_the_trials_in_their_order():
-    assert tuple(LAYERS) == Table1Trial.layers
+def test_rows_name_their_maker():
     assert tuple(LAYERS)[:6] == PAPER
-
-
-@pytest.mark.parametrize("name", ["Ours", "conv", "", "ours "])
-def test_unknown_name_lists_the_allowed(name):
-    message = (
-        "layer must be one of free-form, rfnn, dau, ours, ours-few, ours-separated, free-form-same-support, n-jet; "
-        f"got {name!r}"
-    )
-    with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
-        make_conv(name, spec())
-    with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
-        FourConv(name)
+    assert [name for name, row in LAYERS.items() if row.in_paper] == list(PAPER)
+    assert all(row.name == name for name, row in LAYERS.items())
 
 
 @every_layer
@@ -140,7 +138,7 @@ def test_rfnn_is_broader_in_the_first_layer():
         conv = make_conv("rfnn", spec(depth))
         assert isinstance(conv, RFNNConv2d)
         assert (conv.sigma, conv.kernel_size, len(conv.kernels)) == (sigma, (size, size), 10)
-    first, *others = (block.conv for block in FourConv("rfnn").features if isinstance(block, ConvBlock))
+    first, *others = (block.conv for block in network("rfnn").features if isinstance(block, ConvBlock))
     assert [first.sigma, *(conv.sigma for conv in others)] == [1.5, 1, 1, 1]
 
 
@@ -170,7 +168,7 @@ def test_ours(layer, bases, separated):
 @every_layer
 @pytest.mark.parametrize("pooled", [False, True])
 def test_forward_and_backward(layer, pooled, device):
-    net = FourConv(layer, widths=(4, 4, 6, 8), bases=(2, 2, 2, 4), kernel_size=5, pooled=pooled, num_classes=7)
+    net = network(layer, widths=(4, 4, 6, 8), bases=(2, 2, 2, 4), kernel_size=5, pooled=pooled, num_classes=7)
     net = net.to(device)
     x = torch.randn(2, 1, 16, 16, device=device)
     features = net.features(x)
@@ -186,7 +184,7 @@ def test_forward_and_backward(layer, pooled, device):
 
 @pytest.mark.parametrize("pooled", [False, True])
 def test_stages(pooled):
-    kinds = [type(stage) for stage in FourConv("ours", pooled=pooled).features]
+    kinds = [type(stage) for stage in network("ours", pooled=pooled).features]
     if pooled:
         assert kinds == [*[ConvBlock, nn.MaxPool2d] * 3, ConvBlock]
     else:
@@ -195,12 +193,12 @@ def test_stages(pooled):
 
 @every_layer
 def test_beta_norm_has_only_beta(layer):
-    blocks = [stage for stage in FourConv(layer).features if isinstance(stage, ConvBlock)]
+    blocks = [stage for stage in network(layer).features if isinstance(stage, ConvBlock)]
     for block, width in zip(blocks, (16, 16, 16, 32), strict=True):
         assert not list(block.norm.parameters())
         assert block.conv.get_parameter("bias").shape == (width,)
         assert isinstance(block.activation, nn.ReLU)
-    for stage in FourConv(layer, norm="batch").features:
+    for stage in network(layer, norm="batch").features:
         assert isinstance(stage, ConvBlock)
         assert isinstance(stage.norm, nn.BatchNorm2d)
 
@@ -210,7 +208,7 @@ def test_a_seed_makes_one_network(layer):
     nets = []
     for seed in (3, 3, 4):
         torch.manual_seed(seed)
-        nets.append(FourConv(layer).state_dict())
+        nets.append(network(layer).state_dict())
     first, same, other = nets
     assert first.keys() == same.keys() == other.keys()
     assert all(torch.equal(first[name], same[name]) for name in first)
@@ -222,9 +220,9 @@ def test_wrong_lengths(name, value):
     sizes = {"widths": (16, 16, 16, 32), "bases": (8, 8, 8, 16), name: value}
     message = f"widths and bases must be four integers each, got {sizes['widths']!r} and {sizes['bases']!r}"
     with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
-        FourConv("ours", **sizes)
+        network("ours", **sizes)
 
 
 def test_wrong_norm():
     with pytest.raises(ValueError, match=r"^norm must be one of 'batch', 'beta', got 'layer'$"):
-        FourConv("ours", norm="layer")
+        network("ours", norm="layer")

@@ -1,6 +1,6 @@
 """The U-net of Table 3: the published counts, layer by layer, and the wiring, written out once more."""
 
-import re
+from typing import Any
 
 import pytest
 import torch
@@ -8,7 +8,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from gdlayer import ConvBlock, GaussianDerivativeConv2d
-from gdlayer.networks.unet import VARIANTS, UNet
+from gdlayer.experiments.table3.layers import LAYERS
+from gdlayer.networks.unet import UNet
 from gdlayer.synthesis import SynthesizedConv2d
 
 # name, stride, channels in and out, parameters of the classical and of the Gaussian layer
@@ -28,7 +29,11 @@ TABLE = [
     ("dec0.conv1", 1, 16, 8, 3208, 844),
     ("dec0.conv2", 1, 8, 2, 402, 214),
 ]
-variants = pytest.mark.parametrize("variant", VARIANTS)
+variants = pytest.mark.parametrize("variant", LAYERS)
+
+
+def net(variant: str = "gaussian-unet", **options: Any) -> UNet:
+    return LAYERS[variant].maker()(**options)
 
 
 def count(module: nn.Module) -> int:
@@ -37,12 +42,12 @@ def count(module: nn.Module) -> int:
 
 @pytest.mark.parametrize(("variant", "total"), [("unet", 97202), ("gaussian-unet", 25298), ("unet-bn", 97404)])
 def test_published_counts(variant, total):
-    assert count(UNet(variant)) == total
+    assert count(net(variant)) == total
 
 
 @variants
 def test_layers_are_those_of_the_table(variant):
-    blocks = {name: module for name, module in UNet(variant).named_modules() if isinstance(module, ConvBlock)}
+    blocks = {name: module for name, module in net(variant).named_modules() if isinstance(module, ConvBlock)}
     assert list(blocks) == [row[0] for row in TABLE]
     for name, stride, f_in, f_out, classical, gaussian in TABLE:
         conv = blocks[name].conv
@@ -98,7 +103,7 @@ def by_hand(model: UNet, x: Tensor) -> Tensor:
 @variants
 @pytest.mark.parametrize("size", [(16, 12), (15, 9)])
 def test_wiring(variant, size):
-    model = UNet(variant).double()
+    model = net(variant).double()
     for module in model.modules():  # no two norms alike
         for name, value in [*module.named_parameters(recurse=False), *module.named_buffers(recurse=False)]:
             if name == "bias" or (isinstance(module, nn.BatchNorm2d) and name != "num_batches_tracked"):
@@ -112,19 +117,19 @@ def test_wiring(variant, size):
 @pytest.mark.parametrize("size", [(1, 1), (2, 3), (5, 16), (30, 31)])
 def test_every_size_has_logits_of_that_size(size):
     with torch.no_grad():
-        assert UNet("gaussian-unet").eval()(torch.randn(1, 3, *size)).shape == (1, 2, *size)
+        assert net("gaussian-unet").eval()(torch.randn(1, 3, *size)).shape == (1, 2, *size)
 
 
 def test_channels_classes_and_support():
-    model = UNet("gaussian-unet", kernel_size=7, in_channels=1, num_classes=5)
+    model = net("gaussian-unet", kernel_size=7, in_channels=1, num_classes=5)
     assert model(torch.randn(2, 1, 16, 16)).shape == (2, 5, 16, 16)
     assert count(model) == 25298 - 2 * 8 * 6 + 3 * 8 * 10 + 3 * 2  # the support costs a Gaussian layer nothing
-    assert count(UNet("unet", kernel_size=7)) == 49 * 3880 + 202
+    assert count(net("unet", kernel_size=7)) == 49 * 3880 + 202
 
 
 @variants
 def test_every_parameter_trains(variant):
-    model = UNet(variant)
+    model = net(variant)
     x = torch.randn(2, 3, 16, 16)
     F.cross_entropy(model(x), (x[:, 0] > 0).long()).backward()
     assert all(p.grad is not None and p.grad.isfinite().all() and p.grad.any() for p in model.parameters())
@@ -135,7 +140,7 @@ def test_filters_start_with_the_gain_of_what_follows(variant):
     """The expected squared norm of a filter is g^2: 2 before a rectifier, 1 before the logits."""
     means = torch.zeros(len(TABLE))
     for _ in range(20):
-        blocks = [module for module in UNet(variant).modules() if isinstance(module, ConvBlock)]
+        blocks = [module for module in net(variant).modules() if isinstance(module, ConvBlock)]
         for index, conv in enumerate(block.conv for block in blocks):
             filters = conv.filters() if isinstance(conv, SynthesizedConv2d) else conv.get_parameter("weight")
             means[index] += filters.detach().square().sum((1, 2, 3)).mean() / 20
@@ -145,13 +150,18 @@ def test_filters_start_with_the_gain_of_what_follows(variant):
 def test_initial_logits_are_of_order_one():
     x = torch.randn(2, 3, 32, 32)
     with torch.no_grad():
-        without = torch.stack([UNet("unet")(x).square().mean() for _ in range(20)])
+        without = torch.stack([net("unet")(x).square().mean() for _ in range(20)])
         assert 0.5 < without.mean() < 2
         for variant in ("unet-bn", "gaussian-unet"):
-            torch.testing.assert_close(UNet(variant)(x).square().mean(), torch.tensor(1.0), rtol=1e-2, atol=0)
+            torch.testing.assert_close(net(variant)(x).square().mean(), torch.tensor(1.0), rtol=1e-2, atol=0)
 
 
-def test_unknown_variant():
-    message = f"variant must be one of {', '.join(VARIANTS)}; got 'u-net'"
-    with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
-        UNet("u-net")
+def test_the_default_is_the_papers():
+    assert count(UNet()) == 25298
+
+
+def test_unknown_options():
+    with pytest.raises(ValueError, match=r"^convolution must be one of 'free-form', 'gaussian', got 'unet'$"):
+        UNet("unet")
+    with pytest.raises(ValueError, match=r"^norm must be one of 'batch', 'beta', got 'layer'$"):
+        UNet(norm="layer")

@@ -1,0 +1,93 @@
+"""What a profile asks for: which trials, on which data, in which order. Needs no torch."""
+
+import tomllib
+from collections.abc import Callable, Iterable
+from functools import cache
+from importlib.resources import files
+from itertools import product
+from typing import Any
+
+from gdlayer.checks import one_of
+from gdlayer.datasets import DataNotFoundError
+from gdlayer.experiments import experiments, trial_types
+from gdlayer.experiments.settings import entry_of
+from gdlayer.experiments.trial import PROFILES, Trial
+
+
+@cache
+def rules(profile: str) -> dict[str, Any]:
+    """What holds for all experiments: ``data``, and optionally ``order``."""
+    one_of("profile", profile, PROFILES)
+    return tomllib.loads(files("gdlayer.experiments").joinpath("profiles.toml").read_text(encoding="utf-8"))[profile]
+
+
+def asked_by(profile: str) -> dict[str, type[Trial]]:
+    """The types of trials that a profile asks for, by name."""
+    found = experiments()
+    return {name: cls for name, cls in trial_types().items() if found[cls.belongs_to].has(profile, name)}
+
+
+def plan(profile: str, name: str, datasets: Iterable[str]) -> list[Trial]:
+    """All trials of a name under a profile that can be run here, column by column of the table.
+
+    Raises
+    ------
+    ValueError
+        If the profile does not ask for them.
+    """
+    cls = trial_types()[name]
+    settings = experiments()[cls.belongs_to].budget(profile, name)
+    names = cls.cell_fields()
+
+    def wanted(layer: str, cell: tuple[Any, ...]) -> bool:
+        return all(value in entry_of(settings[name], (layer,)) for name, value in zip(names, cell, strict=True))
+
+    return [
+        cls(layer=layer, dataset=dataset, seed=seed, profile=profile, **dict(zip(names, cell, strict=True)))
+        for dataset in datasets
+        for cell in product(*(_all_values(settings[name]) for name in names))
+        if cls.possible(dataset, *cell)
+        for seed in range(entry_of(settings["seeds"], cell))
+        for layer in cls.layers
+        if wanted(layer, cell)
+    ]
+
+
+def in_order(trials: Iterable[Trial], profile: str) -> list[Trial]:
+    """The trials in the profile's order: by the first of its descriptions that fits, else last."""
+    order = rules(profile).get("order", [])
+
+    def fits(trial: Trial, wanted: dict[str, Any]) -> bool:
+        values = ((getattr(trial, name, None), value) for name, value in wanted.items())
+        return all(own in value if isinstance(value, list) else own == value for own, value in values)
+
+    return sorted(trials, key=lambda trial: next((i for i, w in enumerate(order) if fits(trial, w)), len(order)))
+
+
+def choose_datasets(profile: str, name: str, on_fallback: Callable[[str], object] | None = None) -> tuple[str, ...]:
+    """The data sets on which a profile has the trials of a name run: what it demands, or what can be had.
+
+    Raises
+    ------
+    gdlayer.datasets.DataError
+        If a file is wrong, or the profile demands real data that cannot be had.
+    """
+    demand, cls = rules(profile)["data"], trial_types()[name]
+    home = experiments()[cls.belongs_to]
+    if demand == "embedded":
+        return (home.embedded,)
+    notes: list[str] = []
+    chosen = home.resolve(notes.append)
+    found = (chosen,) if isinstance(chosen, str) else chosen
+    if demand == "real" and home.embedded in found:
+        raise DataNotFoundError(f"profile {profile!r} demands real data, there is only {'; '.join(notes)}")
+    if on_fallback is not None:
+        for note in notes:
+            on_fallback(note)
+    return tuple(name for name in found if name in cls.datasets)
+
+
+def _all_values(setting: Any) -> list[Any]:
+    """The values of a list, or of a table of lists by layer, each once."""
+    lists = setting.values() if isinstance(setting, dict) else [setting]
+    return list(dict.fromkeys(value for values in lists for value in values))

@@ -1,0 +1,17 @@
+"""Experiment 1: layers compared on Fashion-MNIST with training sets of five sizes."""
+
+from gdlayer.datasets import fashion_mnist
+from gdlayer.experiments.experiment import Experiment
+from gdlayer.experiments.table1.layers import LAYERS
+from gdlayer.experiments.table1.trial import Table1FullSearch, Table1Precision, Table1Search, Table1Trial
+
+EXPERIMENT = Experiment(
+    package=__name__,
+    trial=Table1Trial,
+    layers=LAYERS,
+    resolve=fashion_mnist.resolve,
+    embedded=fashion_mnist.SAMPLE,
+    searches=(Table1Search, Table1FullSearch),
+    checks=(Table1Precision,),
+    example={"layer": "ours", "n_train": 5000},
+)

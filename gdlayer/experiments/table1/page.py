@@ -1,0 +1,160 @@
+"""Table 1: test accuracy on Fashion-MNIST by layer type and size of the training set; its figures."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+from markupsafe import Markup
+from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullFormatter
+
+from gdlayer.experiments.table1 import EXPERIMENT, LAYERS
+from gdlayer.experiments.table1.trial import Table1Trial
+from gdlayer.report import markup
+from gdlayer.report.cells import select
+from gdlayer.report.chapter import costs
+from gdlayer.report.grid import Panel, grid
+from gdlayer.report.loaded import Loaded
+
+MAIN = Table1Trial.networks[0]
+"""The network of the main table."""
+SIZES = tuple(sorted({int(cell[1]) for cell, _ in EXPERIMENT.published}))
+"""Numbers of training images in the paper."""
+
+
+def table(loaded: Loaded, *, network: str = MAIN) -> Markup:
+    """HTML of the table: a row per training set size, a column per layer; see :func:`gdlayer.report.grid.grid`.
+
+    Parameters
+    ----------
+    loaded : what there is
+    network : "unpooled" or "pooled"
+    """
+    own = select(loaded.cells, {"network": network})
+    sizes = sorted({*_sizes(loaded, network), *(SIZES if network == MAIN else ())})
+    if not sizes:
+        return markup.note(f"The {network} network is not part of this profile.")
+    columns = {
+        layer.title if layer.in_paper else markup.lines(layer.title, markup.small("(control)")): {"layer": layer.name}
+        for layer in LAYERS.values()
+    }
+    counts = [sorted(set(select(own, column)["parameters"])) for column in columns.values()]
+    return grid(
+        loaded,
+        {f"{n:,}": {"n_train": n, "network": network, "metric": "test_accuracy"} for n in sizes},
+        columns,
+        corner="training images",
+        foot={"parameters": [", ".join(f"{count:,}" for count in found) or "—" for found in counts]},
+    )
+
+
+def panels(loaded: Loaded) -> list[Panel]:
+    """The table of each network, of the paper's layers and sizes."""
+    found = []
+    for network in Table1Trial.networks:
+        asked = _sizes(loaded, network)
+        rows = {f"{n:,}": {"n_train": n, "network": network, "metric": "test_accuracy"} for n in SIZES if n in asked}
+        columns = {layer.title: {"layer": layer.name} for layer in LAYERS.values() if layer.in_paper}
+        found.append(Panel(f"{EXPERIMENT.title}, {network} network", rows, columns))
+    return found
+
+
+def durations(loaded: Loaded, *, network: str = MAIN) -> Markup:
+    """HTML of the seconds per trial; see :func:`gdlayer.report.chapter.costs`."""
+    own = select(loaded.cells, {"network": network})
+    rows = {layer.title: {"layer": layer.name} for layer in LAYERS.values()}
+    return costs(own, rows, {f"{n:,} images": {"n_train": n} for n in sorted(set(own["n_train"]))})
+
+
+def _sizes(loaded: Loaded, network: str) -> set[int]:
+    """Sizes that are planned or have records."""
+    return {n for frame in (loaded.cells, loaded.plan) for n in select(frame, {"network": network})["n_train"]}
+
+
+def learning_curves(records: Sequence[dict[str, Any]], *, network: str = MAIN) -> Figure | None:
+    """Training loss against the step, a panel per training set size, a line per layer; None without records.
+
+    A line is the mean over the seeds of one kind of run, of the kind with the most.
+    """
+    records = [r for r in records if r["trial"]["network"] == network]
+    if not records:
+        return None
+    sizes = sorted({r["trial"]["n_train"] for r in records})
+    columns = min(len(sizes), 3)
+    height = -(-(len(sizes) + (len(sizes) > 1)) // columns)
+    figure, axes = plt.subplots(
+        height, columns, figsize=(3.2 * columns + 1, 2.7 * height), squeeze=False, sharey=True, layout="constrained"
+    )
+    for axis, n in zip(axes.flat, sizes, strict=False):
+        for layer in LAYERS.values():
+            found = [r for r in records if (r["trial"]["layer"], r["trial"]["n_train"]) == (layer.name, n)]
+            if curves := [r["curve"] for r in _of_one_kind(found)]:
+                loss = np.array([[np.nan if p["train_loss"] is None else p["train_loss"] for p in c] for c in curves])
+                axis.plot([p["step"] for p in curves[0]], loss.mean(0), color=layer.colour, label=layer.title, lw=1.4)
+        axis.set(title=f"{n:,} images", xlabel="training step", yscale="log")
+        axis.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axis.yaxis.set_major_formatter("{x:g}")
+        axis.yaxis.set_minor_formatter(NullFormatter())
+        axis.grid(alpha=0.3)
+    for row in axes:
+        row[0].set_ylabel("training loss")
+    for axis in axes.flat[len(sizes) :]:
+        axis.axis("off")
+    _name_layers(figure, "outside right center" if height == 1 else (0.72, 0.12))
+    return figure
+
+
+def _of_one_kind(records: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Those of the precision and device that most of them share."""
+    kinds = [(r["hyperparameters"]["precision"], r["machine"]["device"]) for r in records]
+    most = max(sorted(set(kinds)), key=kinds.count, default=None)
+    return [record for record, kind in zip(records, kinds, strict=True) if kind == most]
+
+
+def accuracy_against_parameters(cells: pd.DataFrame, *, network: str = MAIN) -> Figure | None:
+    """Test accuracy against the number of trainable parameters, smallest and largest training set; 95 % intervals.
+
+    None without records.
+    """
+    cells = select(cells, {"network": network})
+    sizes = sorted(set(cells["n_train"]))
+    if not sizes:
+        return None
+    sizes = sizes if len(sizes) == 1 else [sizes[0], sizes[-1]]
+    figure, axes = plt.subplots(
+        1, len(sizes), figsize=(4.2 * len(sizes) + 1.6, 3.6), squeeze=False, layout="constrained"
+    )
+    for axis, n in zip(axes.flat, sizes, strict=True):
+        for layer in LAYERS.values():
+            chosen = select(cells, {"layer": layer.name, "n_train": n})
+            if len(chosen):
+                error = np.nan_to_num((chosen["high"] - chosen["mean"]).to_numpy())
+                axis.errorbar(
+                    chosen["parameters"],
+                    chosen["mean"],
+                    yerr=error,
+                    fmt=layer.marker,
+                    color=layer.colour,
+                    label=layer.title,
+                    capsize=2,
+                    ms=7,
+                )
+        axis.set(title=f"{n:,} images", xlabel="trainable parameters", xscale="log")
+        axis.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axis.xaxis.set_major_formatter("{x:,.0f}")
+        axis.minorticks_off()
+        axis.grid(alpha=0.3)
+    axes[0, 0].set_ylabel("test accuracy, %")
+    _name_layers(figure, "outside right center")
+    return figure
+
+
+def _name_layers(figure: Figure, place: Any) -> None:
+    """One legend for all panels: every layer that any of them shows."""
+    handles = {
+        label: handle for axis in figure.axes for handle, label in zip(*axis.get_legend_handles_labels(), strict=True)
+    }
+    shown = [layer.title for layer in LAYERS.values() if layer.title in handles]
+    figure.legend([handles[title] for title in shown], shown, loc=place, frameon=False)

@@ -1,0 +1,89 @@
+"""What a trial of experiment 1 trains and measures."""
+
+from typing import Any
+
+import numpy as np
+import torch
+
+from gdlayer.datasets import balanced_subset, fashion_mnist
+from gdlayer.experiments.run import Task, Workplace
+from gdlayer.experiments.settings import check_fixed
+from gdlayer.experiments.table1.layers import LAYERS
+from gdlayer.experiments.table1.trial import Table1Trial
+from gdlayer.experiments.training import Standardise, accuracy
+from gdlayer.networks.four_conv import FourConv
+
+PIXEL_MEAN, PIXEL_STD = 0.2860, 0.3530
+"""Of the 60,000 training images, pixels scaled to [0, 1]."""
+
+FIXED = {
+    "activation": "relu",
+    "optimiser": "adam",
+    "input": "standardised",
+    "subset": "class-balanced, nested",
+}
+"""Choices for which the code has no other option, so that the list of choices cannot claim one."""
+
+
+def prepare(trial: Table1Trial, settings: dict[str, Any], workplace: Workplace) -> Task:
+    """A four-convolution network; its accuracy on all test images, or for a search on the images held out."""
+    data = fashion_mnist.load(trial.dataset)
+    subset = balanced_subset(data.train_labels, trial.n_train, trial.seed)
+    part, *held_out = _held_out(data, trial, settings)
+    images, labels, held_out_images, held_out_labels = (
+        torch.from_numpy(array).to(workplace.device)
+        for array in (data.train_images[subset, None], data.train_labels[subset], *held_out)
+    )
+    torch.manual_seed(trial.seed)
+    model = build_network(trial.layer, settings).to(workplace.device)
+
+    def measure() -> dict[str, float]:
+        return {f"{part}_accuracy": accuracy(model, held_out_images, held_out_labels, settings["precision"])}
+
+    return Task(
+        model,
+        images,
+        labels,
+        measure,
+        metrics=(f"{part}_accuracy",),
+        data={
+            "name": data.name,
+            "source": data.source,
+            "sha256": data.sha256,
+            "n_train": len(labels),
+            f"n_{part}": len(held_out_labels),
+        },
+    )
+
+
+def build_network(layer: str, settings: dict[str, Any]) -> torch.nn.Sequential:
+    """The network of experiment 1 by its open choices: uint8 images (b, 1, 28, 28) -> logits (b, 10).
+
+    Raises
+    ------
+    ValueError
+        If a choice is one that the code does not offer.
+    """
+    check_fixed(settings, FIXED)
+    network = FourConv(
+        LAYERS[layer].maker(),
+        widths=settings["widths"],
+        bases=settings["bases"],
+        kernel_size=settings["kernel_size"],
+        pooled=settings["pooled"],
+        norm=settings["norm"],
+        init=settings["initialisation"],
+        sigma_min=settings["sigma_min"],
+    )
+    return torch.nn.Sequential(Standardise([PIXEL_MEAN], [PIXEL_STD]), network)
+
+
+def _held_out(
+    data: fashion_mnist.ImageSet, trial: Table1Trial, settings: dict[str, Any]
+) -> tuple[str, np.ndarray, np.ndarray]:
+    """The test images and labels; of a search the next training images of the same draw."""
+    if "validation" not in settings:
+        return "test", data.test_images[:, None], data.test_labels
+    drawn = balanced_subset(data.train_labels, trial.n_train + settings["validation"], trial.seed)
+    others = drawn[trial.n_train :]  # the draw begins with the images to train on
+    return "validation", data.train_images[others, None], data.train_labels[others]

@@ -1,0 +1,67 @@
+"""The trials of experiment 1, of the searches for its learning rates, and of the check of its precision."""
+
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from gdlayer.checks import one_of
+from gdlayer.datasets import fashion_mnist
+from gdlayer.experiments.table1.layers import LAYERS
+from gdlayer.experiments.trial import Search, Trial
+
+
+@dataclass(frozen=True, kw_only=True)
+class Table1Trial(Trial):
+    """A layer type, the number of training images of Fashion-MNIST, and which network: without pooling or with."""
+
+    experiment = belongs_to = "table1"
+    title = "Table 1"
+    layers = tuple(LAYERS)
+    datasets = (fashion_mnist.FULL, fashion_mnist.SAMPLE)
+    networks: ClassVar = ("unpooled", "pooled")
+
+    n_train: int
+    network: str = "unpooled"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        one_of("network", self.network, self.networks)
+        size = fashion_mnist.TRAIN_SIZE[self.dataset]
+        if not 1 <= self.n_train <= size:
+            raise ValueError(f"n_train must be from 1 to {size} ({self.dataset}), got {self.n_train}")
+
+    @classmethod
+    def possible(cls, dataset: str, *cell: Any) -> bool:
+        """Whether the data set is large enough."""
+        return cell[0] <= fashion_mnist.TRAIN_SIZE[dataset]
+
+    @staticmethod
+    def paper_cell(*cell: Any) -> tuple[str, ...]:
+        """The paper does not say whether its network pools."""
+        return tuple(map(str, cell[:2]))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Table1Search(Search, Table1Trial):
+    """A learning rate for a layer of Table 1, tried on training images that the trial does not train on."""
+
+    experiment = "table1-search"
+    title = "rates of Table 1"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Table1FullSearch(Table1Search):
+    """Second round of the search of Table 1: each layer's best rates of the first, at the full budget of steps."""
+
+    experiment = "table1-search-full"
+    title = "rates of Table 1, full budget"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Table1Precision(Table1Trial):
+    """A cell of Table 1 in another precision: whether rounding matters."""
+
+    experiment = "table1-precision"
+    title = "precision, Table 1"
+    layers = ("free-form", "ours")
+
+    precision: str

@@ -1,0 +1,16 @@
+"""Experiment 2: the first layer of a VGG16 for cats and dogs, replaced and trained alone."""
+
+from gdlayer.datasets import cats_dogs
+from gdlayer.experiments.experiment import Experiment
+from gdlayer.experiments.table2.layers import LAYERS
+from gdlayer.experiments.table2.trial import Table2Search, Table2Trial
+
+EXPERIMENT = Experiment(
+    package=__name__,
+    trial=Table2Trial,
+    layers=LAYERS,
+    resolve=cats_dogs.resolve,
+    embedded=cats_dogs.SYNTHETIC,
+    searches=(Table2Search,),
+    example={"layer": "ours-7x7", "source": "scratch"},
+)

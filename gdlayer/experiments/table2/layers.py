@@ -1,0 +1,69 @@
+"""What can stand first in the network of Table 2."""
+
+from dataclasses import dataclass
+
+from gdlayer.experiments.experiment import LayerType
+
+_MAKERS = "gdlayer.experiments.table2.prepare"
+
+
+@dataclass(frozen=True, kw_only=True)
+class FirstLayer(LayerType):
+    """A first layer; ``make(old, settings, row)`` gives it for the place of ``old``.
+
+    Parameters
+    ----------
+    family : "source", the network before the change; "free-form" or "ours"
+        The paper has one of each and tells nothing of their size or start.
+    kernel_size : int
+    start : "random" or "original"
+        From new random numbers, or from the filters that were there: kept, or fitted to them.
+    """
+
+    family: str
+    kernel_size: int = 3
+    start: str = "random"
+
+
+LAYERS = {
+    row.name: row
+    for row in (
+        FirstLayer(name="source", title="the network before", family="source", start="original"),
+        FirstLayer(
+            name="free-form",
+            title="Free-form 3×3, random start",
+            make=f"{_MAKERS}:free_form",
+            family="free-form",
+        ),
+        FirstLayer(
+            name="free-form-original",
+            title="Free-form 3×3, trained on",
+            make=f"{_MAKERS}:free_form",
+            family="free-form",
+            start="original",
+        ),
+        FirstLayer(
+            name="ours-7x7",
+            title="Ours 7×7, random start",
+            make=f"{_MAKERS}:ours",
+            family="ours",
+            kernel_size=7,
+        ),
+        FirstLayer(
+            name="ours-7x7-fitted",
+            title="Ours 7×7, fitted start",
+            make=f"{_MAKERS}:ours",
+            family="ours",
+            kernel_size=7,
+            start="original",
+        ),
+        FirstLayer(name="ours-3x3", title="Ours 3×3, random start", make=f"{_MAKERS}:ours", family="ours"),
+        FirstLayer(
+            name="ours-3x3-fitted",
+            title="Ours 3×3, fitted start",
+            make=f"{_MAKERS}:ours",
+            family="ours",
+            start="original",
+        ),
+    )
+}

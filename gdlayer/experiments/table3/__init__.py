@@ -1,0 +1,16 @@
+"""Experiment 3: nuclei segmented by a classical and a Gaussian derivative U-net."""
+
+from gdlayer.datasets import nuclei
+from gdlayer.experiments.experiment import Experiment
+from gdlayer.experiments.table3.layers import LAYERS
+from gdlayer.experiments.table3.trial import Table3Search, Table3Trial
+
+EXPERIMENT = Experiment(
+    package=__name__,
+    trial=Table3Trial,
+    layers=LAYERS,
+    resolve=nuclei.resolve,
+    embedded=nuclei.SYNTHETIC,
+    searches=(Table3Search,),
+    example={"layer": "gaussian-unet", "split": "tile"},
+)

@@ -1,0 +1,129 @@
+"""The paper's claims of Table 3: which cells each is about, and which controls tell why it holds or fails."""
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from gdlayer.datasets import nuclei
+from gdlayer.experiments import trial_of
+from gdlayer.experiments.table3 import EXPERIMENT, LAYERS
+from gdlayer.experiments.table3.page import SPLITS, picture_path
+from gdlayer.experiments.table3.trial import Table3Trial
+from gdlayer.report import claims
+from gdlayer.report.cells import per_trial, select
+from gdlayer.report.claims import FAILS, HOLDS, UNDECIDED, Claim, Row, judge, judge_count, paired
+from gdlayer.report.judgements import Comparer
+from gdlayer.report.loaded import Loaded
+
+SIMILAR = 1.0
+"""Margin in points of Dice for predictions that are "quite similar": the paper gives none."""
+
+
+def competing_margin() -> float:
+    """The difference at which the paper says that the Gaussian U-net can compete, in points."""
+    paper = EXPERIMENT.published
+    return paper[("unet", "tile"), "pixel_accuracy"] - paper[("gaussian-unet", "tile"), "pixel_accuracy"]
+
+
+def judged(loaded: Loaded) -> list[Claim]:
+    """The paper's claims of Table 3."""
+    comparer, margin = Comparer(loaded), competing_margin()
+
+    def cell(layer: str, split: str, dataset: str, metric: str = "pixel_accuracy") -> dict[str, Any]:
+        return {"layer": layer, "split": split, "dataset": dataset, "metric": metric}
+
+    compete = []
+    for dataset in loaded.datasets:
+        for split in Table3Trial.splits:
+
+            def control(other: str, metric: str, title: str, split: str = split, dataset: str = dataset) -> str:
+                other_cell = {title: cell(other, split, dataset, metric)}
+                return comparer.control(
+                    cell("gaussian-unet", split, dataset, metric), other_cell, "above", "below", "undecided"
+                )
+
+            compete.append(
+                comparer.row(
+                    f"{nuclei.LABELS[dataset]}, {SPLITS[split]}",
+                    cell("gaussian-unet", split, dataset),
+                    {LAYERS["unet"].title: cell("unet", split, dataset)},
+                    f"against {control('unet-bn', 'pixel_accuracy', 'U-net with BN')}",
+                    f"Dice against {control('unet', 'dice', 'U-net')}",
+                    *(["tiles of one image on both sides"] if split == "tile" else []),
+                    margin=margin,
+                )
+            )
+    counts = {layer: comparer.count({"layer": layer}) for layer in ("unet", "gaussian-unet")}
+    share = counts["gaussian-unet"] / counts["unet"] if counts["unet"] and counts["gaussian-unet"] else None
+    paper = EXPERIMENT.printed("quarter")
+    verdict, reason = judge_count(share, paper)
+    here = "—" if share is None else f"{100 * share:.1f} %"
+    return [
+        Claim(
+            "compete",
+            f"Holds if the interval lies above −{margin:.1f} points, fails if it lies below:"
+            " the difference at which the paper says so.",
+            compete,
+        ),
+        Claim(
+            "quarter",
+            f"Counted: holds within {100 * claims.TOLERANCE:.0f} % of the printed share.",
+            [Row("Gaussian U-net of U-net", f"{100 * paper:.0f} %", here, verdict, reason)],
+        ),
+        *(
+            Claim(f"count-{layer}", "Counted: holds if equal.", [_count(layer, count)])
+            for layer, count in counts.items()
+        ),
+        Claim(
+            "similar",
+            f"Dice of two nets' predictions, on the tiles that are kept: Gaussian U-net with U-net, minus U-net with BN"
+            f" with U-net. Holds above −{SIMILAR:.1f} points, fails below: the paper gives no number.",
+            [_similar(loaded, dataset) for dataset in loaded.datasets],
+        ),
+    ]
+
+
+def _count(layer: str, count: int | None) -> Row:
+    paper = int(EXPERIMENT.printed(f"count-{layer}"))
+    if count is None:
+        return Row(LAYERS[layer].title, f"{paper:,}", "—", UNDECIDED, claims.NOT_RUN)
+    reason = "counted; the nets are not printed, and were chosen so"
+    return Row(LAYERS[layer].title, f"{paper:,}", f"{count:,}", HOLDS if count == paper else FAILS, reason)
+
+
+def _similar(loaded: Loaded, dataset: str) -> Row:
+    """How alike the predictions of two nets are, by what is kept of them for Figure 2."""
+    trials = agreement(loaded, dataset)
+    one, other = ({"layer": layer, "metric": "agreement"} for layer in ("gaussian-unet", "unet-bn"))
+    judged = judge(paired(trials, one, other), SIMILAR)
+    label = nuclei.LABELS[dataset]
+    if judged.estimate is None:
+        return Row(label, "—", "—", UNDECIDED, "no predictions are kept")
+    means = [select(trials, selector)["value"].mean() for selector in (one, other)]
+    told = f"Dice {means[0]:.1f}, with BN {means[1]:.1f}"
+    return Row(label, "—", claims.estimate_in_words(judged.estimate), judged.verdict, claims.why(judged, told))
+
+
+def agreement(loaded: Loaded, dataset: str) -> pd.DataFrame:
+    """By layer and seed the Dice, in percent, of a net's predictions with those of the U-net, split by tile.
+
+    As :func:`gdlayer.report.cells.per_trial`, the metric being "agreement".
+    """
+    records = [r for r in loaded.records if (r["trial"]["dataset"], r["trial"]["split"]) == (dataset, "tile")]
+    rows = []
+    for record in records:
+        trial = trial_of(record["trial"])
+        path = picture_path(trial, loaded.folder)
+        reference = picture_path(replace(trial, layer="unet"), loaded.folder)
+        if path.exists() and reference.exists():
+            with np.load(path) as own, np.load(reference) as other:
+                value = _dice(own["predicted"], other["predicted"])
+            rows.append(record | {"metrics": {"agreement": value}})
+    return per_trial(rows, EXPERIMENT)
+
+
+def _dice(one: np.ndarray, other: np.ndarray) -> float:
+    total = int(one.sum()) + int(other.sum())
+    return 2 * int((one & other).sum()) / total if total else 1.0

@@ -1,0 +1,25 @@
+"""The networks of Table 3: its two columns, then a control that tells the layer from the batch normalisation."""
+
+from gdlayer.experiments.experiment import LayerType
+
+_UNET = "gdlayer.networks.unet:UNet"
+
+LAYERS = {
+    row.name: row
+    for row in (
+        LayerType(name="unet", title="U-net", make=_UNET, options={"convolution": "free-form", "norm": "beta"}),
+        LayerType(
+            name="gaussian-unet",
+            title="Gaussian U-net",
+            make=_UNET,
+            options={"convolution": "gaussian", "norm": "batch"},
+        ),
+        LayerType(
+            name="unet-bn",
+            title="U-net with BN (control)",
+            make=_UNET,
+            options={"convolution": "free-form", "norm": "batch"},
+            in_paper=False,
+        ),
+    )
+}

@@ -1,0 +1,126 @@
+"""What a trial of experiment 3 trains and measures."""
+
+import io
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from gdlayer.datasets import nuclei
+from gdlayer.experiments.record import write_beside
+from gdlayer.experiments.run import Task, Workplace
+from gdlayer.experiments.settings import check_fixed
+from gdlayer.experiments.table3.layers import LAYERS
+from gdlayer.experiments.table3.trial import Table3Trial
+from gdlayer.experiments.training import Standardise, forward
+
+FIXED = {"architecture": "14 convolutions, widths 8-16-32"}
+"""Choices for which the code has no other option, so that the list of choices cannot claim one."""
+
+METRICS = ("pixel_accuracy", "dice", "iou", "background_accuracy")
+TEST_FRACTION = 0.25
+"""Of the tiles, where they are split one by one."""
+FOLDS = 5
+"""Of the cross-validation by patient or source image; seed s holds out fold s modulo 5."""
+SHOWN = 4
+"""Test tiles whose predictions are kept for Figure 2."""
+
+
+def prepare(trial: Table3Trial, settings: dict[str, Any], workplace: Workplace) -> Task:
+    """A U-net for the training tiles, measured on all pixels of the others; some of its predictions are kept.
+
+    A search splits the training tiles again and measures on the patients held out: the test tiles have no part in it.
+    """
+    check_fixed(settings, FIXED)
+    data = nuclei.tiles(nuclei.load(trial.dataset), settings["tile_size"])
+    train_tiles, held_out = split(data, trial.split, trial.seed)
+    part, prefix = "test", ""
+    if "validation" in settings:
+        kept, out = nuclei.group_split(data.groups[train_tiles], settings["validation"], trial.seed)
+        train_tiles, held_out = train_tiles[kept], train_tiles[out]
+        part, prefix = "validation", "validation_"
+    images = torch.from_numpy(data.images).permute(0, 3, 1, 2)
+    masks = torch.from_numpy(data.masks).long()
+    scaled = data.images[train_tiles] / 255
+    mean, std = scaled.mean((0, 1, 2)).tolist(), scaled.std((0, 1, 2)).tolist()
+    torch.manual_seed(trial.seed)
+    network = LAYERS[trial.layer].maker()(kernel_size=settings["kernel_size"])
+    model = nn.Sequential(Standardise(mean, std), network).to(workplace.device)
+    precision = settings["precision"]
+    held_out_images, held_out_masks = images[held_out].to(workplace.device), masks[held_out].to(workplace.device)
+
+    def measure() -> dict[str, float]:
+        metrics = pixel_metrics(predict(model, held_out_images, precision), held_out_masks)
+        return {f"{prefix}{name}": value for name, value in metrics.items()}
+
+    def save_pictures() -> None:
+        shown = np.linspace(0, len(held_out) - 1, SHOWN).round().astype(int)
+        _save_arrays(
+            workplace.record.with_suffix(".npz"),
+            images=data.images[held_out[shown]],
+            masks=data.masks[held_out[shown]],
+            predicted=predict(model, held_out_images[shown], precision).bool().cpu().numpy(),
+            names=np.array([data.names[i] for i in held_out[shown]]),
+        )
+
+    return Task(
+        model,
+        images[train_tiles].to(workplace.device),
+        masks[train_tiles].to(workplace.device),
+        measure,
+        metrics=tuple(f"{prefix}{name}" for name in METRICS),
+        data={
+            "name": data.name,
+            "label": data.label,
+            "source": data.source,
+            "sha256": data.sha256,
+            "n_train": len(train_tiles),
+            f"n_{part}": len(held_out),
+            "groups_on_both_sides": len(set(data.groups[train_tiles]) & set(data.groups[held_out])),
+        },
+        finish=save_pictures if part == "test" else None,
+    )
+
+
+def split(data: nuclei.NucleusSet, by: str, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Indices of the training and test tiles: by tile three to one as in the paper, or with whole groups apart.
+
+    There, seeds are the folds of a cross-validation: five seeds together test on each patient once.
+    """
+    if by == "tile":
+        return nuclei.tile_split(len(data.images), round(len(data.images) * (1 - TEST_FRACTION)), seed)
+    return nuclei.group_fold(data.groups, FOLDS, seed % FOLDS)
+
+
+@torch.no_grad()
+def predict(model: nn.Module, images: Tensor, precision: str, batch_size: int = 16) -> Tensor:
+    """The likelier class of every pixel, (n, h, w), in evaluation mode."""
+    model.eval()
+    return torch.cat([forward(model, x, precision).argmax(1) for x in images.split(batch_size)])
+
+
+def pixel_metrics(predicted: Tensor, truth: Tensor) -> dict[str, float]:
+    r"""Of all pixels together; nuclei are the positives.
+
+    .. math:: \text{Dice} = \frac{2 TP}{2 TP + FP + FN}, \qquad \text{IoU} = \frac{TP}{TP + FP + FN}
+
+    ``background_accuracy`` is the pixel accuracy of calling everything background. Where there is no nucleus and none
+    is predicted, Dice and IoU are 1.
+    """
+    predicted, truth = predicted.bool(), truth.bool()
+    hit = (predicted & truth).sum().item()
+    wrong = (predicted ^ truth).sum().item()
+    return {
+        "pixel_accuracy": 1 - wrong / truth.numel(),
+        "dice": 2 * hit / (2 * hit + wrong) if hit + wrong else 1.0,
+        "iou": hit / (hit + wrong) if hit + wrong else 1.0,
+        "background_accuracy": 1 - truth.sum().item() / truth.numel(),
+    }
+
+
+def _save_arrays(path: Path, **arrays: np.ndarray) -> None:
+    stream = io.BytesIO()
+    np.savez_compressed(stream, **arrays)  # pyright: ignore[reportArgumentType]
+    write_beside(path, stream.getvalue())

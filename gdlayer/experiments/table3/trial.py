@@ -1,0 +1,37 @@
+"""The trials of experiment 3, and of the search for its learning rates."""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from gdlayer.checks import one_of
+from gdlayer.datasets import nuclei
+from gdlayer.experiments.table3.layers import LAYERS
+from gdlayer.experiments.trial import Search, Trial
+
+
+@dataclass(frozen=True, kw_only=True)
+class Table3Trial(Trial):
+    """A U-net, and how the tiles are split: as in the paper by tile, or by patient or source image."""
+
+    experiment = belongs_to = "table3"
+    title = "Table 3"
+    layers = tuple(LAYERS)
+    datasets = tuple(nuclei.LABELS)
+    not_in_paper = (nuclei.MONUSEG,)
+    splits: ClassVar = ("tile", "group")
+
+    split: str
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        one_of("split", self.split, self.splits)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Table3Search(Search, Table3Trial):
+    """A learning rate for a U-net of Table 3, tried on the tiles of whole patients among the training tiles."""
+
+    experiment = "table3-search"
+    title = "rates of Table 3"
+    datasets = (nuclei.TNBC, nuclei.TNBC_DERIVED, nuclei.SYNTHETIC)
+    metric = "validation_pixel_accuracy"

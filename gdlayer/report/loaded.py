@@ -1,0 +1,84 @@
+"""What a chapter shows: an experiment's records under one profile, and what of the plan is still to run."""
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pandas as pd
+
+from gdlayer.experiments import experiments
+from gdlayer.experiments.experiment import Experiment
+from gdlayer.experiments.record import committed_record, every_record, load_records, recorded_datasets
+from gdlayer.report.cells import summarise
+from gdlayer.report.missing import planned
+
+FULLEST = "fullest"
+"""Instead of a profile: ``paper`` as soon as it has a record of the experiment, else ``quick`` if that asks for it."""
+
+
+class Loaded(NamedTuple):
+    """An experiment's records under a profile, their cells, what is planned, and beside a user's own run the record."""
+
+    experiment: Experiment
+    folder: Path
+    profile: str
+    datasets: tuple[str, ...]
+    records: list[dict[str, Any]]
+    cells: pd.DataFrame
+    plan: pd.DataFrame
+    record: pd.DataFrame | None
+    committed: Path | None
+    """Folder of the repository's record, if there is one."""
+
+
+def load(
+    results: str | Path, profile: str, experiment: str, datasets: str = "", committed: Path | None = None
+) -> Loaded:
+    """What a chapter shows: of one profile only.
+
+    Parameters
+    ----------
+    results : folder of records
+    profile : str
+        Or :data:`FULLEST`.
+    experiment : str
+    datasets : str
+        Names separated by commas; by default all that have records.
+    committed : folder
+        Of the repository's record, by default found where there is one. Its fullest profile is shown beside other
+        results, and it tells how long trials take.
+    """
+    folder, committed = Path(results), committed or committed_record()
+    names = tuple(datasets.split(",")) if datasets else _recorded(folder, profile, experiment)
+    profile = choose_profile(folder, profile, experiment, names)
+    records = load_records(folder, profile, experiment, names)
+    kept = []
+    if committed is not None and folder.resolve() != committed.resolve():
+        kept = load_records(committed, choose_profile(committed, FULLEST, experiment, names), experiment, names)
+    known = [] if committed is None else [record for _, record in every_record(committed)]
+    found = experiments()[experiment]
+    return Loaded(
+        found,
+        folder,
+        profile,
+        names,
+        records,
+        summarise(records, found),
+        planned(profile, experiment, names, records, known),
+        summarise(kept, found) if kept else None,
+        committed,
+    )
+
+
+def choose_profile(folder: Path, profile: str, experiment: str, datasets: Iterable[str]) -> str:
+    """The profile itself, or what :data:`FULLEST` stands for."""
+    if profile != FULLEST:
+        return profile
+    full = set(datasets) & set(recorded_datasets(folder, "paper", experiment))
+    return "paper" if full or not experiments()[experiment].has("quick", experiment) else "quick"
+
+
+def _recorded(folder: Path, profile: str, experiment: str) -> tuple[str, ...]:
+    """The data sets that have records of the profile, or of the fullest that has any."""
+    profiles = ("paper", "quick") if profile == FULLEST else (profile,)
+    return next((names for name in profiles if (names := recorded_datasets(folder, name, experiment))), ())

@@ -1,0 +1,493 @@
+"""Experiment 2: the source network and its weights, then a new first layer that trains alone."""
+
+import dataclasses
+import json
+import re
+import resource
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from invented import rows_of
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from gdlayer import GaussianDerivativeConv2d
+from gdlayer.datasets import DataCorruptError, DataNotFoundError, cats_dogs, synthetic
+from gdlayer.experiments import __main__ as cli
+from gdlayer.experiments import experiments, training
+from gdlayer.experiments import run as runner
+from gdlayer.experiments.record import REQUIRED, ResultsError, read_record
+from gdlayer.experiments.run import run
+from gdlayer.experiments.settings import hyperparameters
+from gdlayer.experiments.table2 import prepare
+from gdlayer.experiments.table2.trial import Table2Search, Table2Trial
+from gdlayer.networks import vgg16
+
+SIZES = {"train": 40, "val": 20, "test": 30}
+TINY: dict[str, Any] = {"resolution": 32, "widths": [4, 4, 4, 4, 4], "hidden": 8, "grid": 1, "bases": 2, "fit_steps": 3}
+DEPENDENTS = Table2Trial.layers[1:]
+
+
+@pytest.fixture(autouse=True)
+def few_textures(monkeypatch) -> None:
+    monkeypatch.setattr(synthetic, "TEXTURES", SIZES)
+
+
+def use(monkeypatch, **changes: Any) -> None:
+    """Other settings for every trial."""
+    monkeypatch.setattr(runner, "hyperparameters", lambda trial: hyperparameters(trial) | changes)
+
+
+def tensors(network: nn.Module) -> dict[str, Tensor]:
+    return {name: value.clone() for name, value in network.state_dict().items()}
+
+
+def smoke(layer: str, source: str = "scratch", seed: int = 0) -> Table2Trial:
+    return Table2Trial(layer=layer, source=source, seed=seed, profile="smoke", dataset=cats_dogs.SYNTHETIC)
+
+
+def files(trial: Table2Trial, results: Path) -> list[str]:
+    return sorted(path.name for path in trial.record_path(results).parent.iterdir())
+
+
+def weights(path: Path) -> dict[str, Tensor]:
+    return torch.load(path, weights_only=True)
+
+
+def equal(a: dict[str, Tensor], b: dict[str, Tensor]) -> bool:
+    return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
+
+
+# The source
+
+
+def test_the_source_leaves_its_weights_beside_its_record(results, trained):
+    trial = smoke("source", seed=3)
+    record = run(trial, results)
+    assert files(trial, results) == ["source-scratch-s3.json", "source-scratch-s3.pt"]
+    assert set(record) == set(REQUIRED)
+    path = prepare.weights_path(trial, results)
+    assert path == trial.record_path(results).with_suffix(".pt")
+    assert path == prepare.weights_path(smoke("ours-7x7", seed=3), results)
+    settings = hyperparameters(trial)
+    network = vgg16.VGG16(2, widths=settings["widths"], hidden=settings["hidden"], grid=settings["grid"])
+    assert record["parameters"] == sum(p.numel() for p in network.parameters())
+    assert record["data"] == {
+        **{"name": "textures-synthetic", "label": "synthetic textures", "source": "synthetic"},
+        "sha256": cats_dogs.load(cats_dogs.SYNTHETIC, 64).sha256,
+        **{"n_train": 40, "n_val": 20, "n_test": 30, "skipped": 0, "converted": 0},
+    }
+    (call,) = trained
+    assert equal(call["after"], weights(path))
+    assert not any(torch.equal(call["before"][name], value) for name, value in call["after"].items() if value.any())
+
+
+def test_the_metrics_are_those_of_the_weights_on_either_split(results):
+    record = run(smoke("source"), results)
+    data = cats_dogs.load(cats_dogs.SYNTHETIC, 64)
+    network = vgg16.VGG16(2, widths=(16, 32, 64, 128, 128), hidden=256, grid=2)
+    vgg16.load_weights(network, prepare.weights_path(smoke("source"), results))
+    network.eval()
+    mean, std = torch.tensor([0.485, 0.456, 0.406]), torch.tensor([0.229, 0.224, 0.225])
+    for split, images, labels in (
+        ("val", data.val_images, data.val_labels),
+        ("test", data.test_images, data.test_labels),
+    ):
+        with torch.no_grad():
+            said = network(((torch.from_numpy(images) / 255 - mean) / std).permute(0, 3, 1, 2)).argmax(1)
+        assert record["metrics"][f"{split}_accuracy"] == (said == torch.from_numpy(labels)).float().mean().item()
+    assert list(record["metrics"]) == ["val_accuracy", "test_accuracy"]
+    assert record["curve"][-1].items() >= record["metrics"].items()
+
+
+def test_training_gets_the_images_of_the_training_split(results, trained):
+    run(smoke("source"), results)
+    data = cats_dogs.load(cats_dogs.SYNTHETIC, 64)
+    assert trained[0]["images"].dtype == torch.uint8
+    assert trained[0]["images"].shape == (40, 3, 64, 64)
+    assert torch.equal(trained[0]["images"].permute(0, 2, 3, 1), torch.from_numpy(data.train_images))
+    assert trained[0]["labels"].tolist() == data.train_labels.tolist()
+
+
+def test_a_seed_makes_one_source(results, tmp_path, monkeypatch):
+    use(monkeypatch, **TINY)
+    states = []
+    for seed, folder in ((0, results), (0, tmp_path / "other"), (1, results)):
+        torch.rand(seed + 3)  # whatever came before
+        run(smoke("source", seed=seed), folder)
+        states.append(weights(prepare.weights_path(smoke("source", seed=seed), folder)))
+    assert equal(states[0], states[1])
+    assert not equal(states[0], states[2])
+
+
+class Interrupted(Exception):
+    pass
+
+
+@pytest.mark.parametrize("layer", ["source", "ours-3x3"])
+def test_an_interrupted_run_ends_as_if_it_never_stopped(results, tmp_path, monkeypatch, trained, layer):
+    """Also the source with its dropout, whose random numbers go on where they were."""
+    use(monkeypatch, **TINY, steps=8, evaluations=2)
+    monkeypatch.setitem(training.train.__kwdefaults__, "checkpoint_seconds", 0)
+    trial = smoke(layer)
+    for folder in (results, tmp_path / "whole"):
+        run(smoke("source"), folder) if layer != "source" else None
+    whole = run(trial, tmp_path / "whole")
+    accuracy = prepare.accuracy
+
+    def interrupt(*_: object) -> float:
+        raise Interrupted
+
+    monkeypatch.setattr(prepare, "accuracy", interrupt)
+    with pytest.raises(Interrupted):
+        run(trial, results)
+    assert f".{trial.id}.checkpoint" in files(trial, results)
+    assert f"{trial.id}.json" not in files(trial, results)
+    monkeypatch.setattr(prepare, "accuracy", accuracy)
+    torch.rand(5)
+    steps = []
+    step = torch.optim.Adam.step
+    monkeypatch.setattr(torch.optim.Adam, "step", lambda self: (steps.append(1), step(self))[1])
+    resumed = run(trial, results)
+    assert len(steps) == 8 - 3  # a checkpoint at step 3, an evaluation at step 4
+    assert resumed["curve"] == whole["curve"]
+    assert resumed["metrics"] == whole["metrics"]
+    *_, uninterrupted, _, last = trained
+    assert equal(last["after"], uninterrupted["after"])
+    assert f".{trial.id}.checkpoint" not in files(trial, results)
+
+
+# A new first layer
+
+
+@pytest.mark.parametrize("layer", DEPENDENTS)
+def test_only_the_first_layer_trains(results, trained, layer):
+    run(smoke("source"), results)
+    record = run(smoke(layer), results)
+    source = weights(prepare.weights_path(smoke("source"), results))
+    call = trained[-1]
+    for name, value in source.items():
+        if not name.startswith("features.0."):
+            assert torch.equal(call["after"][name], value), name
+    first = {name for name in call["after"] if name.startswith("features.0.")}
+    assert call["after"].keys() - first == source.keys() - {"features.0.weight", "features.0.bias"}
+    model = call["model"]
+    trains = {name for name, parameter in model[1].named_parameters() if parameter.requires_grad}
+    assert trains == {name for name, _ in model[1].named_parameters() if name in first}
+    assert all(not torch.equal(call["before"][name], call["after"][name]) for name in trains)
+    assert record["parameters"] == sum(call["after"][name].numel() for name in trains)
+    assert model[1].train().classifier.training is False
+    assert record["metrics"].keys() == {"val_accuracy", "test_accuracy"}
+    assert files(smoke(layer), results) == sorted([f"{layer}-scratch-s0.json", *files(smoke("source"), results)[-2:]])
+
+
+@pytest.mark.parametrize("layer", DEPENDENTS)
+def test_what_each_layer_starts_from(results, trained, layer):
+    record = run(smoke(layer), results)
+    source = weights(prepare.weights_path(smoke("source"), results))
+    weight, bias = source["features.0.weight"], source["features.0.bias"]
+    first = trained[-1]["model"][1].features[0]
+    before = {name.removeprefix("features.0."): value for name, value in trained[-1]["before"].items()}
+    assert first.kernel_size == ((7, 7) if "7x7" in layer else (3, 3))
+    assert ("fit_residual" in record) == layer.endswith("-fitted")
+    if not layer.startswith("ours"):
+        assert type(first) is nn.Conv2d
+        same = layer == "free-form-original"
+        assert torch.equal(before["weight"], weight) == torch.equal(before["bias"], bias) == same
+        if not same:
+            assert not before["bias"].any()
+            assert before["weight"].std() == pytest.approx((2 / 27) ** 0.5, rel=0.15)
+        return
+    assert isinstance(first, GaussianDerivativeConv2d)
+    assert (len(first.orders), first.bases, first.separated) == (10, 4, False)
+    first.load_state_dict({name: before[name] for name in first.state_dict()})
+    frame = (first.kernel_size[0] - 3) // 2
+    target = F.pad(weight, (frame,) * 4)
+    residual = ((first.filters() - target).norm() / target.norm()).item()
+    if layer.endswith("-fitted"):
+        assert record["fit_residual"] == pytest.approx(residual, rel=1e-4)
+        assert torch.equal(before["bias"], bias)
+        assert residual < 0.9
+    else:
+        assert residual > 0.9  # at random: nothing of the filters that were there
+        assert not before["bias"].any()
+
+
+def test_a_random_start_is_the_one_of_the_records(results, trained):
+    """The seed is set before the network is built, whose own random numbers come first."""
+    run(smoke("free-form", seed=1), results)
+    settings = hyperparameters(smoke("free-form", seed=1))
+    torch.manual_seed(1)
+    network = vgg16.VGG16(2, widths=settings["widths"], hidden=settings["hidden"], grid=settings["grid"])
+    expected = nn.init.kaiming_normal_(nn.Conv2d(3, 16, 3).weight, nonlinearity="relu")
+    assert not torch.equal(trained[-1]["before"]["features.0.weight"], network.state_dict()["features.0.weight"])
+    assert torch.equal(trained[-1]["before"]["features.0.weight"], expected)
+
+
+def test_seeds_of_a_layer_differ(results, trained, monkeypatch):
+    use(monkeypatch, **TINY)
+    for seed in (0, 1):
+        run(smoke("ours-7x7", seed=seed), results)
+    one, other = (call["before"]["features.0.weight"] for call in trained if "features.0.mu" in call["before"])
+    assert not torch.equal(one, other)
+    assert {"source-scratch-s0.pt", "source-scratch-s1.pt"} <= set(files(smoke("source"), results))
+
+
+def test_the_source_runs_first_if_it_is_missing(results, tmp_path, monkeypatch):
+    """And the outcome is the same as if it had run before."""
+    use(monkeypatch, **TINY)
+    alone = run(smoke("ours-3x3"), results)
+    assert files(smoke("source"), results) == [
+        "ours-3x3-scratch-s0.json",
+        "source-scratch-s0.json",
+        "source-scratch-s0.pt",
+    ]
+    source = run(smoke("source"), tmp_path / "other")
+    made = read_record(smoke("source").record_path(results))
+    assert made is not None
+    assert (made["metrics"], made["curve"]) == (source["metrics"], source["curve"])
+    after = run(smoke("ours-3x3"), tmp_path / "other")
+    assert (after["metrics"], after["curve"]) == (alone["metrics"], alone["curve"])
+
+
+def test_weights_that_were_removed_are_made_again(results, monkeypatch, trained):
+    use(monkeypatch, **TINY)
+    run(smoke("source"), results)
+    path = prepare.weights_path(smoke("source"), results)
+    before = weights(path)
+    path.unlink()
+    run(smoke("free-form"), results)
+    assert equal(weights(path), before)
+    assert len(trained) == 3
+    run(smoke("ours-3x3"), results)
+    assert len(trained) == 4  # not the source once more
+
+
+def test_a_source_of_other_settings_is_not_taken(results, monkeypatch, trained):
+    use(monkeypatch, **TINY)
+    run(smoke("source"), results)
+    use(monkeypatch, **TINY, steps=3)
+    path = smoke("source").record_path(results)
+    message = f"{path} was made with other settings (steps was 2, is 3); move it away to run it anew"
+    with pytest.raises(ResultsError, match=f"^{re.escape(message)}$"):
+        run(smoke("free-form"), results)
+    assert len(trained) == 1
+    assert not smoke("free-form").record_path(results).exists()
+
+
+@pytest.mark.parametrize("damage", ["empty", "half", "another network"])
+def test_damaged_weights_are_refused(results, monkeypatch, trained, damage):
+    use(monkeypatch, **TINY)
+    run(smoke("source"), results)
+    path = prepare.weights_path(smoke("source"), results)
+    content = path.read_bytes()
+    if damage == "another network":
+        torch.save(vgg16.VGG16(2, widths=(4, 4, 4, 4, 5), hidden=8, grid=1).state_dict(), path)
+    else:
+        path.write_bytes(content[: len(content) // 2 if damage == "half" else 0])
+    reason = "holds other weights: " if damage == "another network" else "is truncated or no file of weights "
+    with pytest.raises(DataCorruptError, match=f"^{re.escape(f'{path} {reason}')}"):
+        run(smoke("free-form"), results)
+    assert len(trained) == 1
+    assert not smoke("free-form").record_path(results).exists()
+
+
+# ImageNet's weights
+
+
+@pytest.fixture
+def pretrained(monkeypatch) -> dict[str, Tensor]:
+    """A tiny network in the place of the published one."""
+    use(monkeypatch, **TINY)
+    network = vgg16.VGG16(1000, widths=TINY["widths"], hidden=TINY["hidden"], grid=TINY["grid"])
+    state = tensors(network)
+
+    def published(num_classes: int) -> vgg16.VGG16:
+        network.load_state_dict(state)
+        vgg16.replace_head(network, num_classes)
+        return network
+
+    monkeypatch.setattr(vgg16, "imagenet_vgg16", published)
+    return state
+
+
+def test_of_imagenets_network_only_the_last_layer_trains(results, trained, pretrained):
+    record = run(smoke("source", "imagenet"), results)
+    assert record["parameters"] == 2 * TINY["hidden"] + 2
+    (call,) = trained
+    head = {"classifier.6.weight", "classifier.6.bias"}
+    assert {name for name, value in call["after"].items() if not torch.equal(value, call["before"][name])} == head
+    assert all(torch.equal(call["after"][name], pretrained[name]) for name in pretrained.keys() - head)
+    assert call["after"]["classifier.6.weight"].shape == (2, 8)
+    assert equal(weights(prepare.weights_path(smoke("source", "imagenet"), results)), call["after"])
+    assert files(smoke("source"), results) == ["source-imagenet-s0.json", "source-imagenet-s0.pt"]
+
+
+@pytest.mark.parametrize("layer", ["free-form-original", "ours-7x7-fitted"])
+def test_a_new_first_layer_of_imagenets_network(results, trained, pretrained, layer):
+    run(smoke(layer, "imagenet"), results)
+    source, own = trained
+    rest = {name for name in source["after"] if not name.startswith("features.0.")}
+    assert all(torch.equal(own["after"][name], source["after"][name]) for name in rest)
+    assert all(torch.equal(own["after"][name], pretrained[name]) for name in rest if "classifier.6" not in name)
+    if layer == "free-form-original":
+        assert torch.equal(own["before"]["features.0.weight"], pretrained["features.0.weight"])
+    assert not torch.equal(own["before"]["features.0.weight"], own["after"]["features.0.weight"])
+    assert files(smoke(layer), results) == [
+        *sorted([f"{layer}-imagenet-s0.json", "source-imagenet-s0.json", "source-imagenet-s0.pt"]),
+    ]
+
+
+def test_the_two_sources_are_never_mixed(results, trained, pretrained):
+    run(smoke("free-form-original", "imagenet"), results)
+    run(smoke("free-form-original"), results)
+    imagenet, scratch = (
+        weights(prepare.weights_path(smoke("source", source), results)) for source in ("imagenet", "scratch")
+    )
+    assert not equal(imagenet, scratch)
+    assert torch.equal(trained[1]["before"]["features.2.weight"], imagenet["features.2.weight"])
+    assert torch.equal(trained[3]["before"]["features.2.weight"], scratch["features.2.weight"])
+
+
+def test_imagenets_weights_that_cannot_be_had(results):
+    message = r"^vgg16/vgg16-397923af\.pth is neither in GDLAYER_DATA='' nor in the cache .*download\.pytorch\.org/.*"
+    for layer in ("source", "ours-7x7"):
+        with pytest.raises(DataNotFoundError, match=message):
+            run(dataclasses.replace(smoke(layer, "imagenet")), results)
+    assert not [path for path in results.rglob("*") if path.is_file()]
+
+
+# The search
+
+
+def test_table2_is_sought_on_pictures_that_the_source_has_not_seen(results, trained):
+    trial = Table2Search(
+        layer="free-form", source="scratch", learning_rate=0.01, profile="smoke", dataset=cats_dogs.SYNTHETIC
+    )
+    record = run(trial, results)
+    source, own = trained
+    assert torch.equal(source["images"], own["images"])
+    data = cats_dogs.load(cats_dogs.SYNTHETIC, 64)
+    kept = rows_of(own["images"].permute(0, 2, 3, 1).contiguous())
+    held_out = rows_of(data.train_images) - kept
+    assert kept < rows_of(data.train_images)
+    assert (len(kept), len(held_out)) == (24, 16)
+    assert record["metrics"].keys() == {"validation_accuracy"}
+    chosen = [i for i, image in enumerate(data.train_images) if image.tobytes() in held_out]
+    assert np.bincount(data.train_labels[chosen]).tolist() == [8, 8]
+    images = torch.from_numpy(data.train_images[chosen]).permute(0, 3, 1, 2)
+    with torch.no_grad():
+        said = own["model"].eval()(images).argmax(1).numpy()
+    assert record["metrics"]["validation_accuracy"] == (said == data.train_labels[chosen]).mean()
+    assert {name for name in record["data"] if name.startswith("n_")} == {"n_train", "n_validation"}
+    needed = trial.needs
+    assert needed is not None
+    assert (type(needed), needed.layer, needed.needs) == (Table2Search, "source", None)
+    assert needed.learning_rate == experiments()["table2"].choices["learning_rate"]["value"]["source"]["scratch"]
+    folder = trial.record_path(results).parent
+    assert sorted(path.name for path in folder.iterdir()) == [
+        *(f"{trial.id}.json", f"{needed.id}.json", f"{needed.id}.pt"),
+    ]
+    assert (
+        not Table2Trial(layer="source", source="scratch", profile="smoke", dataset=trial.dataset)
+        .record_path(results)
+        .exists()
+    )
+
+
+def test_a_source_of_any_rate_is_sought(results, trained, monkeypatch):
+    monkeypatch.setattr(
+        runner, "hyperparameters", lambda trial: hyperparameters(trial) | {"widths": [4] * 5, "hidden": 8}
+    )
+    trial = Table2Search(
+        layer="source", source="scratch", learning_rate=0.01, profile="smoke", dataset=cats_dogs.SYNTHETIC
+    )
+    run(trial, results)
+    assert trained[0]["recipe"].learning_rate == 0.01
+    assert prepare.weights_path(trial, results) == trial.record_path(results).with_suffix(".pt")
+
+
+# The command line
+
+
+def test_commands_of_the_smoke_profile(capsys):
+    assert cli.main(["run", "table2", "--layer=ours-3x3-fitted", "--source=scratch", "--profile=smoke"]) == 0
+    out, err = capsys.readouterr()
+    assert re.fullmatch(
+        r"\[2/7\] table2 ours-3x3-fitted scratch on textures-synthetic seed 0: val accuracy \d+\.\d\d %, "
+        r"test accuracy \d+\.\d\d % in \d+ s; about \d+ (s|min) left\n",
+        out,
+    )
+    assert err == ""
+    assert cli.main(["plan", "table2", "--profile=smoke"]) == 0
+    out, err = capsys.readouterr()
+    assert [re.findall(r"--layer=(\S+)", line) for line in out.splitlines()] == [[name] for name in Table2Trial.layers]
+    assert out.count(" --source=scratch") == 7
+    assert err.startswith("7 trials, 2 finished; about ")
+    assert cli.main(["cell", "table2", "--layer=free-form", "--source=scratch", "--profile=smoke"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[:3] == [
+        "table2 free-form scratch on textures-synthetic, profile smoke",
+        "  paper            val accuracy 97.0 %",
+        "  paper            test accuracy 96.4 %",
+    ]
+    assert re.fullmatch(r"  run now, seed 0  val accuracy \d+\.\d\d %, test accuracy \d+\.\d\d % in \d+ s", lines[3])
+    assert len(lines) == 4
+    assert not smoke("free-form").record_path(Path("results")).exists()
+    assert smoke("free-form").record_path(Path("results", "cells")).exists()
+
+
+@pytest.mark.parametrize(
+    ("layer", "source", "message"),
+    [
+        ("conv", "scratch", f"layer must be one of {', '.join(map(repr, Table2Trial.layers))}, got 'conv'"),
+        ("ours", "scratch", f"layer must be one of {', '.join(map(repr, Table2Trial.layers))}, got 'ours'"),
+        ("source", "coco", "source must be one of 'scratch', 'imagenet', got 'coco'"),
+    ],
+)
+@pytest.mark.parametrize("command", ["run", "cell"])
+def test_wrong_trials_are_one_line(capsys, command, layer, source, message):
+    assert cli.main([command, "table2", f"--layer={layer}", f"--source={source}", "--profile=smoke"]) == 2
+    assert capsys.readouterr() == ("", f"error: {message}\n")
+    assert list(Path().iterdir()) == []
+
+
+def test_missing_weights_of_imagenet_are_one_line(capsys):
+    assert cli.main(["run", "table2", "--layer=ours-7x7", "--source=imagenet", "--profile=smoke"]) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert re.fullmatch(r"error: vgg16/vgg16-397923af\.pth is neither .*\n", err)
+
+
+FULL_DISK = f"""
+import resource, sys
+from gdlayer.datasets import synthetic
+from gdlayer.experiments import __main__ as cli
+synthetic.TEXTURES = {SIZES!r}
+resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, 200_000))
+sys.exit(cli.main(["run", "table2", "--layer=source", "--source=scratch", "--profile=smoke"]))
+"""
+
+
+def test_a_disk_without_room_for_the_weights(tmp_path):
+    """One line, and neither half of the weights nor a record without them."""
+    assert signal.getsignal(signal.SIGXFSZ) == signal.SIG_IGN
+    assert resource.getrlimit(resource.RLIMIT_FSIZE)[0] == resource.RLIM_INFINITY
+    done = subprocess.run([sys.executable, "-c", FULL_DISK], capture_output=True, text=True, timeout=120)
+    folder = smoke("source").record_path(Path("results")).parent
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == f"error: results cannot be written to {folder}: File too large\n"
+    assert list(folder.iterdir()) == []
+
+
+def test_a_record_is_plain_json(results, monkeypatch):
+    use(monkeypatch, **TINY)
+    record = run(smoke("ours-3x3-fitted"), results)
+    assert json.loads(smoke("ours-3x3-fitted").record_path(results).read_text()) == record
+    assert set(record) == {*REQUIRED, "fit_residual"}

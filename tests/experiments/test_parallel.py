@@ -1,0 +1,171 @@
+"""Many trials at a time, by the functions and by the commands ``all`` and ``search``."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from invented import SAMPLE, finish
+
+from gdlayer.experiments import __main__ as cli
+from gdlayer.experiments import parallel, trial_types
+from gdlayer.experiments.profiles import plan
+from gdlayer.experiments.record import REQUIRED, read_record
+from gdlayer.experiments.settings import hyperparameters
+from gdlayer.experiments.trial import Trial
+
+WRITES = """
+import json, os, sys, time
+from pathlib import Path
+path, record, log, status = Path(sys.argv[1]), sys.argv[2], Path(sys.argv[3]), int(sys.argv[4])
+with log.open("a") as stream:
+    stream.write(f"start {path.stem}\\n")
+time.sleep(0.2)
+if status:
+    sys.exit(f"error: {path.stem} is impossible")
+path.parent.mkdir(parents=True, exist_ok=True)
+path.write_text(record)
+with log.open("a") as stream:
+    stream.write(f"end {path.stem}\\n")
+"""
+
+
+@pytest.fixture
+def quick_commands(monkeypatch, tmp_path) -> Path:
+    """Trials whose commands write an invented record; those of DAU fail. Returns the log of what ran."""
+    log = tmp_path / "log"
+    log.touch()
+
+    def command(trial: Trial, results: Path) -> list[str]:
+        record = dict.fromkeys(REQUIRED) | {"trial": trial.describe(), "hyperparameters": hyperparameters(trial)}
+        record |= {"metrics": {getattr(trial, "metric", "test_accuracy"): 0.5}, "seconds": 8.0}
+        status = 2 if trial.layer == "dau" else 0
+        return ["-c", WRITES, str(trial.record_path(results)), json.dumps(record), str(log), str(status)]
+
+    monkeypatch.setattr(Trial, "command", command)
+    return log
+
+
+def test_trials_run_in_order_and_no_more_at_a_time_than_asked(results, quick_commands):
+    trials = [t for t in plan("smoke", "table1", (SAMPLE,)) if t.layer != "dau"]
+    done = list(parallel.run_all(trials, results, jobs=2))
+    assert {d.trial for d in done} == set(trials)
+    assert all(d.record == read_record(d.trial.record_path(results)) and d.record for d in done)
+    lines = quick_commands.read_text().splitlines()
+    running = np.cumsum([1 if line.startswith("start") else -1 for line in lines])
+    assert running.max() == 2
+    started = [line.split()[1] for line in lines if line.startswith("start")]
+    ids = [t.id for t in trials]
+    assert all(abs(started.index(name) - ids.index(name)) <= 1 for name in ids)
+
+
+def test_a_trial_that_fails_does_not_stop_the_others(results, quick_commands):
+    trials = plan("smoke", "table1", (SAMPLE,))
+    done = list(parallel.run_all(trials, results, jobs=2))
+    assert len(done) == len(trials) == 8
+    (failed,) = [d for d in done if d.record is None]
+    assert failed.trial.layer == "dau"
+    assert failed.error == "error: dau-n1000-s0 is impossible"
+
+
+def test_nobody_waits_for_results_that_are_not_wanted(results, quick_commands):
+    """Whoever stops asking, as by ctrl-C, gets no further trial started."""
+    trials = plan("smoke", "table1", (SAMPLE,))
+    several = parallel.run_all(trials, results, jobs=1)
+    next(several)
+    several.close()
+    assert quick_commands.read_text().count("start") <= 2
+
+
+def test_all_runs_the_tables_and_checks_that_have_no_record(capsys, quick_commands):
+    assert cli._in_all() == ["table1", "table1-precision", "table2", "table3"]
+    for trial in plan("smoke", "table1", (SAMPLE,))[:5]:
+        finish(trial, Path("results"), metrics={"test_accuracy": 0.25})
+    arguments = ["all", "table1", "table1-precision", "--profile=smoke", "--jobs=2"]
+    assert cli.main(arguments) == 0
+    out, err = capsys.readouterr()
+    assert re.fullmatch(r"10 trials, 5 finished; about \d+ s left with 2 at a time\n", err)
+    lines = out.splitlines()
+    assert len(lines) == 5
+    assert re.fullmatch(
+        r"\[10/10\] table1\S* \S+ 1000.* on fashion-mnist-sample seed 0: test accuracy 50\.00 % in 8 s; about 0 s left",
+        lines[-1],
+    )
+    assert cli.main(arguments) == 0
+    out, err = capsys.readouterr()
+    assert (out, err) == ("", "10 trials, 10 finished; about 0 s left with 2 at a time\n")
+
+
+def test_all_says_what_failed(capsys, quick_commands):
+    assert cli.main(["all", "table1", "--profile=smoke", "--jobs=2"]) == 2
+    out, err = capsys.readouterr()
+    assert len(out.splitlines()) == 7
+    assert err.splitlines()[1:] == [
+        "table1 dau 1000 on fashion-mnist-sample seed 0: error: dau-n1000-s0 is impossible",
+        "error: 1 of 8 trials failed; call again to go on",
+    ]
+
+
+def test_all_refuses_records_of_other_settings_at_the_start(capsys, quick_commands):
+    trial = plan("smoke", "table1", (SAMPLE,))[3]
+    finish(trial, Path("results"), hyperparameters=hyperparameters(trial) | {"steps": 99})
+    assert cli.main(["all", "--profile=smoke"]) == 2
+    assert "was made with other settings (steps was 99, is 4)" in capsys.readouterr().err
+    assert quick_commands.read_text() == ""
+
+
+def test_wrong_words(capsys):
+    assert cli.main(["all", "table9", "--profile=smoke"]) == 2
+    assert (
+        capsys.readouterr().err == f"error: table must be one of {', '.join(map(repr, trial_types()))}, got 'table9'\n"
+    )
+    assert cli.main(["search", "table1", "--layer=conv", "--profile=smoke"]) == 2
+    assert capsys.readouterr().err == "error: profile 'smoke' has no table1-search of conv\n"
+    assert cli.main(["search", "table1", "--profile=quick", "--jobs=0"]) == 2
+    assert capsys.readouterr().err == "error: jobs must be an integer >= 1, got 0\n"
+    assert cli.main(["search", "table1", "--profile=quick"]) == 2
+    assert capsys.readouterr().err.splitlines()[-1] == "error: profile 'quick' has no table1-search"
+    assert list(Path().iterdir()) == []
+
+
+def test_search_runs_what_is_missing_and_prints_the_table(capsys, quick_commands):
+    assert cli.main(["search", "table2", "--profile=smoke", "--jobs=1", "--source=scratch"]) == 0
+    out, err = capsys.readouterr()
+    assert err.startswith("14 trials, 0 finished; ")
+    assert out.splitlines()[-9] == "validation accuracy in percent, mean over 1 seed, by learning rate"
+    assert out.splitlines()[-7].startswith("source scratch ")
+    started = [line.split()[1] for line in quick_commands.read_text().splitlines() if line.startswith("start")]
+    assert [name.startswith("source") for name in started] == [True] * 2 + [False] * 12
+    assert cli.main(["search", "table2", "--profile=smoke", "--layer=ours-7x7"]) == 0
+    out, err = capsys.readouterr()
+    assert len(out.splitlines()) == 3
+    assert err.startswith("2 trials, 2 finished; ")
+
+
+def test_a_killed_run_of_all_goes_on(tmp_path):
+    """SIGKILL for the whole and its children in the midst of their trials; the same command then finishes."""
+    command = [sys.executable, "-m", "gdlayer.experiments", "all", "table1-precision", "--profile=smoke", "--jobs=2"]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True)
+    folder = Path("results/smoke/table1-precision") / SAMPLE
+    try:
+        until = time.monotonic() + 100
+        while not list(folder.glob(".*.part")):
+            assert time.monotonic() < until
+            time.sleep(0.02)
+    finally:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.communicate()
+    assert list(folder.glob(".*.part"))
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    assert sorted(path.name for path in folder.iterdir()) == ["free-form-n1000-bf16-s0.json", "ours-n1000-bf16-s0.json"]
+    record = read_record(folder / "ours-n1000-bf16-s0.json")
+    assert record is not None
+    assert record["hyperparameters"]["precision"] == "bf16"
+    assert record["machine"]["threads"] == 1

@@ -1,0 +1,87 @@
+"""How long the rest of a plan will take, judged by what has run."""
+
+import dataclasses
+
+import pytest
+from invented import SAMPLE, finish, smoke, sought
+
+from gdlayer.experiments.profiles import plan
+from gdlayer.experiments.progress import STARTUP_SECONDS, Progress, duration_in_words
+from gdlayer.experiments.table1.trial import Table1Precision, Table1Trial
+from gdlayer.experiments.table3.trial import Table3Trial
+
+
+def test_seconds_left_by_the_cost_of_the_same_layer(results, tmp_path):
+    trials = plan("smoke", "table1", (SAMPLE,))
+    reference = tmp_path / "reference"
+    assert Progress(trials, results, reference).seconds_left(1) is None
+    # 4 steps in 8 and in 40 seconds: 2 and 10 a step
+    finish(trials[0], reference, seconds=8.0)
+    finish(trials[1], reference, seconds=40.0)
+    startup = 8 * STARTUP_SECONDS
+    for jobs in (1, 2):
+        left = Progress(trials, results, reference).seconds_left(jobs)
+        assert left == pytest.approx((8 + 40 + 6 * 24 + startup) / jobs)
+    assert Progress(trials, results).finished == 0
+    # own records count before the reference, but for layers that only that one has
+    finish(trials[2], results, seconds=4.0)
+    left = Progress(trials, results, reference).seconds_left(1)
+    assert left == pytest.approx(8 + 40 + 5 * 4 + 7 * STARTUP_SECONDS)
+    # nothing is known of another experiment: as much a step as the rest
+    assert left is not None
+    other = Table3Trial(layer="gaussian-unet", split="group", profile="smoke", dataset="nuclei-synthetic")
+    with_other = Progress([*trials, other], results, reference).seconds_left(1)
+    assert with_other == pytest.approx(left + 2 * (2 + 10 + 5) / 7 + STARTUP_SECONDS)
+    assert Progress(trials, results).finished == 1
+    for trial in trials:
+        finish(trial, results)
+    assert Progress(trials, results, reference).seconds_left(1) == 0
+
+
+def test_seconds_left_knows_layers_apart(results):
+    """Not the mean of all layers, where the layer's own cost is known."""
+    dear, cheap = smoke("dau"), smoke("free-form")
+    finish(dear, results, seconds=40.0)
+    finish(cheap, results, seconds=8.0)
+    trials = [dear, cheap, smoke("free-form", seed=1)]
+    assert Progress(trials, results, results).seconds_left(1) == pytest.approx(8 + STARTUP_SECONDS)
+
+
+def test_costs_are_known_by_network_and_precision(results):
+    """The dearer of a layer's networks and precisions is not taken for the cheaper."""
+    made = {"layer": "ours", "n_train": 1000, "profile": "smoke", "dataset": SAMPLE}
+    finish(Table1Trial(**made), results, seconds=4.0)
+    finish(Table1Trial(**made, network="pooled"), results, seconds=12.0)
+    finish(Table1Precision(**made, precision="bf16"), results, seconds=20.0)
+    for trial, cost in (
+        (Table1Trial(**made, seed=1), 4),
+        (Table1Trial(**made, seed=1, network="pooled"), 12),
+        (sought("ours"), 4),
+        (Table1Precision(**made, seed=1, precision="bf16"), 20),
+        (Table1Precision(**made, seed=1, network="pooled", precision="bf16"), 20),
+        (dataclasses.replace(sought("dau"), network="pooled"), 12),
+    ):
+        left = Progress([trial], results, results).seconds_left(1)
+        assert left == pytest.approx(cost + STARTUP_SECONDS), trial
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"),
+    [(None, "an unknown time"), (0, "0 s"), (89.4, "89 s"), (90, "2 min"), (5399, "90 min"), (9000, "2.5 h")],
+)
+def test_durations_in_words(seconds, words):
+    assert duration_in_words(seconds) == words
+
+
+def test_the_records_are_read_once(results, monkeypatch):
+    trials = plan("smoke", "table1", (SAMPLE,))
+    finish(trials[0], results, seconds=8.0)
+    progress = Progress(trials, results)
+    assert (progress.finished, progress.total) == (1, 8)
+    before = progress.seconds_left(1)
+    monkeypatch.setattr("gdlayer.experiments.progress.read_record", lambda _: pytest.fail("read again"))
+    made = finish(trials[1], results, seconds=8.0)
+    progress.add(trials[1], made)
+    assert (progress.finished, progress.total) == (2, 8)
+    assert before is not None
+    assert progress.seconds_left(1) == pytest.approx(before - 8 - STARTUP_SECONDS)

@@ -1,0 +1,175 @@
+"""A record is written whole or not at all, by one process at a time, and read with one clear line for what is none."""
+
+import errno
+import json
+import re
+import signal
+import threading
+import time
+from pathlib import Path
+
+import pytest
+from invented import processed, python, smoke
+
+import gdlayer
+from gdlayer.experiments.record import (
+    RESERVED_BYTES,
+    checkout,
+    committed_record,
+    provenance,
+    read_record,
+    reserve,
+)
+
+
+def names(path: Path) -> list[str]:
+    """What lies in a record's folder."""
+    return sorted(p.name for p in path.parent.iterdir())
+
+
+def test_reserve_and_write(tmp_path):
+    path = tmp_path / "new" / "folder" / "r.json"
+    with reserve(path) as place:
+        assert names(path) == [".r.json.lock", ".r.json.part"]
+        assert (path.parent / ".r.json.part").stat().st_size == RESERVED_BYTES
+        place.write({"short": 1})
+        assert names(path) == [".r.json.lock", "r.json"]
+    assert names(path) == ["r.json"]
+    assert path.read_text() == '{\n "short": 1\n}\n'
+
+
+def test_a_record_longer_than_its_reservation(tmp_path):
+    path = tmp_path / "r.json"
+    with reserve(path) as place:
+        place.write({"long": "x" * 2 * RESERVED_BYTES})
+    assert json.loads(path.read_text()) == {"long": "x" * 2 * RESERVED_BYTES}
+
+
+@pytest.mark.parametrize("error", [RuntimeError("training"), KeyboardInterrupt(), OSError(errno.EIO, "data")])
+@pytest.mark.parametrize("old", [None, "an older record"])
+def test_an_exception_leaves_nothing(tmp_path, error, old):
+    """And it comes through as it is, also if it is an OSError that has nothing to do with the results."""
+    path = tmp_path / "r.json"
+    if old:
+        path.write_text(old)
+    with pytest.raises(type(error)) as caught, reserve(path):
+        raise error
+    assert caught.value is error
+    assert names(path) == (["r.json"] if old else [])
+    assert not old or path.read_text() == old
+
+
+def test_what_is_no_json_leaves_nothing(tmp_path):
+    path = tmp_path / "r.json"
+    for value in (float("nan"), object()):
+        with pytest.raises((ValueError, TypeError)), reserve(path) as place:
+            place.write({"a": 1, "b": value})
+        assert names(path) == []
+
+
+DIES = """
+import os, signal, sys
+from pathlib import Path
+from gdlayer.experiments import record
+def die(*_):
+    os.kill(os.getpid(), signal.SIGKILL)
+with record.reserve(Path(sys.argv[1])) as place:
+    if sys.argv[2] == "in between":
+        die()
+    setattr(os, sys.argv[2], die)
+    place.write({"metrics": "x" * 100})
+"""
+
+
+@pytest.mark.parametrize("moment", ["in between", "fsync", "replace"])
+def test_a_killed_process_leaves_no_half_record_and_no_obstacle(tmp_path, moment):
+    path = tmp_path / "r.json"
+    path.write_text("an older record")
+    status, _, err = processed(python(DIES, path, moment))
+    assert (status, err) == (-signal.SIGKILL, "")
+    assert path.read_text() == "an older record"
+    assert names(path) == [".r.json.lock", ".r.json.part", "r.json"]
+    with reserve(path) as place:
+        place.write({"n": 1})
+    assert names(path) == ["r.json"]
+    assert json.loads(path.read_text()) == {"n": 1}
+
+
+def test_one_at_a_time_also_after_a_failure(tmp_path):
+    """Who waited for a file that is gone does not hold its place against the next."""
+    path = tmp_path / "r.json"
+    entered, leave = threading.Semaphore(0), threading.Semaphore(0)
+
+    def hold() -> None:
+        with reserve(path):
+            entered.release()
+            assert leave.acquire(timeout=60)
+
+    waited, came_later = threading.Thread(target=hold), threading.Thread(target=hold)
+    with reserve(path):
+        waited.start()
+        time.sleep(0.1)
+    assert entered.acquire(timeout=60)
+    came_later.start()
+    assert not entered.acquire(timeout=0.2)
+    leave.release()
+    assert entered.acquire(timeout=60)
+    leave.release()
+    waited.join()
+    came_later.join()
+    assert names(path) == []
+
+
+FULL_DISK = """
+import resource, sys
+from pathlib import Path
+from gdlayer.experiments.record import ResultsError, reserve
+resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[2]),) * 2)
+try:
+    with reserve(Path(sys.argv[1])) as place:
+        print("reserved")
+        place.write({"metrics": "x" * 100_000})
+except ResultsError as error:
+    print(error)
+"""
+
+
+@pytest.mark.parametrize("limit", [0, 1000, RESERVED_BYTES - 1, RESERVED_BYTES])
+def test_a_disk_without_room(tmp_path, limit):
+    """Known before training, but for a record larger than its reservation."""
+    path = tmp_path / "r.json"
+    path.write_text("an older record")
+    status, out, err = processed(python(FULL_DISK, path, limit))
+    assert (status, err) == (0, "")
+    reserved = ["reserved"] if limit == RESERVED_BYTES else []
+    assert out.splitlines() == [*reserved, f"results cannot be written to {tmp_path}: File too large"]
+    assert names(path) == ["r.json"]
+    assert path.read_text() == "an older record"
+
+
+def test_no_record_is_none(results):
+    assert read_record(smoke().record_path(results)) is None
+    results.write_text("a file")
+    assert read_record(smoke().record_path(results)) is None
+
+
+def test_provenance_without_git(monkeypatch):
+    git = provenance("cpu", 1)["git"]
+    assert git["commit"] is None or re.fullmatch("[0-9a-f]{40}", git["commit"])
+    monkeypatch.setenv("PATH", "")
+    assert provenance("cpu", 1)["git"] == {"commit": None, "dirty": None}
+
+
+def test_outside_a_checkout_there_is_no_record_and_no_commit(monkeypatch, tmp_path):
+    """An installed package may lie inside another project's repository: that one's commit is not its own."""
+    root = checkout()
+    assert root is not None
+    assert committed_record() == root / "data" / "results"
+    monkeypatch.setattr(gdlayer, "__file__", str(root / ".venv" / "site-packages" / "gdlayer" / "__init__.py"))
+    assert (checkout(), committed_record()) == (None, None)
+    assert provenance("cpu", 1)["git"] == {"commit": None, "dirty": None}
+
+
+def test_reading_records_needs_no_lock():
+    script = "import sys; sys.modules['filelock'] = sys.modules['fcntl'] = None; import gdlayer.experiments.record"
+    assert processed(python(script)) == (0, "", "")

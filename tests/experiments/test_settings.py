@@ -1,0 +1,127 @@
+"""From the choices and budgets to a trial's settings."""
+
+import dataclasses
+import json
+
+import pytest
+from invented import FULL
+
+from gdlayer.experiments import experiments, trial_of
+from gdlayer.experiments.profiles import plan
+from gdlayer.experiments.record import committed_record, every_record
+from gdlayer.experiments.settings import check_fixed, chosen_rate, hyperparameters
+from gdlayer.experiments.table1.trial import Table1Trial
+from gdlayer.experiments.table2.trial import Table2Trial
+from gdlayer.experiments.training import Recipe
+from gdlayer.experiments.trial import PROFILES, Search
+
+LAYERS = Table1Trial.layers
+SIZES = (1000, 5000, 10000, 30000, 60000)
+FITTED = Table2Trial(layer="ours-7x7-fitted", source="scratch", seed=1, dataset="textures-synthetic")
+
+
+@pytest.mark.parametrize("experiment", experiments())
+def test_every_choice_has_a_value_and_a_reason(experiment):
+    choices = experiments()[experiment].choices
+    for name, choice in choices.items():
+        assert set(choice) == {"value", "reason"}, name
+        assert len(choice["reason"]) > 5, name
+        assert choice["reason"].endswith("."), name
+    assert {"learning_rate", "batch_size", "schedule", "alpha"} <= choices.keys()
+    rates = choices["learning_rate"]["value"]
+    for by_layer in rates.values() if experiment == "table1" else [rates]:
+        assert set(by_layer) == set(experiments()[experiment].layers)
+
+
+@pytest.mark.parametrize("profile", PROFILES)
+@pytest.mark.parametrize("n", SIZES)
+@pytest.mark.parametrize("layer", LAYERS)
+@pytest.mark.parametrize("network", Table1Trial.networks)
+def test_hyperparameters_are_the_choices_and_the_budget(profile, n, layer, network):
+    settings = hyperparameters(Table1Trial(layer=layer, n_train=n, network=network, profile=profile, dataset=FULL))
+    choices = {name: choice["value"] for name, choice in experiments()["table1"].choices.items()}
+    budget = experiments()["table1"].budget(profile, "table1")
+    choices["learning_rate"] = budget.get("learning_rate", choices["learning_rate"])
+    for name in ("widths", "bases", "pooled", "learning_rate"):
+        choices[name] = choices[name][network]
+    choices["learning_rate"] = choices["learning_rate"][layer]
+    steps = budget["steps"] if isinstance(budget["steps"], int) else budget["steps"][str(n)]
+    own = {"steps": steps, "evaluations": budget["evaluations"], "precision": budget["precision"]}
+    assert settings == choices | own
+    assert json.loads(json.dumps(settings)) == settings
+
+
+@pytest.mark.parametrize("experiment", experiments().values())
+@pytest.mark.parametrize("profile", PROFILES)
+def test_every_trial_has_its_own_plain_settings(profile, experiment):
+    for trial in plan(profile, experiment.name, experiment.trial.datasets):
+        settings = hyperparameters(trial)
+        assert settings.keys() >= experiment.choices.keys()
+        assert not any(isinstance(value, dict) for value in settings.values()), trial
+        assert Recipe.of(settings, trial.seed).seed == trial.seed
+    with pytest.raises(KeyError):
+        Recipe.of({}, 0)
+
+
+def test_settings_by_layer_and_by_source():
+    rates = experiments()["table2"].choices["learning_rate"]["value"]
+    scratch = {layer: hyperparameters(dataclasses.replace(FITTED, layer=layer)) for layer in Table2Trial.layers}
+    for layer, settings in scratch.items():
+        assert settings["learning_rate"] == (rates["source"]["scratch"] if layer == "source" else rates[layer])
+        assert settings["widths"] == [16, 32, 64, 128, 128]
+    imagenet = hyperparameters(dataclasses.replace(FITTED, source="imagenet"))
+    assert imagenet["widths"] == [64, 128, 256, 512, 512]
+    assert (imagenet["resolution"], scratch["source"]["resolution"]) == (224, 64)
+
+
+def test_a_size_without_a_budget():
+    message = "ours-few 1234 unpooled: the profile and the choices have settings for 1000, 5000, 10000, 30000, 60000"
+    with pytest.raises(ValueError, match=f"^{message}$"):
+        hyperparameters(Table1Trial(layer="ours-few", n_train=1234, profile="paper", dataset=FULL))
+
+
+@pytest.mark.parametrize("search", [cls for e in experiments().values() for cls in e.searches])
+def test_a_search_has_the_settings_of_its_table(search):
+    table = experiments()[search.belongs_to].trial
+    for trial in plan("paper", search.experiment, search.datasets[:1])[::17]:
+        assert isinstance(trial, Search)
+        settings = hyperparameters(trial)
+        names = [f.name for f in dataclasses.fields(table)]
+        of_table = hyperparameters(table(**{name: getattr(trial, name) for name in names}))
+        differing = {name for name in settings if settings[name] != of_table.get(name)}
+        assert differing <= {"learning_rate", "steps", "evaluations", "validation"}
+        assert settings["learning_rate"] == trial.learning_rate
+        assert of_table["learning_rate"] == chosen_rate(trial)
+        assert settings.keys() - of_table.keys() == {"validation"}
+
+
+def test_the_two_networks_have_their_own_settings():
+    settings = {
+        network: hyperparameters(
+            Table1Trial(layer="ours", n_train=1000, network=network, profile="paper", dataset=FULL)
+        )
+        for network in Table1Trial.networks
+    }
+    assert (settings["unpooled"]["widths"], settings["pooled"]["widths"]) == ([16, 16, 16, 32], [16, 32, 64, 64])
+    assert [4 * b for b in settings["pooled"]["bases"]] == settings["pooled"]["widths"]
+    assert (settings["unpooled"]["pooled"], settings["pooled"]["pooled"]) == (False, True)
+
+
+def test_a_fixed_choice_refuses_another_value():
+    check_fixed({"input": "standardised", "more": 1}, {"input": "standardised"})
+    with pytest.raises(ValueError, match=r"^input must be 'standardised', got 'raw'$"):
+        check_fixed({"input": "raw"}, {"input": "standardised"})
+
+
+def test_the_committed_record_was_made_with_the_present_settings():
+    """Of every trial, field for field and in this order; and each record lies where its trial says."""
+    folder = committed_record()
+    assert folder is not None
+    count = 0
+    for path, record in every_record(folder):
+        trial = trial_of(record["trial"])
+        assert trial.record_path(folder) == path
+        assert list(trial.describe().items()) == list(record["trial"].items())
+        assert list(hyperparameters(trial).items()) == list(record["hyperparameters"].items()), path
+        count += 1
+    assert count > 0
