@@ -3,19 +3,22 @@
 import math
 import warnings
 from collections.abc import Iterable, Sequence
+from contextlib import nullcontext
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from gdlayer.algorithms import FULL, SEPARATED, Algorithm, Sizes, choose, convolve
 from gdlayer.basis import jet_orders, kernel_constants, sampled_kernels
 from gdlayer.checks import boolean, one_of, positive_int, positive_number, some_of
-from gdlayer.evaluate import FULL, SEPARATED, Factors, cheapest, convolve, factorised, filter_then_mix, mix_then_filter
+from gdlayer.geometry import inverse_softplus
 from gdlayer.initialization import RELU_GAIN, mixing_std
-from gdlayer.precision import autocast_off
+from gdlayer.modes import autocast_off, tracing
+from gdlayer.padding import pad
 from gdlayer.sampling import SamplingReport, sampling_report
-from gdlayer.synthesis import SynthesizedConv2d, inverse_softplus, pad
+from gdlayer.synthesis import SynthesizedConv2d
 
 GEOMETRY = ("sigma", "mu", "theta")
 
@@ -71,7 +74,7 @@ class GaussianDerivativeConv2d(SynthesizedConv2d):
         geometry is theirs in both: sigma ~ U(0.5, 2), mu ~ U(-1, 1), theta ~ U(-pi, pi). Where 0.5 is not between
         the bounds, the first is U(sigma_min, sigma_min + 1.5); ``sigma_max`` ends either.
     algorithm : "auto", "dense", or "filter_then_mix", "mix_then_filter" (full), "factorised" (separated)
-        How the layer is computed (:mod:`gdlayer.evaluate`); "auto" takes what the cost model says is cheapest.
+        How the layer is computed (:mod:`gdlayer.algorithms`); "auto" takes what the cost model says is cheapest.
     gain : float
         g of the variance-preserving initialisation; sqrt(2) suits a ReLU that follows.
 
@@ -150,7 +153,10 @@ class GaussianDerivativeConv2d(SynthesizedConv2d):
             raise ValueError(f"sigma_max must be greater than sigma_min = {self.sigma_min}, got {self.sigma_max}")
         self.init = one_of("init", init, ("variance_preserving", "authors"))
         self.gain = positive_number("gain", gain)
-        self.algorithm = one_of("algorithm", algorithm, ("auto", *(SEPARATED if separated else FULL)))
+        self.algorithm = one_of("algorithm", algorithm, ("auto", *self._algorithms))
+        ratio = self.stride[0] * self.stride[1]  # of pixels, input to output: no choice depends on the size of images
+        sizes = Sizes(in_channels, out_channels, len(self.orders), bases, self.kernel_size, ratio, 1)
+        self._cheapest = choose(self._algorithms, sizes).name
 
         b, n, per_basis = bases, len(self.orders), out_channels // bases
 
@@ -170,9 +176,7 @@ class GaussianDerivativeConv2d(SynthesizedConv2d):
         self.reset_parameters()
 
     def _set_constants(self) -> None:
-        self._constants = kernel_constants(
-            self.orders, self.kernel_size, dtype=self._kernel_dtype, device=self.theta.device
-        )
+        self._constants = kernel_constants(self.orders, self.kernel_size, device=self.theta.device)
 
     @property
     def _kernel_dtype(self) -> torch.dtype:
@@ -252,7 +256,7 @@ class GaussianDerivativeConv2d(SynthesizedConv2d):
         return self._sampled_kernels().unflatten(-1, self.kernel_size)
 
     def _sampled_kernels(self) -> Tensor:
-        return sampled_kernels(*self.geometry(), *self._constants)
+        return sampled_kernels(*self.geometry(), *self._constants, max(map(max, self.orders)))
 
     def filters(self) -> Tensor:
         """The filters of eqs (2) and (3), the sums over n of weight times kernel: (f_out, f_in, kh, kw)."""
@@ -295,44 +299,36 @@ class GaussianDerivativeConv2d(SynthesizedConv2d):
         return report
 
     def forward(self, x: Tensor) -> Tensor:
-        """x (..., f_in, h, w) -> J (..., f_out, h_out, w_out), by ``algorithm``."""
-        algorithm = self._cheapest(x) if self.algorithm == "auto" else self.algorithm
-        fits = x.dim() >= 3 and x.shape[-3] == self.in_channels  # F.conv2d says what is wrong
-        if algorithm == "dense" or not fits:
+        """x (..., f_in, h, w) -> J (..., f_out, h_out, w_out), by :meth:`chosen`."""
+        factors_of = self._algorithms[self.chosen(x)].factors
+        fits = x.dim() >= 3 and x.shape[-3] == self.in_channels  # if not, F.conv2d says what is wrong
+        if factors_of is None or tracing() or not fits:
             return super().forward(x)
+        mixing = (self.beta, self.lam) if self.separated else (self.weight,)
         with autocast_off(x.device):
             kernels = self._sampled_kernels()
-            through_filters = torch.is_grad_enabled() and not torch.compiler.is_compiling()
-            filters = self._mix(kernels) if through_filters else None
-            with torch.set_grad_enabled(torch.is_grad_enabled() and not through_filters):
-                factors = self._factors(algorithm, kernels.unflatten(-1, self.kernel_size).to(self.theta.dtype))
+            trains = torch.is_grad_enabled() and any(t.requires_grad for t in (x, kernels, *mixing))
+            filters = self._mix(kernels) if trains else None
+            with torch.no_grad() if trains else nullcontext():
+                factors = factors_of(*mixing, kernels.unflatten(-1, self.kernel_size).to(self.theta.dtype))
         x, zeros = pad(x, self.kernel_size, self.stride, self.padding, self.dilation, self.padding_mode)
         y = convolve(x, filters, factors, self.stride, zeros, self.dilation)
         return y if self.bias is None else y + self.bias.to(y.dtype)[:, None, None]
 
-    def _factors(self, algorithm: str, kernels: Tensor) -> Factors:
-        if algorithm == "factorised":
-            return factorised(self.beta, self.lam, kernels)
-        return (filter_then_mix if algorithm == "filter_then_mix" else mix_then_filter)(self.weight, kernels)
+    def chosen(self, x: Tensor) -> str:
+        """The name of the algorithm that computes the layer for x.
 
-    def _cheapest(self, x: Tensor) -> str:
-        """The cost model knows float32 on a CPU; a compiler, and whatever else, gets the dense way."""
-        if (
-            torch.compiler.is_compiling()
-            or (x.device.type, x.dtype) != ("cpu", torch.float32)
-            or torch.is_autocast_enabled("cpu")
-        ):
-            return "dense"
-        return cheapest(
-            SEPARATED if self.separated else FULL,
-            self.in_channels,
-            self.out_channels,
-            len(self.orders),
-            self.bases,
-            self.kernel_size,
-            x.shape[-2] * x.shape[-1],
-            -(-x.shape[-2] // self.stride[0]) * -(-x.shape[-1] // self.stride[1]),
-        )
+        ``algorithm``, unless that is "auto": then the cheapest by :func:`gdlayer.algorithms.choose` if x is float32 on
+        a CPU without autocast, which is what the cost model knows, and "dense" otherwise.
+        """
+        if self.algorithm != "auto":
+            return self.algorithm
+        known = (x.device.type, x.dtype) == ("cpu", torch.float32) and not torch.is_autocast_enabled("cpu")
+        return self._cheapest if known else "dense"
+
+    @property
+    def _algorithms(self) -> dict[str, Algorithm]:
+        return SEPARATED if self.separated else FULL
 
     def _save_to_state_dict(self, destination: Any, prefix: str, keep_vars: bool) -> None:
         super()._save_to_state_dict(destination, prefix, keep_vars)

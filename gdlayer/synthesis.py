@@ -6,12 +6,10 @@ from typing import Any, Literal, Self, TypedDict, cast
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from gdlayer.checks import int_pair, one_of, positive_int
-from gdlayer.precision import autocast_off
-
-PADDING_MODES = ("zeros", "reflect", "replicate", "circular")
+from gdlayer.modes import autocast_off
+from gdlayer.padding import PADDING_MODES, Conv2dSame, padded_conv2d, padding_of
 
 
 class ConvOptions(TypedDict, total=False):
@@ -70,7 +68,7 @@ class SynthesizedConv2d(nn.Module):
         self.kernel_size = int_pair("kernel_size", kernel_size)
         self.stride = int_pair("stride", stride)
         self.dilation = int_pair("dilation", dilation)
-        self.padding = _padding(padding)
+        self.padding = padding_of(padding)
         self.padding_mode = one_of("padding_mode", padding_mode, PADDING_MODES)
         self.register_parameter(
             "bias", nn.Parameter(torch.zeros(out_channels, device=device, dtype=dtype)) if bias else None
@@ -140,75 +138,9 @@ class SynthesizedConv2d(nn.Module):
         )
 
 
-class Conv2dSame(nn.Conv2d):
-    """nn.Conv2d with the ``padding="same"`` of :class:`SynthesizedConv2d` for every stride."""
-
-    def __init__(self, *args: Any, padding: Any = "same", **kwargs: Any) -> None:
-        one_of("padding", padding, ("same",))
-        super().__init__(*args, **kwargs)
-        self.padding = "same"
-
-    def forward(self, input: Tensor) -> Tensor:
-        return padded_conv2d(
-            input, self.weight, self.bias, self.stride, "same", self.dilation, padding_mode=self.padding_mode
-        )
-
-
-def padded_conv2d(
-    x: Tensor,
-    filters: Tensor,
-    bias: Tensor | None,
-    stride: tuple[int, ...],
-    padding: str | tuple[int, int],
-    dilation: tuple[int, ...],
-    *,
-    padding_mode: str,
-) -> Tensor:
-    """F.conv2d with every padding mode, and Keras' "same" for every stride."""
-    x, zeros = pad(x, (filters.shape[-2], filters.shape[-1]), stride, padding, dilation, padding_mode)
-    return F.conv2d(x, filters, bias, stride, zeros, dilation)
-
-
-def pad(
-    x: Tensor,
-    kernel_size: tuple[int, int],
-    stride: tuple[int, ...],
-    padding: str | tuple[int, int],
-    dilation: tuple[int, ...],
-    mode: str,
-) -> tuple[Tensor, tuple[int, int]]:
-    """x padded as far as F.conv2d cannot do it, and the zeros that it shall add on either side."""
-    if padding == "same":
-        axes = zip(x.shape[-2:], kernel_size, stride, dilation, strict=True)
-        before, after = zip(*(same_padding(*axis) for axis in axes), strict=True)
-    else:
-        before = after = cast(tuple[int, int], padding)
-    if mode == "zeros" and before == after:
-        return x, (before[0], before[1])
-    return F.pad(x, (before[1], after[1], before[0], after[0]), "constant" if mode == "zeros" else mode), (0, 0)
-
-
-def same_padding(size: int, kernel: int, stride: int, dilation: int) -> tuple[int, int]:
-    """Padding (before, after) along one axis that gives ceil(size / stride) outputs."""
-    outputs = -(-size // stride)
-    total = max((outputs - 1) * stride + dilation * (kernel - 1) + 1 - size, 0)
-    return total // 2, total - total // 2
-
-
-def inverse_softplus(y: Tensor) -> Tensor:
-    """x with softplus(x) = log(1 + exp(x)) = y, for y > 0."""
-    return y + torch.log(-torch.expm1(-y))
-
-
 def check_finite(module: nn.Module, path: str = "") -> None:
     """Raises ValueError if a parameter of ``module``, which stands at ``path`` of a model, is NaN or infinite."""
     for name, parameter in module.named_parameters(prefix=path):
         broken = int((~parameter.isfinite()).sum())
         if broken:
             raise ValueError(f"{name} must be finite, got {broken} of {parameter.numel()} values NaN or infinite")
-
-
-def _padding(padding: str | int | tuple[int, int]) -> str | tuple[int, int]:
-    if isinstance(padding, str):
-        return (0, 0) if one_of("padding", padding, ("same", "valid")) == "valid" else "same"
-    return int_pair("padding", padding, minimum=0)

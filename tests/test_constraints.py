@@ -18,8 +18,8 @@ from torch.autograd import gradcheck
 from torch.func import functional_call
 
 from gdlayer import ConvBlock, GaussianDerivativeConv2d, optim, parameter_groups, replace_conv2d, window_penalty
+from gdlayer.algorithms import FULL, SEPARATED
 from gdlayer.conv import GEOMETRY
-from gdlayer.evaluate import FULL, SEPARATED
 from gdlayer.fit import fit_filters
 
 SUBSETS = [subset for size in range(4) for subset in combinations(GEOMETRY, size)]

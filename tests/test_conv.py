@@ -21,7 +21,8 @@ from torch.func import functional_call
 from gdlayer import GaussianDerivativeConv2d
 from gdlayer.basis import gaussian_derivative_kernels
 from gdlayer.conv import GEOMETRY
-from gdlayer.synthesis import PADDING_MODES, Conv2dSame, SynthesizedConv2d, same_padding
+from gdlayer.padding import PADDING_MODES, Conv2dSame, same_padding
+from gdlayer.synthesis import SynthesizedConv2d
 
 SUBSETS = [subset for size in range(4) for subset in combinations(GEOMETRY, size)]
 VARIANTS = {

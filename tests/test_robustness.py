@@ -26,8 +26,9 @@ from torch.nn import functional as F
 
 from gdlayer import GaussianDerivativeConv2d
 from gdlayer.conv import GEOMETRY
+from gdlayer.padding import PADDING_MODES
 from gdlayer.related import DAUConv2d, NJetConv2d, RFNNConv2d
-from gdlayer.synthesis import PADDING_MODES, SynthesizedConv2d
+from gdlayer.synthesis import SynthesizedConv2d
 
 LAYERS: dict[str, Callable[..., SynthesizedConv2d]] = {
     "full": lambda f_in, f_out, **options: GaussianDerivativeConv2d(f_in, f_out, 5, **options),

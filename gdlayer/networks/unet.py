@@ -10,7 +10,7 @@ from torch.nn import functional as F
 from gdlayer.block import ConvBlock
 from gdlayer.conv import GaussianDerivativeConv2d
 from gdlayer.initialization import RELU_GAIN
-from gdlayer.synthesis import Conv2dSame
+from gdlayer.padding import Conv2dSame
 
 
 def free_form(

@@ -17,9 +17,11 @@ from torch import nn
 from torch.autograd import gradcheck
 from torch.func import functional_call
 
+from gdlayer.basis import normalised_kernels
+from gdlayer.padding import PADDING_MODES
 from gdlayer.related import DAUConv2d, NJetConv2d, RFNNConv2d
-from gdlayer.related.rfnn import ORDERS, normalised_kernels
-from gdlayer.synthesis import PADDING_MODES, SynthesizedConv2d
+from gdlayer.related.rfnn import ORDERS
+from gdlayer.synthesis import SynthesizedConv2d
 
 Make = Callable[..., SynthesizedConv2d]
 
