@@ -190,12 +190,13 @@ def convolve(
 
 
 def _apply_factors(x: Tensor, first: Tensor | None, depthwise: Tensor, last: Tensor, *settings: Any) -> Tensor:
+    """Three convolutions; of the separated layer, the bracket of eq. (4) from inside out, and the sum by lambda."""
     if first is None:
         y = x.movedim(1, -1).repeat_interleave(len(depthwise) // x.shape[1], -1).movedim(-1, 1)
     else:
-        y = F.conv2d(_channels_last(x), first)
-    y = F.conv2d(y, depthwise, None, *settings, groups=len(depthwise))
-    return _like(x, F.conv2d(y, last))
+        y = F.conv2d(_channels_last(x), first)  # sum over i of beta I
+    y = F.conv2d(y, depthwise, None, *settings, groups=len(depthwise))  # phi * (beta I)
+    return _like(x, F.conv2d(y, last))  # eq. (4): lambda (beta phi * I), summed over n
 
 
 def _channels_last(x: Tensor) -> Tensor:
@@ -217,9 +218,8 @@ class _Convolution(torch.autograd.Function):
     generate_vmap_rule = True
 
     @staticmethod
-    def forward(
-        x: Tensor, filters: Tensor, first: Tensor | None, depthwise: Tensor, last: Tensor, *settings: int
-    ) -> Tensor:
+    def forward(*inputs: Any) -> Tensor:  # torch inspects the signature at every call: short is fast
+        x, _, first, depthwise, last, *settings = inputs
         return _apply_factors(x, first, depthwise, last, settings[:2], settings[2:4], settings[4:])
 
     @staticmethod

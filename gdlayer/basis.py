@@ -143,21 +143,30 @@ def normalised_kernels(sigma: Tensor, orders: Sequence[tuple[int, int]], half_si
 
 def kernel_constants(
     orders: Sequence[tuple[int, int]], kernel_size: tuple[int, int], *, device: torch.device | None = None
-) -> tuple[Tensor, Tensor]:
+) -> tuple[Tensor, Tensor, Tensor]:
     """The tensors that :func:`sampled_kernels` needs on its device.
 
-    Both hold integers, which no conversion of a layer's dtype rounds.
+    They hold integers, which no conversion of a layer's dtype rounds.
 
     Returns
     -------
-    tensors of shape (3, kh kw) and (N, 2)
-        The points of :func:`sampling_grid` in homogeneous coordinates and half pixels, that is 2x, 2y, 2; the orders.
+    points : (3, kh kw)
+        Those of :func:`sampling_grid` in homogeneous coordinates and half pixels, that is 2x, 2y, 2.
+    orders : (N, 2)
+        p and q.
+    rows : (3, N, 2)
+        Where the d-th derivatives of g_p and g_q stand in all orders of g, (orders, N, 2), flattened; d = 0, 1, 2.
     """
     y, x = torch.meshgrid(*(2 * torch.arange(k, device=device) - (k - 1) for k in kernel_size), indexing="ij")
-    return torch.stack((x, y, torch.full_like(x, 2))).flatten(1), torch.tensor(orders, device=device)
+    pairs = torch.tensor(orders, device=device)
+    n = pairs.numel()
+    rows = pairs * n + torch.arange(n, device=device).view_as(pairs)
+    return torch.stack((x, y, torch.full_like(x, 2))).flatten(1), pairs, torch.stack((rows, rows + n, rows + 2 * n))
 
 
-def sampled_kernels(sigma: Tensor, mu: Tensor, theta: Tensor, points: Tensor, orders: Tensor, highest: int) -> Tensor:
+def sampled_kernels(
+    sigma: Tensor, mu: Tensor, theta: Tensor, points: Tensor, orders: Tensor, rows: Tensor, highest: int
+) -> Tensor:
     """:func:`gaussian_derivative_kernels` from prepared constants, all points in one row.
 
     No data moves between host and device, so a CUDA graph can capture it.
@@ -165,20 +174,21 @@ def sampled_kernels(sigma: Tensor, mu: Tensor, theta: Tensor, points: Tensor, or
     Parameters
     ----------
     sigma, mu, theta : tensors of shape (..., N, 2), (..., N, 2), (..., N)
-    points, orders : tensors
+    points, orders, rows : tensors
         The :func:`kernel_constants`.
     highest : int
-        The highest of the orders.
+        The highest order.
 
     Returns
     -------
     tensor of shape (..., N, kh kw)
     """
-    grid = 0.5 * points.to(theta.dtype)
+    # New tensors, as DistributedDataParallel may overwrite buffers between this forward pass and its backward pass.
+    grid, powers, rows = 0.5 * points.to(theta.dtype), orders + 1, rows.clone()
     trains = torch.is_grad_enabled() and (sigma.requires_grad or mu.requires_grad or theta.requires_grad)
     if trains and not (compiling() or tracing()):  # a compiler fuses its own derivatives of _evaluate
-        return _Kernels.apply(sigma, mu, theta, grid, orders, highest)[0]  # type: ignore[index]
-    return _evaluate(sigma, mu, theta, grid, orders, highest)[0]
+        return _Kernels.apply(sigma, mu, theta, grid, powers, rows, highest)[0]  # type: ignore[index]
+    return _evaluate(sigma, mu, theta, grid, powers, rows[:1], highest)[0]
 
 
 class _Kernels(torch.autograd.Function):
@@ -196,9 +206,9 @@ class _Kernels(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        sigma: Tensor, mu: Tensor, theta: Tensor, grid: Tensor, orders: Tensor, highest: int
-    ) -> tuple[Tensor, ...]:
-        return _evaluate(sigma, mu, theta, grid, orders, highest, derivatives=2)
+        *inputs: Any,
+    ) -> tuple[Tensor, ...]:  # torch inspects the signature at every call: a short one is faster
+        return _evaluate(*inputs)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: Any, output: Any) -> None:
@@ -213,19 +223,21 @@ class _Kernels(torch.autograd.Function):
     def backward(ctx: Any, *grads: Any) -> tuple[Tensor | None, ...]:
         grad = grads[0]
         if grad is None:
-            return (None,) * 6
-        *inputs, g, scale, precision, turn = ctx.saved_tensors
-        if torch.is_grad_enabled() or any(forward_ad.unpack_dual(t).tangent is not None for t in inputs[:3]):
+            return (None,) * 7
+        sigma, mu, theta, grid, powers, rows, g, scale, precision, turn = ctx.saved_tensors
+        if torch.is_grad_enabled() or any(forward_ad.unpack_dual(t).tangent is not None for t in (sigma, mu, theta)):
             # This backward pass is differentiated itself, so what forward left without a derivative is made anew.
-            _, g, scale, precision, turn = _evaluate(*inputs, highest=ctx.highest, derivatives=2)
-        other = g[0].flip(-2) * (grad * scale).unsqueeze(-2)  # (..., N, 2, kh kw)
+            _, g, scale, precision, turn = _evaluate(sigma, mu, theta, grid, powers, rows, ctx.highest)
+        g_0, g_1, g_2 = g.unbind()
+        other = g_0.flip(-2) * (grad * scale).unsqueeze(-2)  # (..., N, 2, kh kw)
         with autocast_off(grad.device):
-            by_x, by_y, by_1 = ((g[1] * other) @ inputs[3].mT).unbind(-1)  # sums over the points, by A
+            by_x, by_y, by_1 = ((g_1 * other) @ grid.mT).unbind(-1)  # sums over the points, by A
         cos, sin = turn.unbind(-1)
         return (
-            precision * (g[2] * other).sum(-1),
+            precision * (g_2 * other).sum(-1),
             -precision * by_1,
             (precision * (cos * by_y - sin * by_x)).sum(-1),
+            None,
             None,
             None,
             None,
@@ -233,36 +245,39 @@ class _Kernels(torch.autograd.Function):
 
     @staticmethod
     def jvp(ctx: Any, *tangents: Any) -> tuple[Tensor | None, ...]:
-        sigma, mu, theta, grid, orders = ctx.saved_tensors
+        sigma, mu, theta, grid, powers, rows = ctx.saved_tensors
         by_sigma, by_mu, by_theta = (
             torch.zeros_like(t) if tangent is None else tangent
             for t, tangent in zip((sigma, mu, theta), tangents, strict=False)
         )
-        _, g, scale, precision, turn = _evaluate(sigma, mu, theta, grid, orders, ctx.highest, derivatives=2)
+        _, g, scale, precision, turn = _evaluate(sigma, mu, theta, grid, powers, rows, ctx.highest)
+        g_0, g_1, g_2 = g.unbind()
         cos, sin = turn.unbind(-1)
         moved = torch.stack((-sin * by_theta[..., None], cos * by_theta[..., None], -by_mu), -1)  # of sigma A
         with autocast_off(grid.device):
-            along = (precision * by_sigma)[..., None] * g[2] + (precision[..., None] * moved) @ grid * g[1]
-        return (along * g[0].flip(-2)).sum(-2) * scale, None, None, None, None
+            along = (precision * by_sigma)[..., None] * g_2 + (precision[..., None] * moved) @ grid * g_1
+        return (along * g_0.flip(-2)).sum(-2) * scale, None, None, None, None
 
 
 def _evaluate(
-    sigma: Tensor, mu: Tensor, theta: Tensor, grid: Tensor, orders: Tensor, highest: int, derivatives: int = 0
+    sigma: Tensor, mu: Tensor, theta: Tensor, grid: Tensor, powers: Tensor, rows: Tensor, highest: int
 ) -> tuple[Tensor, ...]:
     """Kernels (..., N, kh kw), and the factors of their first derivatives.
 
-    These are g of each kernel's orders and of up to ``derivatives`` more, (derivatives + 1, ..., N, 2, kh kw); the
-    scale 1 / (2 pi sigma_1^(p+1) sigma_2^(q+1)), (..., N, 1); 1 / sigma, (..., N, 2); and the rotation, (..., N, 2, 2).
+    ``powers`` are p + 1 and q + 1. The factors are the derivatives of g_p and g_q that ``rows`` tells, (len(rows), ...,
+    N, 2, kh kw); the scale 1 / (2 pi sigma_1^(p+1) sigma_2^(q+1)), (..., N, 1); 1 / sigma, (..., N, 2); and the
+    rotation, (..., N, 2, 2).
     """
     precision = sigma.reciprocal()
     turn = rotation(theta)
     affine = torch.cat((turn, -mu[..., None]), -1) * precision[..., None]  # A, (..., N, 2, 3)
     with autocast_off(theta.device):
         t = affine @ grid
-    g = torch.stack(standard_gaussian_derivatives(t, highest + derivatives))
-    d, kernel, axis = (torch.arange(n, device=orders.device) for n in (derivatives + 1, *orders.shape))
-    g = g[orders + d[:, None, None], ..., kernel[:, None], axis, :].movedim((1, 2), (-3, -2))
-    scale = (precision ** (orders + 1)).prod(-1, keepdim=True) / (2 * math.pi)
+    t = t.movedim((t.dim() - 3, t.dim() - 2), (0, 1))  # the older ONNX exporter moves no negative axes
+    g = torch.stack(standard_gaussian_derivatives(t, highest + len(rows) - 1))  # (orders, N, 2, ..., kh kw)
+    g = g.reshape(-1, *t.shape[2:]).index_select(0, rows.view(-1)).view(*rows.shape, *t.shape[2:])
+    g = g.movedim((1, 2), (-3, -2))
+    scale = (precision**powers).prod(-1, keepdim=True) / (2 * math.pi)
     g_u, g_v = g[0].unbind(-2)
     kernels = g_u * g_v * scale  # eq. (1): G_p(u - mu_1, sigma_1) G_q(v - mu_2, sigma_2)
     return kernels, g, scale, precision, turn

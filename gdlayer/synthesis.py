@@ -1,8 +1,7 @@
 """Convolutions whose filters are computed from other parameters: what they all share with nn.Conv2d."""
 
 from abc import abstractmethod
-from collections.abc import Callable
-from typing import Any, Literal, Self, TypedDict, cast
+from typing import Any, Literal, TypedDict, cast
 
 import torch
 from torch import Tensor, nn
@@ -63,6 +62,7 @@ class SynthesizedConv2d(nn.Module):
         dtype: torch.dtype | None = None,
     ) -> None:
         super().__init__()
+        self.register_load_state_dict_post_hook(_after_loading)
         self.in_channels = positive_int("in_channels", in_channels)
         self.out_channels = positive_int("out_channels", out_channels)
         self.kernel_size = int_pair("kernel_size", kernel_size)
@@ -79,16 +79,10 @@ class SynthesizedConv2d(nn.Module):
         """The dense filters W, shape (f_out, f_in, kh, kw), computed in float32 or better also under autocast."""
 
     def _set_constants(self) -> None:
-        """Makes anew what a subclass has computed once for the device and dtype of its parameters."""
+        """Sets the buffers that are no parameters and in no state dict, on the device of the parameters.
 
-    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
-        super()._apply(fn, recurse)
-        self._set_constants()
-        return self
-
-    def _load_from_state_dict(self, *args: Any, **kwargs: Any) -> None:
-        super()._load_from_state_dict(*args, **kwargs)
-        self._set_constants()  # with assign=True the parameters may come from another device
+        It is called again after a state dict is loaded, for layers that come from the "meta" device.
+        """
 
     def forward(self, x: Tensor) -> Tensor:
         """x (..., f_in, h, w) -> J (..., f_out, h_out, w_out), cross-correlated with :meth:`filters`."""
@@ -136,6 +130,10 @@ class SynthesizedConv2d(nn.Module):
             f"padding={self.padding!r}, dilation={self.dilation}, padding_mode={self.padding_mode!r}, "
             f"bias={self.bias is not None}, parameters={count} (Conv2d: {dense})"
         )
+
+
+def _after_loading(module: nn.Module, incompatible_keys: Any) -> None:
+    cast(SynthesizedConv2d, module)._set_constants()
 
 
 def check_finite(module: nn.Module, path: str = "") -> None:

@@ -145,7 +145,7 @@ def constrained_layers(draw: st.DrawFn) -> GaussianDerivativeConv2d:
         shared=draw(st.sampled_from(SUBSETS)),
         isotropic=draw(st.booleans()),
         sigma_max=draw(st.sampled_from([None, 0.7, 1.9, 30.0])),
-        algorithm=draw(st.sampled_from(SEPARATED if separated else FULL)),
+        algorithm=draw(st.sampled_from(list(SEPARATED if separated else FULL))),
     )
 
 
@@ -396,7 +396,7 @@ def saved(module: nn.Module) -> Any:
 @constraints
 def test_state_dict_round_trip(options):
     model, other = (nn.Sequential(make(2, 4, 3, **options), nn.ReLU()) for _ in range(2))
-    assert set(model.state_dict()) == {name for name, _ in model.named_parameters()}
+    assert set(model.state_dict()) == {name for name, _ in model.named_parameters()} | {"0._extra_state"}
     assert all(isinstance(value, Tensor) for value in model.state_dict().values())
     other.load_state_dict(saved(model))
     x = torch.randn(1, 2, 6, 6, dtype=torch.float64)
@@ -429,24 +429,48 @@ def test_state_dicts_of_other_bounds_are_refused(source, target, strict):
     def model(options: dict[str, Any]) -> nn.Module:
         return nn.ModuleDict({"stem": ConvBlock(GaussianDerivativeConv2d(2, 4, 3, **options))})
 
-    def bounds(options: dict[str, Any]) -> tuple[float, float | None]:
-        return options.get("sigma_min", 0.5), options.get("sigma_max")
+    def bounds(options: dict[str, Any]) -> str:
+        return str([options.get("sigma_min", 0.5), options.get("sigma_max", math.inf)])
 
     for old, new in ((source, target), (target, source)):
-        message = (
-            f"stem.conv.raw_sigma means another sigma: it was saved with (sigma_min, sigma_max) = {bounds(old)}, "
-            f"the layer has {bounds(new)}"
-        )
-        for state in (model(old).state_dict(), saved(model(old)), copy.deepcopy(model(old).state_dict())):
+        message = f"its (sigma_min, sigma_max) must be {bounds(new)}, those of the layer, got {bounds(old)}"
+        for state in (model(old).state_dict(), saved(model(old)), dict(model(old).state_dict())):
             with pytest.raises(RuntimeError, match=re.escape(message)):
                 model(new).load_state_dict(state, strict=strict)
         model(old).load_state_dict(saved(model(old)), strict=strict)
 
 
-def test_a_plain_dictionary_of_tensors_is_taken_as_it_is():
-    """Of another library's file nothing is known but the numbers."""
+@pytest.mark.parametrize(
+    ("junk", "quoted"),
+    [
+        (torch.tensor([0.5, math.nan]), "[0.5, nan]"),
+        (torch.tensor([0.5]), "[0.5]"),
+        (torch.tensor([0, 1]), "[0, 1]"),
+        ((0.5, math.inf), "(0.5, inf)"),
+        (None, "None"),
+    ],
+    ids=str,
+)
+def test_junk_in_the_place_of_bounds_is_refused(junk, quoted):
+    layer = make(2, 4, 3)
+    with pytest.raises(RuntimeError, match=re.escape(f"must be [0.5, inf], those of the layer, got {quoted}")):
+        layer.load_state_dict({**layer.state_dict(), "_extra_state": junk})
+
+
+def test_bounds_may_be_rounded():
+    """As when a whole state dict is converted to half precision."""
+    layer, other = make(2, 4, 3, sigma_min=0.3), make(2, 4, 3, sigma_min=0.3)
+    other.load_state_dict({name: value.bfloat16() for name, value in layer.state_dict().items()})
+    assert torch.equal(other.mu, layer.mu.bfloat16().double())
+
+
+def test_a_state_dict_without_bounds():
+    """Strictly it lacks a key; otherwise its numbers are taken as they are."""
     layer, other = make(2, 4, 3), make(2, 4, 3)
-    other.load_state_dict(dict(layer.state_dict()))
+    state = {name: value for name, value in layer.state_dict().items() if name != "_extra_state"}
+    with pytest.raises(RuntimeError, match=r'Missing key.*"_extra_state"'):
+        other.load_state_dict(state)
+    other.load_state_dict(state, strict=False)
     assert torch.equal(other.kernels(), layer.kernels())
 
 

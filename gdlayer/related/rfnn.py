@@ -69,17 +69,17 @@ class RFNNConv2d(SynthesizedConv2d):
         self.init = one_of("init", init, ("variance_preserving", "authors"))
         self.gain = positive_number("gain", gain)
         self.alpha = nn.Parameter(torch.empty(out_channels, in_channels, num_kernels, device=device, dtype=dtype))
-        self._set_constants()
         self.reset_parameters()
 
     def _set_constants(self) -> None:
         sigma = torch.tensor(self.sigma, dtype=torch.float64)
         kernels = normalised_kernels(sigma, ORDERS[: self.alpha.shape[2]], self.kernel_size[0] // 2)
-        self.kernels = kernels.to(self.alpha)
+        self.register_buffer("kernels", kernels.to(self.alpha), persistent=False)
 
     @torch.no_grad()
     def reset_parameters(self) -> None:
         """Draws alpha anew from torch's global generator, as ``init`` says; a bias becomes zero."""
+        self._set_constants()
         if self.init == "authors":
             self.alpha.uniform_(-1, 1)
         else:
