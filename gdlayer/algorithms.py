@@ -146,6 +146,8 @@ FULL = {algorithm.name: algorithm for algorithm in (DENSE, FILTER_THEN_MIX, MIX_
 """Algorithms of the full layer by name."""
 SEPARATED = {algorithm.name: algorithm for algorithm in (DENSE, FACTORISED)}
 """Algorithms of the separated layer by name."""
+ALGORITHMS = FULL | SEPARATED
+"""All algorithms by name."""
 
 
 def choose(algorithms: Mapping[str, Algorithm], sizes: Sizes) -> Algorithm:

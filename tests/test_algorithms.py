@@ -17,7 +17,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode
 
 from gdlayer import GaussianDerivativeConv2d
-from gdlayer.algorithms import COST, FULL, SEPARATED, Algorithm, Sizes, Work, choose
+from gdlayer.algorithms import ALGORITHMS, COST, FULL, SEPARATED, Algorithm, Sizes, Work, choose
 from gdlayer.conv import GEOMETRY
 
 FORMATS = {"contiguous": torch.contiguous_format, "channels_last": torch.channels_last}
@@ -275,13 +275,42 @@ def test_forward_mode_through_parameters(separated, algorithm):
     torch.testing.assert_close((tangent * cotangent).sum(), expected)
 
 
+@forward_mode
+@every_algorithm
+def test_forward_mode_over_reverse_mode(separated, algorithm):
+    """Dual numbers through a backward pass without a graph of its own: a Hessian times a vector."""
+    layer = make(1, 2, 3, bases=2, separated=separated, algorithm=algorithm)
+    x = torch.randn(1, 1, 4, 4, dtype=torch.float64)
+    directions = {name: torch.randn_like(p) for name, p in layer.named_parameters()}
+    with forward_ad.dual_level():
+        duals = {name: forward_ad.make_dual(p, directions[name]) for name, p in layer.named_parameters()}
+        loss = functional_call(layer, duals, (x,)).pow(3).sum()
+        gradients = torch.autograd.grad(loss, list(duals.values()))
+        ours = [forward_ad.unpack_dual(g).tangent for g in gradients]
+    gradients = torch.autograd.grad(layer(x).pow(3).sum(), list(layer.parameters()), create_graph=True)
+    along = sum((g * d).sum() for g, d in zip(gradients, directions.values(), strict=True))
+    expected = torch.autograd.grad(along, list(layer.parameters()))
+    torch.testing.assert_close(ours, list(expected))
+
+
+@every_algorithm
+def test_buffers_may_be_overwritten_before_the_backward_pass(separated, algorithm):
+    """As DistributedDataParallel does in the next forward pass."""
+    layer = make(2, 4, 3, bases=2, separated=separated, algorithm=algorithm)
+    y = layer(torch.randn(1, 2, 5, 5, dtype=torch.float64)).sum()
+    for buffer in layer.buffers():
+        buffer.copy_(buffer.clone())
+    y.backward()
+    assert all(p.grad is not None for p in layer.parameters())
+
+
 @every_algorithm
 def test_an_ensemble_of_layers(separated, algorithm):
     """vmap over parameters: outputs, and gradients by autograd through it, are those of one layer at a time."""
     layers = [make(2, 4, 3, bases=2, separated=separated, algorithm=algorithm) for _ in range(3)]
-    stacked, _ = stack_module_state(layers)  # type: ignore[arg-type]
+    stacked, buffers = stack_module_state(layers)  # type: ignore[arg-type]
     x = torch.randn(2, 2, 5, 4, dtype=torch.float64, requires_grad=True)
-    outputs = vmap(lambda parameters: functional_call(layers[0], parameters, (x,)))(stacked)
+    outputs = vmap(lambda *state: functional_call(layers[0], state, (x,)))(stacked, buffers)
     torch.testing.assert_close(outputs, torch.stack([layer(x) for layer in layers]))
     cotangent = torch.randn_like(outputs)
     names = list(stacked)
@@ -485,7 +514,7 @@ def test_cost_is_the_documented_sum():
         ),
         "factorised": Work(pointwise=80 * 5 * 6 + 20 * 6 * 6, depthwise=20 * 6 * 21, moved=80 * (5 + 6) + 20 * (6 + 6)),
     }.items():
-        assert (FULL | SEPARATED)[algorithm].work(sizes) == expected
+        assert ALGORITHMS[algorithm].work(sizes) == expected
         assert expected.cost == sum(COST[kind] * getattr(expected, kind) for kind in COST)
     assert COST["dense"] == 1
 
@@ -542,7 +571,7 @@ def test_the_layer_takes_the_cheapest():
     layer = make(64, 64, 7, order=3, bases=16, separated=True, dtype=torch.float32)
     dense, apart = as_computed_by("dense", layer), as_computed_by("factorised", layer)
     x = torch.randn(1, 64, 3, 3)
-    assert layer.algorithm == "auto"
+    assert (layer.algorithm, layer.chosen(x), layer.chosen(x.double())) == ("auto", "factorised", "dense")
     assert not torch.equal(dense(x), apart(x))  # rounding tells them apart
     assert torch.equal(layer(x), apart(x))
     assert torch.equal(layer(x[0]), apart(x[0]))

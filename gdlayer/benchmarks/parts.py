@@ -12,7 +12,7 @@ from torch._dynamo.exc import TorchDynamoException
 from torch._inductor.utils import fresh_inductor_cache
 from torch.nn import functional as F
 
-from gdlayer.algorithms import FULL, SEPARATED, Sizes
+from gdlayer.algorithms import ALGORITHMS, FULL, SEPARATED, Sizes
 from gdlayer.basis import jet_orders
 from gdlayer.benchmarks.goals import FIRST, FIRST_LAYER, GROWTH, INFERENCE, ORDER, PRECISIONS, SHAPES, TRAINING, Shape
 from gdlayer.benchmarks.measured_layers import AuthorsOrder, Synthesis, conv2d, ours
@@ -126,7 +126,7 @@ def operations(algorithm: str, shape: Shape) -> dict[str, int]:
     kernel_size = (shape.kernel_size, shape.kernel_size)
     n = len(jet_orders(ORDER))
     sizes = Sizes(shape.in_channels, shape.out_channels, n, shape.bases, kernel_size, pixels, pixels)
-    done = (FULL | SEPARATED)[algorithm].work(sizes)
+    done = ALGORITHMS[algorithm].work(sizes)
     multiply_adds = done.dense + done.pointwise + done.depthwise
     ends = pixels * (shape.in_channels + shape.out_channels)
     between = 2 * done.depthwise // shape.kernel_size**2
