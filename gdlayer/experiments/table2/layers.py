@@ -57,7 +57,9 @@ LAYERS = {
             kernel_size=7,
             start="original",
         ),
-        FirstLayer(name="ours-3x3", title="Ours 3×3, random start", make=f"{_MAKERS}:gaussian_first_layer", family="ours"),
+        FirstLayer(
+            name="ours-3x3", title="Ours 3×3, random start", make=f"{_MAKERS}:gaussian_first_layer", family="ours"
+        ),
         FirstLayer(
             name="ours-3x3-fitted",
             title="Ours 3×3, fitted start",
