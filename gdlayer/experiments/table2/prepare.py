@@ -85,7 +85,7 @@ def source_network(source: str, settings: dict[str, Any]) -> vgg16.VGG16:
     return network
 
 
-def free_form(old: nn.Conv2d, settings: dict[str, Any], row: FirstLayer) -> tuple[nn.Module, dict[str, Any]]:
+def free_first_layer(old: nn.Conv2d, settings: dict[str, Any], row: FirstLayer) -> tuple[nn.Module, dict[str, Any]]:
     """The old layer itself, or one that starts by He's rule."""
     if row.start == "original":
         return old, {}
@@ -95,7 +95,7 @@ def free_form(old: nn.Conv2d, settings: dict[str, Any], row: FirstLayer) -> tupl
     return new, {}
 
 
-def ours(old: nn.Conv2d, settings: dict[str, Any], row: FirstLayer) -> tuple[nn.Module, dict[str, Any]]:
+def gaussian_first_layer(old: nn.Conv2d, settings: dict[str, Any], row: FirstLayer) -> tuple[nn.Module, dict[str, Any]]:
     """A Gaussian derivative layer, at random or fitted to the old filters; then with its relative residual."""
     layer = GaussianDerivativeConv2d(
         old.in_channels, old.out_channels, row.kernel_size, order=settings["order"], bases=settings["bases"]
