@@ -410,7 +410,7 @@ def test_wrong_trials_are_one_line(capsys, command, layer, split, message):
     assert list(Path().iterdir()) == []
 
 
-MANIFEST = "image,mask,slide\nSlide_01/01_1.png,GT_01/01_1.png,1\n"
+MANIFEST = "image,mask,slide,n_components_4conn,foreground_fraction\nSlide_01/01_1.png,GT_01/01_1.png,1,0,0.0\n"
 
 
 @pytest.fixture
