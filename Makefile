@@ -55,6 +55,7 @@ test: $(READY)  ## lint, types, tests, notebooks, book, and a smoke reproduction
 	$(BIN)/python -m pytest -n 2
 	$(BIN)/python -m pytest -p no:cacheprovider --nbval book  # one at a time: kernels that start together can take the same port
 	$(BIN)/python workflow/build_book.py _build/html
+	$(BIN)/python workflow/check_scripts.py _build/html
 	$(BIN)/python workflow/reproduce.py --profile smoke --cores 2
 
 lock: $(READY)  ## requirements.lock anew from pyproject.toml

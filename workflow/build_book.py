@@ -9,8 +9,10 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import tomllib
 from pathlib import Path
 
+import yaml
 from check_offline import check_offline
 
 ROOT = Path(__file__).parents[1]
@@ -25,8 +27,8 @@ def main() -> int:
     with tempfile.TemporaryDirectory(prefix=".book-", dir=options.html.parent) as scratch:
         source, output = Path(scratch, "source"), Path(scratch, "output")
         shutil.copytree(ROOT / "book", source / "book", ignore=shutil.ignore_patterns(".*"))
-        for name in ("_config.yml", "_toc.yml"):
-            shutil.copy(ROOT / name, source)
+        shutil.copy(ROOT / "_toc.yml", source)
+        (source / "_config.yml").write_text(configuration(ROOT), encoding="utf-8")
         if options.chapters:
             shutil.copytree(options.chapters, source / "book", dirs_exist_ok=True)
         built = subprocess.run(
@@ -49,6 +51,16 @@ def main() -> int:
         html.rename(options.html)
     print(f"the book: {(options.html / 'index.html').resolve()}")
     return 0
+
+
+def configuration(root: Path) -> str:
+    """``_config.yml``, with the repository's address and buttons if pyproject.toml has its address."""
+    config = yaml.safe_load((root / "_config.yml").read_text(encoding="utf-8"))
+    project = tomllib.loads((root / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    if address := project.get("urls", {}).get("Repository"):
+        config["repository"]["url"] = address
+        config["html"] |= {"use_repository_button": True, "use_issues_button": True}
+    return yaml.safe_dump(config)
 
 
 if __name__ == "__main__":

@@ -229,7 +229,7 @@ def prepare_a_dry_run() -> None:
     Path("book").mkdir()
     for chapter in (*experiments(), "overview"):
         Path("book", f"{chapter}.ipynb").touch()
-    for file in ("_config.yml", "_toc.yml"):
+    for file in ("_config.yml", "_toc.yml", "pyproject.toml"):
         shutil.copy(REPOSITORY / file, file)
 
 
