@@ -64,7 +64,7 @@ test: $(READY)  ## lint, types, tests, notebooks, book, and a smoke reproduction
 	$(BIN)/python workflow/reproduce.py --profile smoke --cores 2
 
 test-matrix: $(READY)  ## the tests of the layer on every Python and torch claimed that can be had: data/test-matrix.csv
-	$(BIN)/python workflow/test_matrix.py
+	$(BIN)/python workflow/matrix.py
 
 soak: $(READY)  ## 200 kills of make reproduce, none of which may cost a finished record, in an hour: data/soak-kills.csv
 	$(BIN)/python workflow/soak.py --kills 200 --csv data/soak-kills.csv

@@ -1,8 +1,8 @@
 """``make lock``: the lock files anew from pyproject.toml, with hashes, by uv in an environment of its own.
 
 ``requirements.lock`` is every package but the libraries that PyPI's torch for Linux needs, which are
-``requirements-cuda.lock``. ``requirements-cpu.lock`` is torch's CPU build, which needs none: a file of its own, since pip
-takes PyPI's build where one requirement allows both.
+``requirements-cuda.lock``. ``requirements-cpu.lock`` is torch's CPU build, which needs none: a file of its own, since
+pip takes PyPI's build where one requirement allows both.
 """
 
 import re
