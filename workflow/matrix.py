@@ -1,7 +1,7 @@
 """``make test-matrix``: the tests of the layer on each Python and torch that the package claims.
 
-Of each Python the oldest patch release found on PATH or under pyenv, with the locked packages; on the oldest Python also
-the oldest torch. What cannot be had is skipped aloud. Every row of ``data/test-matrix.csv`` is one of them.
+Of each Python the oldest patch release found on PATH or under pyenv, with the locked packages; on the oldest Python
+also the oldest torch. What cannot be had is skipped aloud. Every row of ``data/test-matrix.csv`` is one of them.
 """
 
 import csv
