@@ -8,6 +8,7 @@ import numpy as np
 
 from gdlayer.experiments import experiments
 from gdlayer.experiments.experiment import Experiment
+from gdlayer.experiments.record import write_beside
 from gdlayer.extras import extra
 
 with extra("report"):
@@ -93,8 +94,8 @@ def interval(mean: np.ndarray, std: np.ndarray, count: np.ndarray) -> tuple[np.n
 
 
 def write_csv(cells: pd.DataFrame, path: Path) -> None:
-    """The cells as a CSV file, three decimals."""
-    cells.to_csv(path, index=False, float_format="%.3f", lineterminator="\n")
+    """The cells as a CSV file, three decimals; whole or not at all."""
+    write_beside(path, cells.to_csv(index=False, float_format="%.3f", lineterminator="\n").encode())
 
 
 def select(cells: pd.DataFrame, selector: Selector) -> pd.DataFrame:
