@@ -3,18 +3,9 @@ PYTHON ?= python3
 PROFILE ?= quick
 CORES ?= all
 TABLE ?= 1
-LAYER ?= $(LAYER_OF_$(TABLE))
-LAYER_OF_1 := ours
-LAYER_OF_2 := ours-7x7
-LAYER_OF_3 := gaussian-unet
-N ?= 5000
-SOURCE ?= scratch
-SPLIT ?= tile
+CELL = $(if $(LAYER),--layer $(LAYER)) $(if $(N),--n-train $(N)) $(if $(SOURCE),--source $(SOURCE)) $(if $(SPLIT),--split $(SPLIT))
 DEVICE ?= cpu
 PARTS ?=
-CELL_OF_1 = --n-train $(N)
-CELL_OF_2 = --source $(SOURCE)
-CELL_OF_3 = --split $(SPLIT)
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -45,7 +36,7 @@ reproduce: $(READY)  ## every trial of PROFILE (quick), then tables, chapters an
 	@$(BIN)/python workflow/reproduce.py --profile $(PROFILE) --cores $(CORES)
 
 cell: $(READY)  ## one cell again, beside the paper's: TABLE=1 LAYER=ours N=5000, or TABLE=2 SOURCE=..., TABLE=3 SPLIT=...
-	@$(BIN)/python -m gdlayer.experiments cell table$(TABLE) --layer $(LAYER) $(CELL_OF_$(TABLE)) --profile $(PROFILE)
+	@$(BIN)/python -m gdlayer.experiments cell table$(TABLE) $(CELL) --profile $(PROFILE)
 
 book: $(READY)  ## the book of the committed record: _build/html
 	@$(BIN)/python workflow/build_book.py _build/html
