@@ -160,9 +160,11 @@ def test_search_runs_what_is_missing_and_prints_the_table(capsys, quick_commands
 def test_a_signal_to_all_stops_its_trials(number):
     """Sent to the command alone, in the midst of its trials: none runs on, their checkpoints stay."""
     command = [sys.executable, "-m", "gdlayer.experiments", "all", "table1-precision", "--profile=smoke", "--jobs=2"]
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # else it is ignored where the tests' own is
     process = subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
     )
+    signal.signal(signal.SIGINT, before)
     folder = Path("results/smoke/table1-precision") / SAMPLE
     checkpoint = folder / ".ours-n1000-bf16-s0.checkpoint"
     try:
