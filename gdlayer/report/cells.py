@@ -47,6 +47,7 @@ def per_trial(records: Iterable[dict[str, Any]], experiment: Experiment) -> pd.D
         | {
             "precision": r["hyperparameters"]["precision"],
             "device": r["machine"]["device"],
+            "machine": r["machine"].get("name"),
             "parameters": r["parameters"],
             "metric": metric,
             "seed": r["trial"]["seed"],
@@ -56,7 +57,7 @@ def per_trial(records: Iterable[dict[str, Any]], experiment: Experiment) -> pd.D
         for r in records
         for metric, value in r["metrics"].items()
     ]
-    return pd.DataFrame(rows, columns=[*names, *KIND, "parameters", "metric", "seed", "value", "seconds"])
+    return pd.DataFrame(rows, columns=[*names, *KIND, "machine", "parameters", "metric", "seed", "value", "seconds"])
 
 
 def summarise(records: Iterable[dict[str, Any]], experiment: Experiment) -> pd.DataFrame:
