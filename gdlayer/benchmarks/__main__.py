@@ -14,6 +14,7 @@ from gdlayer.benchmarks.measurements import Row, describe, read, write
 from gdlayer.benchmarks.parts import PARTS, Job
 from gdlayer.experiments.progress import duration_in_words
 from gdlayer.experiments.record import ResultsError, provenance
+from gdlayer.extras import MissingExtraError
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -46,8 +47,8 @@ def _run(options: argparse.Namespace) -> None:
 def _tables(path: Path) -> str:
     try:
         from gdlayer.benchmarks import report
-    except ImportError as error:
-        return f"{path} is written; for its tables, `pip install 'gdlayer[report]'` ({error})"
+    except MissingExtraError as error:
+        return f"{path} is written, but its tables cannot be shown: {error}"
     return report.as_text(path, report.COMMITTED / path.name)
 
 

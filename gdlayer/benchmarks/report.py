@@ -4,15 +4,18 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import matplotlib.pyplot as plt
 import numpy as np
-import pandas as pd
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
-from matplotlib.ticker import LogLocator, NullFormatter
 
 from gdlayer.benchmarks.goals import FIRST_LAYER, GOALS, INFERENCE, SHAPES, TRAINING, Goal, Shape
 from gdlayer.benchmarks.measurements import Row, describe, read
+from gdlayer.extras import extra
+
+with extra("report"):
+    import matplotlib.pyplot as plt
+    import pandas as pd
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+    from matplotlib.ticker import LogLocator, NullFormatter
 
 COMMITTED = Path(__file__).parents[2] / "data" / "bench"
 """The record in the repository, one file per kind of device."""

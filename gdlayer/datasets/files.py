@@ -12,6 +12,8 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
+from gdlayer.extras import MissingExtraError, extra
+
 CONNECT_SECONDS = 3  # short: without a network the caller shall hear about it at once
 READ_SECONDS = 30
 RETRIES = 2
@@ -174,11 +176,12 @@ def _download(file: DataFile) -> Path:
     if os.environ.get("GDLAYER_OFFLINE", "") not in ("", "0"):
         raise _not_found(file, f"GDLAYER_OFFLINE={os.environ['GDLAYER_OFFLINE']} forbids it")
     try:
-        import pooch
-        import requests
-        from tqdm import tqdm
-    except ModuleNotFoundError as error:
-        raise _not_found(file, f"{error.name} is missing, `pip install gdlayer[experiments]`") from error
+        with extra("experiments"):
+            import pooch
+            import requests
+            from tqdm import tqdm
+    except MissingExtraError as error:
+        raise _not_found(file, str(error)) from error
 
     def attempt(url: str, output: str, _: object) -> None:  # called by position, whatever pooch types say
         try:

@@ -11,6 +11,7 @@ from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import TYPE_CHECKING
 
 from gdlayer.datasets.files import DataCorruptError, DataError
+from gdlayer.extras import MissingExtraError, extra
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -28,10 +29,11 @@ _BROKEN_ZIP = (zipfile.BadZipFile, zlib.error, EOFError, OSError, RuntimeError, 
 def import_pillow():
     """Pillow, which only the experiments need."""
     try:
-        import PIL.features
-        import PIL.Image
-    except ModuleNotFoundError as error:
-        raise DataError("Pillow is missing, `pip install gdlayer[experiments]`") from error
+        with extra("experiments"):
+            import PIL.features
+            import PIL.Image
+    except MissingExtraError as error:
+        raise DataError(str(error)) from error
     return PIL
 
 

@@ -360,12 +360,14 @@ def test_record_has_a_part_each_with_its_origin_and_a_row_a_line(fake_parts, tmp
 
 
 def test_without_pandas_the_record_is_written_all_the_same(fake_parts, tmp_path, capsys, monkeypatch):
-    monkeypatch.setitem(sys.modules, "gdlayer.benchmarks.report", None)
+    monkeypatch.delitem(sys.modules, "gdlayer.benchmarks.report")
+    monkeypatch.setitem(sys.modules, "pandas", None)
     monkeypatch.delattr(gdlayer.benchmarks, "report")
     assert run_program(tmp_path) == 0
     assert "goals" in read(tmp_path / "cpu.json")
     last = capsys.readouterr().out.splitlines()[-1]
-    assert last.startswith(f"{tmp_path / 'cpu.json'} is written; for its tables, `pip install ")
+    missing = "pandas is not installed: pip install 'gdlayer[report]'"
+    assert last == f"{tmp_path / 'cpu.json'} is written, but its tables cannot be shown: {missing}"
 
 
 def test_some_parts_alone_replace_just_those(fake_parts, tmp_path):

@@ -538,7 +538,7 @@ def test_decode_of_flipped_bytes_is_a_picture_or_an_error(kind, data):
 
 def test_missing_pillow_is_named(full, monkeypatch):
     monkeypatch.setitem(sys.modules, "PIL", None)
-    with pytest.raises(DataError, match=r"Pillow is missing, `pip install gdlayer\[experiments\]`"):
+    with pytest.raises(DataError, match=r"^PIL is not installed: pip install 'gdlayer\[experiments\]'$"):
         cats_dogs.load("cats-dogs")
     assert cats_dogs.resolve(pytest.fail) == "cats-dogs"
 

@@ -240,7 +240,7 @@ def test_full_disk_is_one_line_and_leaves_nothing(server, cache, monkeypatch):
 @pytest.mark.parametrize("missing", ["pooch", "requests", "tqdm"])
 def test_missing_package_is_named(server, monkeypatch, missing):
     monkeypatch.setitem(sys.modules, missing, None)
-    with pytest.raises(DataNotFoundError, match=rf"{missing} is missing, `pip install gdlayer\[experiments\]`"):
+    with pytest.raises(DataNotFoundError, match=rf"{missing} is not installed: pip install 'gdlayer\[experiments\]'"):
         find(server.file)
 
 
