@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 from torch.autograd import forward_ad
 
-from gdlayer.hermite import standard_gaussian_derivatives
-from gdlayer.precision import autocast_off
+from gdlayer.hermite import gaussian_derivatives, standard_gaussian_derivatives
+from gdlayer.modes import autocast_off, compiling, tracing
 
 
 def jet_orders(order: int | Iterable[Sequence[int]]) -> tuple[tuple[int, int], ...]:
@@ -51,6 +51,24 @@ def sampling_grid(
     """
     y, x = (torch.arange(k, dtype=dtype, device=device) - (k - 1) / 2 for k in kernel_size)
     return x, y
+
+
+def rotation(theta: Tensor) -> Tensor:
+    r"""The matrix :math:`R_\theta = \begin{pmatrix} \cos\theta & \sin\theta \\ -\sin\theta & \cos\theta \end{pmatrix}`.
+
+    (u, v) = R (x, y): its rows are the directions of u and v.
+
+    Parameters
+    ----------
+    theta : tensor of shape (...)
+        In radians.
+
+    Returns
+    -------
+    tensor of shape (..., 2, 2)
+    """
+    cos, sin = torch.cos(theta), torch.sin(theta)
+    return torch.stack((cos, sin, -sin, cos), -1).unflatten(-1, (2, 2))
 
 
 def gaussian_derivative_kernels(
@@ -95,53 +113,82 @@ def gaussian_derivative_kernels(
             )
     batch = torch.broadcast_shapes(sigma.shape[:-2], mu.shape[:-2], theta.shape[:-1])
     sigma, mu, theta = (t.expand(*batch, *shape) for t, shape in ((sigma, (n, 2)), (mu, (n, 2)), (theta, (n,))))
-    constants = kernel_constants(orders, kernel_size, dtype=theta.dtype, device=theta.device)
-    return sampled_kernels(sigma, mu, theta, *constants).unflatten(-1, kernel_size)
+    constants = kernel_constants(orders, kernel_size, device=theta.device)
+    return sampled_kernels(sigma, mu, theta, *constants, max(map(max, orders))).unflatten(-1, kernel_size)
+
+
+def normalised_kernels(sigma: Tensor, orders: Sequence[tuple[int, int]], half_size: int) -> Tensor:
+    r"""Isotropic, centred kernels, normalised in scale and by the Gaussian's sum over the samples.
+
+    .. math:: \phi^{p,q}(x, y) = g_p(x)\, g_q(y), \qquad
+        g_p(x) = \sigma^p\, \frac{G_p(x, \sigma)}{\sum_{x'} G_0(x', \sigma)}
+
+    Parameters
+    ----------
+    sigma : scalar tensor, in pixels
+    orders : N pairs (p, q)
+    half_size : int
+        e: the kernel covers -e, ..., e.
+
+    Returns
+    -------
+    tensor of shape (N, 2e + 1, 2e + 1)
+    """
+    x = torch.arange(-half_size, half_size + 1, dtype=sigma.dtype, device=sigma.device)
+    g = gaussian_derivatives(x, sigma, max(map(max, orders)))
+    scale = torch.stack([sigma**p for p in range(len(g))]) / g[0].sum()
+    g = g * scale[:, None]
+    return torch.stack([g[q][:, None] * g[p] for p, q in orders])
 
 
 def kernel_constants(
-    orders: Sequence[tuple[int, int]],
-    kernel_size: tuple[int, int],
-    *,
-    dtype: torch.dtype | None = None,
-    device: torch.device | None = None,
-) -> tuple[Tensor, Tensor, int]:
-    """What :func:`sampled_kernels` needs on its device.
+    orders: Sequence[tuple[int, int]], kernel_size: tuple[int, int], *, device: torch.device | None = None
+) -> tuple[Tensor, Tensor, Tensor]:
+    """The tensors that :func:`sampled_kernels` needs on its device.
 
-    The points of the grid in homogeneous coordinates x, y, 1, (3, kh kw); the orders (N, 2); the highest of them.
+    They hold integers, which no conversion of a layer's dtype rounds.
+
+    Returns
+    -------
+    points : (3, kh kw)
+        Those of :func:`sampling_grid` in homogeneous coordinates and half pixels, that is 2x, 2y, 2.
+    orders : (N, 2)
+        p and q.
+    rows : (3, N, 2)
+        Where the d-th derivatives of g_p and g_q stand in all orders of g, (orders, N, 2), flattened; d = 0, 1, 2.
     """
-    x, y = sampling_grid(kernel_size, dtype=dtype, device=device)
-    x, y = x.expand(kernel_size), y[:, None].expand(kernel_size)
-    return (
-        torch.stack((x, y, torch.ones_like(x))).flatten(1),
-        torch.tensor(orders, device=device),
-        max(map(max, orders)),
-    )
+    y, x = torch.meshgrid(*(2 * torch.arange(k, device=device) - (k - 1) for k in kernel_size), indexing="ij")
+    pairs = torch.tensor(orders, device=device)
+    n = pairs.numel()
+    rows = pairs * n + torch.arange(n, device=device).view_as(pairs)
+    return torch.stack((x, y, torch.full_like(x, 2))).flatten(1), pairs, torch.stack((rows, rows + n, rows + 2 * n))
 
 
-def sampled_kernels(sigma: Tensor, mu: Tensor, theta: Tensor, grid: Tensor, orders: Tensor, highest: int) -> Tensor:
-    """:func:`gaussian_derivative_kernels` from prepared constants, points in a row: (..., N, kh kw).
+def sampled_kernels(
+    sigma: Tensor, mu: Tensor, theta: Tensor, points: Tensor, orders: Tensor, rows: Tensor, highest: int
+) -> Tensor:
+    """:func:`gaussian_derivative_kernels` from prepared constants, all points in one row.
 
-    No data goes between host and device, so a CUDA graph can hold it.
+    No data moves between host and device, so a CUDA graph can capture it.
+
+    Parameters
+    ----------
+    sigma, mu, theta : tensors of shape (..., N, 2), (..., N, 2), (..., N)
+    points, orders, rows : tensors
+        The :func:`kernel_constants`.
+    highest : int
+        The highest order.
+
+    Returns
+    -------
+    tensor of shape (..., N, kh kw)
     """
+    # New tensors, as DistributedDataParallel may overwrite buffers between this forward pass and its backward pass.
+    grid, powers, rows = 0.5 * points.to(theta.dtype), orders + 1, rows.clone()
     trains = torch.is_grad_enabled() and (sigma.requires_grad or mu.requires_grad or theta.requires_grad)
-    if trains and not traced():
-        return _Kernels.apply(sigma, mu, theta, grid, orders, highest)
-    return _evaluate(sigma, mu, theta, grid, orders, highest, 0)[0]
-
-
-def traced() -> bool:
-    """Whether torch follows every operation, where an autograd function would hide some.
-
-    A compiler makes derivatives of its own, and fuses them; a tracer writes operations down; torch.func transforms
-    them; and in forward mode, derivatives of the function's own derivatives would be dropped.
-    """
-    return (
-        torch.compiler.is_compiling()
-        or torch.jit.is_tracing()  # type: ignore[reportPrivateImportUsage]
-        or torch._C._are_functorch_transforms_active()
-        or forward_ad._current_level >= 0
-    )
+    if trains and not (compiling() or tracing()):  # a compiler fuses its own derivatives of _evaluate
+        return _Kernels.apply(sigma, mu, theta, grid, powers, rows, highest)[0]  # type: ignore[index]
+    return _evaluate(sigma, mu, theta, grid, powers, rows[:1], highest)[0]
 
 
 class _Kernels(torch.autograd.Function):
@@ -155,52 +202,82 @@ class _Kernels(torch.autograd.Function):
         \frac{\partial G_p}{\partial \sigma} = \sigma\, G_{p+2} \text{ (heat equation)}
     """
 
+    generate_vmap_rule = True
+
     @staticmethod
     def forward(
-        ctx: Any, sigma: Tensor, mu: Tensor, theta: Tensor, grid: Tensor, orders: Tensor, highest: int
-    ) -> Tensor:
-        kernels, *factors = _evaluate(sigma, mu, theta, grid, orders, highest, 2)
-        ctx.highest = highest
-        ctx.save_for_backward(sigma, mu, theta, grid, orders, *factors)
-        return kernels
+        *inputs: Any,
+    ) -> tuple[Tensor, ...]:  # torch inspects the signature at every call: a short one is faster
+        return _evaluate(*inputs)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: Any, output: Any) -> None:
+        *tensors, ctx.highest = inputs
+        _, *factors = output
+        ctx.mark_non_differentiable(*factors)
+        ctx.set_materialize_grads(False)
+        ctx.save_for_backward(*tensors, *factors)
+        ctx.save_for_forward(*tensors)
 
     @staticmethod
     def backward(ctx: Any, *grads: Any) -> tuple[Tensor | None, ...]:
-        (grad,) = grads
-        *tensors, g, scale, precision, rotation = ctx.saved_tensors
-        if torch.is_grad_enabled():  # derivatives of derivatives are asked for
-            _, g, scale, precision, rotation = _evaluate(*tensors, highest=ctx.highest, derivatives=2)
-        other = g[0].flip(-2) * (grad * scale).unsqueeze(-2)  # (..., N, 2, kh kw)
+        grad = grads[0]
+        if grad is None:
+            return (None,) * 7
+        sigma, mu, theta, grid, powers, rows, g, scale, precision, turn = ctx.saved_tensors
+        if torch.is_grad_enabled() or any(forward_ad.unpack_dual(t).tangent is not None for t in (sigma, mu, theta)):
+            # This backward pass is differentiated itself, so what forward left without a derivative is made anew.
+            _, g, scale, precision, turn = _evaluate(sigma, mu, theta, grid, powers, rows, ctx.highest)
+        g_0, g_1, g_2 = g.unbind()
+        other = g_0.flip(-2) * (grad * scale).unsqueeze(-2)  # (..., N, 2, kh kw)
         with autocast_off(grad.device):
-            by_x, by_y, by_1 = ((g[1] * other) @ tensors[3].mT).unbind(-1)  # sums over the points, by A
-        cos, sin = rotation.unbind(-1)
+            by_x, by_y, by_1 = ((g_1 * other) @ grid.mT).unbind(-1)  # sums over the points, by A
+        cos, sin = turn.unbind(-1)
         return (
-            precision * (g[2] * other).sum(-1),
+            precision * (g_2 * other).sum(-1),
             -precision * by_1,
             (precision * (cos * by_y - sin * by_x)).sum(-1),
             None,
             None,
             None,
+            None,
         )
+
+    @staticmethod
+    def jvp(ctx: Any, *tangents: Any) -> tuple[Tensor | None, ...]:
+        sigma, mu, theta, grid, powers, rows = ctx.saved_tensors
+        by_sigma, by_mu, by_theta = (
+            torch.zeros_like(t) if tangent is None else tangent
+            for t, tangent in zip((sigma, mu, theta), tangents, strict=False)
+        )
+        _, g, scale, precision, turn = _evaluate(sigma, mu, theta, grid, powers, rows, ctx.highest)
+        g_0, g_1, g_2 = g.unbind()
+        cos, sin = turn.unbind(-1)
+        moved = torch.stack((-sin * by_theta[..., None], cos * by_theta[..., None], -by_mu), -1)  # of sigma A
+        with autocast_off(grid.device):
+            along = (precision * by_sigma)[..., None] * g_2 + (precision[..., None] * moved) @ grid * g_1
+        return (along * g_0.flip(-2)).sum(-2) * scale, None, None, None, None
 
 
 def _evaluate(
-    sigma: Tensor, mu: Tensor, theta: Tensor, grid: Tensor, orders: Tensor, highest: int, derivatives: int
+    sigma: Tensor, mu: Tensor, theta: Tensor, grid: Tensor, powers: Tensor, rows: Tensor, highest: int
 ) -> tuple[Tensor, ...]:
-    """Kernels (..., N, kh kw), and what their derivatives need.
+    """Kernels (..., N, kh kw), and the factors of their first derivatives.
 
-    g of so many more orders (d, ..., N, 2, kh kw); the factor 1 / (2 pi sigma_1^(p+1) sigma_2^(q+1)), (..., N, 1); 1 /
-    sigma (..., N, 2); and the directions of u and v (..., N, 2, 2).
+    ``powers`` are p + 1 and q + 1. The factors are the derivatives of g_p and g_q that ``rows`` tells, (len(rows), ...,
+    N, 2, kh kw); the scale 1 / (2 pi sigma_1^(p+1) sigma_2^(q+1)), (..., N, 1); 1 / sigma, (..., N, 2); and the
+    rotation, (..., N, 2, 2).
     """
     precision = sigma.reciprocal()
-    cos, sin = torch.cos(theta), torch.sin(theta)
-    rotation = torch.stack((cos, sin, -sin, cos), -1).unflatten(-1, (2, 2))
-    affine = torch.cat((rotation, -mu[..., None]), -1) * precision[..., None]  # A, (..., N, 2, 3)
+    turn = rotation(theta)
+    affine = torch.cat((turn, -mu[..., None]), -1) * precision[..., None]  # A, (..., N, 2, 3)
     with autocast_off(theta.device):
         t = affine @ grid
-    g = torch.stack(standard_gaussian_derivatives(t, highest + derivatives))
-    d, kernel, axis = (torch.arange(n, device=orders.device) for n in (derivatives + 1, *orders.shape))
-    g = g[orders + d[:, None, None], ..., kernel[:, None], axis, :].movedim((1, 2), (-3, -2))
-    scale = (precision ** (orders + 1)).prod(-1, keepdim=True) / (2 * math.pi)
-    u, v = g[0].unbind(-2)
-    return u * v * scale, g, scale, precision, rotation
+    t = t.movedim((t.dim() - 3, t.dim() - 2), (0, 1))  # the older ONNX exporter moves no negative axes
+    g = torch.stack(standard_gaussian_derivatives(t, highest + len(rows) - 1))  # (orders, N, 2, ..., kh kw)
+    g = g.reshape(-1, *t.shape[2:]).index_select(0, rows.view(-1)).view(*rows.shape, *t.shape[2:])
+    g = g.movedim((1, 2), (-3, -2))
+    scale = (precision**powers).prod(-1, keepdim=True) / (2 * math.pi)
+    g_u, g_v = g[0].unbind(-2)
+    kernels = g_u * g_v * scale  # eq. (1): G_p(u - mu_1, sigma_1) G_q(v - mu_2, sigma_2)
+    return kernels, g, scale, precision, turn

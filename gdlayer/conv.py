@@ -3,24 +3,23 @@
 import math
 import warnings
 from collections.abc import Iterable, Sequence
-from typing import Any
+from contextlib import nullcontext
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
+from gdlayer.algorithms import FULL, SEPARATED, Algorithm, Sizes, choose, convolve
 from gdlayer.basis import jet_orders, kernel_constants, sampled_kernels
-from gdlayer.checks import boolean, one_of, positive_int, positive_number, some_of
-from gdlayer.evaluate import FULL, SEPARATED, Factors, cheapest, convolve, factorised, filter_then_mix, mix_then_filter
+from gdlayer.checks import boolean, one_of, positive_int, positive_number
+from gdlayer.geometry import GEOMETRY, Geometry
 from gdlayer.initialization import RELU_GAIN, mixing_std
-from gdlayer.precision import autocast_off
+from gdlayer.modes import autocast_off, tracing
+from gdlayer.padding import pad
 from gdlayer.sampling import SamplingReport, sampling_report
-from gdlayer.synthesis import SynthesizedConv2d, inverse_softplus, pad
-
-GEOMETRY = ("sigma", "mu", "theta")
+from gdlayer.synthesis import SynthesizedConv2d
 
 
-class GaussianDerivativeConv2d(SynthesizedConv2d):
+class GaussianDerivativeConv2d(Geometry, SynthesizedConv2d):
     r"""Convolution with learned linear combinations of anisotropic, oriented, shifted Gaussian derivatives.
 
     With B bases of N kernels :math:`\phi^{b,n} = G_{p_n, q_n}(\mu^{b,n}, \sigma^{b,n}, \theta^{b,n})`, eq. (1),
@@ -71,7 +70,7 @@ class GaussianDerivativeConv2d(SynthesizedConv2d):
         geometry is theirs in both: sigma ~ U(0.5, 2), mu ~ U(-1, 1), theta ~ U(-pi, pi). Where 0.5 is not between
         the bounds, the first is U(sigma_min, sigma_min + 1.5); ``sigma_max`` ends either.
     algorithm : "auto", "dense", or "filter_then_mix", "mix_then_filter" (full), "factorised" (separated)
-        How the layer is computed (:mod:`gdlayer.evaluate`); "auto" takes what the cost model says is cheapest.
+        How the layer is computed (:mod:`gdlayer.algorithms`); "auto" takes what the cost model says is cheapest.
     gain : float
         g of the variance-preserving initialisation; sqrt(2) suits a ReLU that follows.
 
@@ -98,6 +97,10 @@ class GaussianDerivativeConv2d(SynthesizedConv2d):
     ValueError, TypeError
         If an argument is none of these.
     """
+
+    _points: Tensor
+    _orders: Tensor
+    _rows: Tensor
 
     def __init__(
         self,
@@ -141,98 +144,42 @@ class GaussianDerivativeConv2d(SynthesizedConv2d):
         if out_channels % bases:
             raise ValueError(f"out_channels must be a multiple of bases, got {out_channels} and {bases}")
         self.separated = boolean("separated", separated)
-        self.trainable = some_of("trainable", trainable, GEOMETRY)
-        self.shared = some_of("shared", shared, GEOMETRY)
-        self.isotropic = boolean("isotropic", isotropic)
-        self.sigma_min = positive_number("sigma_min", sigma_min)
-        self.sigma_max = None if sigma_max is None else positive_number("sigma_max", sigma_max)
-        if self.sigma_max is not None and self.sigma_max <= self.sigma_min:
-            raise ValueError(f"sigma_max must be greater than sigma_min = {self.sigma_min}, got {self.sigma_max}")
         self.init = one_of("init", init, ("variance_preserving", "authors"))
         self.gain = positive_number("gain", gain)
-        self.algorithm = one_of("algorithm", algorithm, ("auto", *(SEPARATED if separated else FULL)))
+        self.algorithm = one_of("algorithm", algorithm, ("auto", *self._algorithms))
+        ratio = self.stride[0] * self.stride[1]  # of pixels, input to output: no choice depends on the size of images
+        sizes = Sizes(in_channels, out_channels, len(self.orders), bases, self.kernel_size, ratio, 1)
+        self._cheapest = choose(self._algorithms, sizes).name
 
-        b, n, per_basis = bases, len(self.orders), out_channels // bases
-
-        def parameter(*shape: int, requires_grad: bool = True) -> nn.Parameter:
-            return nn.Parameter(torch.empty(shape, device=device, dtype=dtype), requires_grad)
-
-        sizes = {name: 1 if name in self.shared else n for name in GEOMETRY}
-        self.raw_sigma = parameter(b, sizes["sigma"], 1 if isotropic else 2, requires_grad="sigma" in self.trainable)
-        self.mu = parameter(b, sizes["mu"], 2, requires_grad="mu" in self.trainable)
-        self.theta = parameter(b, sizes["theta"], requires_grad="theta" in self.trainable)
+        n, per_basis = len(self.orders), out_channels // bases
+        self.set_geometry(
+            bases,
+            n,
+            trainable=trainable,
+            shared=shared,
+            isotropic=isotropic,
+            sigma_min=sigma_min,
+            sigma_max=sigma_max,
+            device=device,
+            dtype=dtype,
+        )
         if separated:
-            self.beta = parameter(b, n, in_channels)
-            self.lam = parameter(b, per_basis, n)
+            self.beta = nn.Parameter(torch.empty(bases, n, in_channels, device=device, dtype=dtype))
+            self.lam = nn.Parameter(torch.empty(bases, per_basis, n, device=device, dtype=dtype))
         else:
-            self.weight = parameter(b, per_basis, in_channels, n)
-        self._set_constants()
+            self.weight = nn.Parameter(torch.empty(bases, per_basis, in_channels, n, device=device, dtype=dtype))
         self.reset_parameters()
 
     def _set_constants(self) -> None:
-        self._constants = kernel_constants(
-            self.orders, self.kernel_size, dtype=self._kernel_dtype, device=self.theta.device
-        )
-
-    @property
-    def _kernel_dtype(self) -> torch.dtype:
-        """float32 or better."""
-        return torch.promote_types(self.raw_sigma.dtype, torch.float32)
-
-    @property
-    def sigma(self) -> Tensor:
-        """Standard deviations (B, N, 2) in pixels, between their bounds by construction."""
-        if self.sigma_max is None:
-            sigma = self.sigma_min + F.softplus(self.raw_sigma)
-        else:
-            sigma = self.sigma_min + (self.sigma_max - self.sigma_min) * torch.sigmoid(self.raw_sigma)
-        return sigma.expand(self.bases, len(self.orders), 2) if self.shared or self.isotropic else sigma
-
-    @sigma.setter
-    def sigma(self, value: Tensor | float) -> None:
-        shape = self.bases, len(self.orders), 2
-        sigma = torch.as_tensor(value, dtype=self._kernel_dtype, device=self.raw_sigma.device)
-        low, high = self.sigma_min, math.inf if self.sigma_max is None else self.sigma_max
-        if not bool(((low < sigma) & (sigma < high)).all()):
-            upper = "" if self.sigma_max is None else f" and less than sigma_max = {high}"
-            raise ValueError(f"sigma must be finite and greater than sigma_min = {low}{upper}, got {value!r}")
-        try:
-            sigma = sigma.expand(shape)
-        except RuntimeError:
-            raise ValueError(f"sigma must broadcast to (B, N, 2) = {shape}, got shape {tuple(sigma.shape)}") from None
-        stored = sigma[:, : self.raw_sigma.shape[1], : self.raw_sigma.shape[2]]
-        if not bool((stored == sigma).all()):
-            raise ValueError(
-                f"sigma must be constant along the axes that shared={self.shared} and isotropic={self.isotropic} "
-                f"leave one number, got {value!r}"
-            )
-        with torch.no_grad():
-            self.raw_sigma.copy_(self._raw(stored))
-
-    def _raw(self, sigma: Tensor, margin: float = 0.0) -> Tensor:
-        """The s of these sigma, kept away from the bounds by ``margin``."""
-        above = (sigma - self.sigma_min).clamp_min(margin)
-        if self.sigma_max is None:
-            return inverse_softplus(above)
-        return torch.log(above / (self.sigma_max - sigma).clamp_min(margin))
-
-    def geometry(self) -> tuple[Tensor, Tensor, Tensor]:
-        """sigma (B, N, 2), mu (B, N, 2) and theta (B, N) of every kernel, shared or not, in float32 or better."""
-        dtype = self._kernel_dtype
-        sigma, mu, theta = self.sigma.to(dtype), self.mu.to(dtype), self.theta.to(dtype)
-        if self.shared:
-            mu, theta = mu.expand(sigma.shape), theta.expand(sigma.shape[:2])
-        return sigma, mu, theta
+        constants = kernel_constants(self.orders, self.kernel_size, device=self.theta.device)
+        for name, constant in zip(("_points", "_orders", "_rows"), constants, strict=True):
+            self.register_buffer(name, constant, persistent=False)
 
     @torch.no_grad()
     def reset_parameters(self) -> None:
         """Draws every parameter anew from torch's global generator, as ``init`` says; the bias becomes zero."""
-        largest = math.inf if self.sigma_max is None else self.sigma_max
-        low = 0.5 if self.sigma_min < 0.5 < largest else self.sigma_min
-        sigma = torch.empty_like(self.raw_sigma, dtype=self._kernel_dtype).uniform_(low, min(low + 1.5, largest))
-        self.raw_sigma.copy_(self._raw(sigma, margin=1e-3))
-        self.mu.uniform_(-1, 1)
-        self.theta.uniform_(-math.pi, math.pi)
+        self._set_constants()
+        self.reset_geometry()
         if self.bias is not None:
             self.bias.zero_()
         if self.init == "authors":
@@ -252,18 +199,28 @@ class GaussianDerivativeConv2d(SynthesizedConv2d):
         return self._sampled_kernels().unflatten(-1, self.kernel_size)
 
     def _sampled_kernels(self) -> Tensor:
-        return sampled_kernels(*self.geometry(), *self._constants)
+        """The kernels, their pixels in a row: (B, N, kh kw)."""
+        constants = self._points, self._orders, self._rows
+        return sampled_kernels(*self.geometry(), *constants, max(map(max, self.orders)))
 
     def filters(self) -> Tensor:
         """The filters of eqs (2) and (3), the sums over n of weight times kernel: (f_out, f_in, kh, kw)."""
         with autocast_off(self.theta.device):
             return self._mix(self._sampled_kernels())
 
-    def _mix(self, kernels: Tensor) -> Tensor:
-        # (B, f_out/B, f_in, N)
-        weight = self.lam[:, :, None, :] * self.beta.transpose(1, 2)[:, None, :, :] if self.separated else self.weight
-        filters = weight.flatten(1, 2).to(kernels.dtype) @ kernels  # (B, f_out/B * f_in, kh * kw)
-        return filters.view(self.out_channels, self.in_channels, *self.kernel_size).to(weight.dtype)
+    def _omega(self) -> Tensor:
+        """The weights omega (B, f_out/B, f_in, N) of eq. (3)."""
+        if not self.separated:
+            return self.weight
+        # eq. (4), J = lambda (beta phi * I), is eq. (3) with omega = lambda beta: einsum("bjn,bni->bjin", lam, beta)
+        return self.lam[:, :, None, :] * self.beta.mT[:, None, :, :]
+
+    def _mix(self, phi: Tensor) -> Tensor:
+        """The filters (f_out, f_in, kh, kw) made of kernels phi (B, N, kh kw)."""
+        omega = self._omega()
+        # eq. (3), and eq. (2) where B = 1: the sums over n of omega phi, einsum("bjin,bnp->bjip", omega, phi)
+        filters = omega.flatten(1, 2).to(phi.dtype) @ phi
+        return filters.view(self.out_channels, self.in_channels, *self.kernel_size).to(omega.dtype)
 
     @torch.no_grad()
     def check_derivatives(self, tolerance: float = 0.1) -> SamplingReport:
@@ -295,70 +252,36 @@ class GaussianDerivativeConv2d(SynthesizedConv2d):
         return report
 
     def forward(self, x: Tensor) -> Tensor:
-        """x (..., f_in, h, w) -> J (..., f_out, h_out, w_out), by ``algorithm``."""
-        algorithm = self._cheapest(x) if self.algorithm == "auto" else self.algorithm
-        fits = x.dim() >= 3 and x.shape[-3] == self.in_channels  # F.conv2d says what is wrong
-        if algorithm == "dense" or not fits:
+        """x (..., f_in, h, w) -> J (..., f_out, h_out, w_out), by :meth:`chosen`."""
+        factors_of = self._algorithms[self.chosen(x)].factors
+        fits = x.dim() >= 3 and x.shape[-3] == self.in_channels  # if not, F.conv2d says what is wrong
+        if factors_of is None or tracing() or not fits:
             return super().forward(x)
+        mixing = (self.beta, self.lam) if self.separated else (self.weight,)
         with autocast_off(x.device):
             kernels = self._sampled_kernels()
-            through_filters = torch.is_grad_enabled() and not torch.compiler.is_compiling()
-            filters = self._mix(kernels) if through_filters else None
-            with torch.set_grad_enabled(torch.is_grad_enabled() and not through_filters):
-                factors = self._factors(algorithm, kernels.unflatten(-1, self.kernel_size).to(self.theta.dtype))
+            trains = torch.is_grad_enabled() and any(t.requires_grad for t in (x, kernels, *mixing))
+            filters = self._mix(kernels) if trains else None
+            with torch.no_grad() if trains else nullcontext():
+                factors = factors_of(*mixing, kernels.unflatten(-1, self.kernel_size).to(self.theta.dtype))
         x, zeros = pad(x, self.kernel_size, self.stride, self.padding, self.dilation, self.padding_mode)
         y = convolve(x, filters, factors, self.stride, zeros, self.dilation)
         return y if self.bias is None else y + self.bias.to(y.dtype)[:, None, None]
 
-    def _factors(self, algorithm: str, kernels: Tensor) -> Factors:
-        if algorithm == "factorised":
-            return factorised(self.beta, self.lam, kernels)
-        return (filter_then_mix if algorithm == "filter_then_mix" else mix_then_filter)(self.weight, kernels)
+    def chosen(self, x: Tensor) -> str:
+        """The name of the algorithm that computes the layer for x.
 
-    def _cheapest(self, x: Tensor) -> str:
-        """The cost model knows float32 on a CPU; a compiler, and whatever else, gets the dense way."""
-        if (
-            torch.compiler.is_compiling()
-            or (x.device.type, x.dtype) != ("cpu", torch.float32)
-            or torch.is_autocast_enabled("cpu")
-        ):
-            return "dense"
-        return cheapest(
-            SEPARATED if self.separated else FULL,
-            self.in_channels,
-            self.out_channels,
-            len(self.orders),
-            self.bases,
-            self.kernel_size,
-            x.shape[-2] * x.shape[-1],
-            -(-x.shape[-2] // self.stride[0]) * -(-x.shape[-1] // self.stride[1]),
-        )
+        ``algorithm``, unless that is "auto": then the cheapest by :func:`gdlayer.algorithms.choose` if x is float32 on
+        a CPU without autocast, which is what the cost model knows, and "dense" otherwise.
+        """
+        if self.algorithm != "auto":
+            return self.algorithm
+        known = (x.device.type, x.dtype) == ("cpu", torch.float32) and not torch.is_autocast_enabled("cpu")
+        return self._cheapest if known else "dense"
 
-    def _save_to_state_dict(self, destination: Any, prefix: str, keep_vars: bool) -> None:
-        super()._save_to_state_dict(destination, prefix, keep_vars)
-        if hasattr(destination, "_metadata"):
-            destination._metadata[prefix[:-1]]["sigma_bounds"] = self.sigma_min, self.sigma_max
-
-    def _load_from_state_dict(
-        self,
-        state_dict: Any,
-        prefix: str,
-        local_metadata: Any,
-        strict: bool,
-        missing_keys: list[str],
-        unexpected_keys: list[str],
-        error_msgs: list[str],
-    ) -> None:
-        ours = self.sigma_min, self.sigma_max
-        theirs = tuple(local_metadata.get("sigma_bounds", ours))
-        if theirs != ours:
-            error_msgs.append(
-                f"{prefix}raw_sigma means another sigma: it was saved with (sigma_min, sigma_max) = {theirs}, "
-                f"the layer has {ours}"
-            )
-        super()._load_from_state_dict(
-            state_dict, prefix, local_metadata, strict, missing_keys, unexpected_keys, error_msgs
-        )
+    @property
+    def _algorithms(self) -> dict[str, Algorithm]:
+        return SEPARATED if self.separated else FULL
 
     def extra_repr(self) -> str:
         k = max(p + q for p, q in self.orders)

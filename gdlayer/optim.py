@@ -6,6 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from gdlayer.basis import rotation
 from gdlayer.conv import GaussianDerivativeConv2d
 
 RAW_GEOMETRY = ("raw_sigma", "mu", "theta")
@@ -105,8 +106,7 @@ def window_penalty(model: nn.Module) -> Tensor:
 def _excess(layer: GaussianDerivativeConv2d) -> Tensor:
     """Pixels beyond the edge along x and y, (B N, 2)."""
     sigma, mu, theta = layer.geometry()
-    cos, sin = theta.cos(), theta.sin()
-    turned = torch.stack((cos, -sin, sin, cos), -1).unflatten(-1, (2, 2))  # R^T, (B, N, 2, 2)
+    turned = rotation(theta).mT  # R^T, (B, N, 2, 2)
     centre = (turned * mu[..., None, :]).sum(-1)
     deviation = (turned * sigma[..., None, :]).norm(dim=-1)
     edge = centre.new_tensor(layer.kernel_size[::-1]) / 2

@@ -13,7 +13,8 @@ from torch.nn.parameter import is_lazy
 from gdlayer.checks import int_pair
 from gdlayer.conv import GaussianDerivativeConv2d
 from gdlayer.fit import fit_filters
-from gdlayer.synthesis import Conv2dSame, SynthesizedConv2d, check_finite
+from gdlayer.padding import Conv2dSame
+from gdlayer.synthesis import SynthesizedConv2d, check_finite
 
 TAKEN_OVER = ("in_channels", "out_channels", "stride", "padding", "dilation", "padding_mode", "bias", "device", "dtype")
 """Arguments of the new layer that come from the convolution it replaces."""

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from gdlayer.basis import kernel_constants, sampled_kernels
+from gdlayer.basis import gaussian_derivative_kernels, rotation, sampling_grid
 
 NAMED = 3
 """Kernels that a fault names."""
@@ -141,26 +141,23 @@ def sampling_report(
 def _errors(samples: Tensor, sigma: Tensor, mu: Tensor, theta: Tensor, order: tuple[int, int]) -> tuple[float, float]:
     """Sampling and truncation error of one kernel, its samples (kh, kw)."""
     dense = min(max(math.ceil(2 / float(sigma.min())), 4), 64)  # points per pixel, from two per sigma on
-    pixels, points = (
-        kernel_constants([order], (samples.shape[0] * d, samples.shape[1] * d), dtype=samples.dtype) for d in (1, dense)
-    )
     wide, far = sigma * dense, mu * dense  # the same lengths in units of the points
-    fine = sampled_kernels(wide[None], far[None], theta[None], *points)[0]
-    sampled = _moments(samples.flatten(), sigma, mu, theta, order, pixels[0])
-    error = sampled - _moments(fine, wide, far, theta, order, points[0])
+    size = samples.shape[0] * dense, samples.shape[1] * dense
+    fine = gaussian_derivative_kernels(wide[None], far[None], theta[None], [order], size)[0]
+    error = _moments(samples, sigma, mu, theta, order) - _moments(fine, wide, far, theta, order)
     energy = math.prod(
         math.gamma(d + 0.5) / (2 * math.pi * float(s) ** (2 * d + 1)) for d, s in zip(order, wide, strict=True)
     )
     return float(error.abs().max()), max(0.0, 1 - float(fine.square().sum()) / energy)
 
 
-def _moments(kernel: Tensor, sigma: Tensor, mu: Tensor, theta: Tensor, order: tuple[int, int], grid: Tensor) -> Tensor:
-    """Sums of kernel times f_ab over its points: (K + 1, K + 1) for K = p + q, zero where a + b > K."""
-    x, y, _ = grid
-    u = (x * theta.cos() + y * theta.sin() - mu[0]) / sigma[0]
-    v = (y * theta.cos() - x * theta.sin() - mu[1]) / sigma[1]
+def _moments(kernel: Tensor, sigma: Tensor, mu: Tensor, theta: Tensor, order: tuple[int, int]) -> Tensor:
+    """Sums of a kernel (kh, kw) times f_ab over its points: (K + 1, K + 1) for K = p + q, zero where a + b > K."""
+    x, y = sampling_grid((kernel.shape[0], kernel.shape[1]), dtype=kernel.dtype)
+    points = torch.stack(torch.meshgrid(x, y, indexing="xy")).flatten(1)  # (2, kh kw)
+    u, v = (rotation(theta) @ points - mu[:, None]) / sigma[:, None]
     powers = torch.arange(sum(order) + 1, dtype=kernel.dtype)
     factorials = torch.exp(torch.lgamma(powers + 1))
     along_u, along_v = ((-t) ** powers[:, None] / factorials[:, None] for t in (u, v))
-    moments = (along_u * kernel) @ along_v.mT * (sigma[0] ** order[0] * sigma[1] ** order[1])
+    moments = (along_u * kernel.flatten()) @ along_v.mT * (sigma[0] ** order[0] * sigma[1] ** order[1])
     return moments * (powers[:, None] + powers <= sum(order))

@@ -1,17 +1,14 @@
 """Convolutions whose filters are computed from other parameters: what they all share with nn.Conv2d."""
 
 from abc import abstractmethod
-from collections.abc import Callable
-from typing import Any, Literal, Self, TypedDict, cast
+from typing import Any, Literal, TypedDict, cast
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from gdlayer.checks import int_pair, one_of, positive_int
-from gdlayer.precision import autocast_off
-
-PADDING_MODES = ("zeros", "reflect", "replicate", "circular")
+from gdlayer.modes import autocast_off
+from gdlayer.padding import PADDING_MODES, Conv2dSame, padded_conv2d, padding_of
 
 
 class ConvOptions(TypedDict, total=False):
@@ -65,12 +62,13 @@ class SynthesizedConv2d(nn.Module):
         dtype: torch.dtype | None = None,
     ) -> None:
         super().__init__()
+        self.register_load_state_dict_post_hook(_after_loading)
         self.in_channels = positive_int("in_channels", in_channels)
         self.out_channels = positive_int("out_channels", out_channels)
         self.kernel_size = int_pair("kernel_size", kernel_size)
         self.stride = int_pair("stride", stride)
         self.dilation = int_pair("dilation", dilation)
-        self.padding = _padding(padding)
+        self.padding = padding_of(padding)
         self.padding_mode = one_of("padding_mode", padding_mode, PADDING_MODES)
         self.register_parameter(
             "bias", nn.Parameter(torch.zeros(out_channels, device=device, dtype=dtype)) if bias else None
@@ -81,16 +79,10 @@ class SynthesizedConv2d(nn.Module):
         """The dense filters W, shape (f_out, f_in, kh, kw), computed in float32 or better also under autocast."""
 
     def _set_constants(self) -> None:
-        """Makes anew what a subclass has computed once for the device and dtype of its parameters."""
+        """Sets the buffers that are no parameters and in no state dict, on the device of the parameters.
 
-    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
-        super()._apply(fn, recurse)
-        self._set_constants()
-        return self
-
-    def _load_from_state_dict(self, *args: Any, **kwargs: Any) -> None:
-        super()._load_from_state_dict(*args, **kwargs)
-        self._set_constants()  # with assign=True the parameters may come from another device
+        It is called again after a state dict is loaded, for layers that come from the "meta" device.
+        """
 
     def forward(self, x: Tensor) -> Tensor:
         """x (..., f_in, h, w) -> J (..., f_out, h_out, w_out), cross-correlated with :meth:`filters`."""
@@ -140,64 +132,8 @@ class SynthesizedConv2d(nn.Module):
         )
 
 
-class Conv2dSame(nn.Conv2d):
-    """nn.Conv2d with the ``padding="same"`` of :class:`SynthesizedConv2d` for every stride."""
-
-    def __init__(self, *args: Any, padding: Any = "same", **kwargs: Any) -> None:
-        one_of("padding", padding, ("same",))
-        super().__init__(*args, **kwargs)
-        self.padding = "same"
-
-    def forward(self, input: Tensor) -> Tensor:
-        return padded_conv2d(
-            input, self.weight, self.bias, self.stride, "same", self.dilation, padding_mode=self.padding_mode
-        )
-
-
-def padded_conv2d(
-    x: Tensor,
-    filters: Tensor,
-    bias: Tensor | None,
-    stride: tuple[int, ...],
-    padding: str | tuple[int, int],
-    dilation: tuple[int, ...],
-    *,
-    padding_mode: str,
-) -> Tensor:
-    """F.conv2d with every padding mode, and Keras' "same" for every stride."""
-    x, zeros = pad(x, (filters.shape[-2], filters.shape[-1]), stride, padding, dilation, padding_mode)
-    return F.conv2d(x, filters, bias, stride, zeros, dilation)
-
-
-def pad(
-    x: Tensor,
-    kernel_size: tuple[int, int],
-    stride: tuple[int, ...],
-    padding: str | tuple[int, int],
-    dilation: tuple[int, ...],
-    mode: str,
-) -> tuple[Tensor, tuple[int, int]]:
-    """x padded as far as F.conv2d cannot do it, and the zeros that it shall add on either side."""
-    if padding == "same":
-        axes = zip(x.shape[-2:], kernel_size, stride, dilation, strict=True)
-        before, after = zip(*(same_padding(*axis) for axis in axes), strict=True)
-    else:
-        before = after = cast(tuple[int, int], padding)
-    if mode == "zeros" and before == after:
-        return x, (before[0], before[1])
-    return F.pad(x, (before[1], after[1], before[0], after[0]), "constant" if mode == "zeros" else mode), (0, 0)
-
-
-def same_padding(size: int, kernel: int, stride: int, dilation: int) -> tuple[int, int]:
-    """Padding (before, after) along one axis that gives ceil(size / stride) outputs."""
-    outputs = -(-size // stride)
-    total = max((outputs - 1) * stride + dilation * (kernel - 1) + 1 - size, 0)
-    return total // 2, total - total // 2
-
-
-def inverse_softplus(y: Tensor) -> Tensor:
-    """x with softplus(x) = log(1 + exp(x)) = y, for y > 0."""
-    return y + torch.log(-torch.expm1(-y))
+def _after_loading(module: nn.Module, incompatible_keys: Any) -> None:
+    cast(SynthesizedConv2d, module)._set_constants()
 
 
 def check_finite(module: nn.Module, path: str = "") -> None:
@@ -206,9 +142,3 @@ def check_finite(module: nn.Module, path: str = "") -> None:
         broken = int((~parameter.isfinite()).sum())
         if broken:
             raise ValueError(f"{name} must be finite, got {broken} of {parameter.numel()} values NaN or infinite")
-
-
-def _padding(padding: str | int | tuple[int, int]) -> str | tuple[int, int]:
-    if isinstance(padding, str):
-        return (0, 0) if one_of("padding", padding, ("same", "valid")) == "valid" else "same"
-    return int_pair("padding", padding, minimum=0)

@@ -1,5 +1,7 @@
 """Shared by all tests: a fixed seed, deterministic hypothesis, the devices, and both forms of the layer."""
 
+from collections.abc import Iterator
+
 import pytest
 import torch
 from hypothesis import settings
@@ -24,3 +26,14 @@ def device(request: pytest.FixtureRequest) -> str:
 def separated(request: pytest.FixtureRequest) -> bool:
     """The argument of the layer: eq. (3) or eq. (4)."""
     return request.param
+
+
+@pytest.fixture
+def figures() -> Iterator[None]:
+    """Draws nothing on a screen and leaves no figure open."""
+    import matplotlib as mpl
+    import matplotlib.pyplot as plt
+
+    with mpl.rc_context({"backend": "agg"}):
+        yield
+        plt.close("all")

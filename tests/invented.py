@@ -1,6 +1,7 @@
 """Invented trials and records, processes to run beside a test, and a reader of the HTML that is made of records."""
 
 import json
+import math
 import subprocess
 import sys
 from html.parser import HTMLParser
@@ -8,14 +9,23 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import torch
+from scipy import stats
 
 from gdlayer.experiments import experiments, trial_of
+from gdlayer.experiments.experiment import Experiment
 from gdlayer.experiments.record import REQUIRED
 from gdlayer.experiments.settings import hyperparameters
 from gdlayer.experiments.table1.trial import Table1Search, Table1Trial
+from gdlayer.experiments.table3.trial import Table3Trial
 from gdlayer.experiments.trial import Trial
+from gdlayer.report import judgements
+from gdlayer.report.loaded import Loaded, load
+from gdlayer.report.missing import planned
 
+TABLE1, TABLE2, TABLE3 = experiments().values()
+SIZES = (1000, 5000, 10000, 30000, 60000)
 FULL, SAMPLE = "fashion-mnist", "fashion-mnist-sample"
 
 FEW_TEST_IMAGES = """
@@ -123,6 +133,82 @@ def of_plan(layer: str, n: int, seed: int, **fields: Any) -> dict[str, Any]:
     return made
 
 
+def runs_of(layer: str, *percent: float, first: int = 0, **fields: Any) -> list[dict[str, Any]]:
+    """A record a seed."""
+    return [record(layer, seed=first + i, accuracy=p / 100, **fields) for i, p in enumerate(percent)]
+
+
+COUNTS = {"free-form": 9770, "rfnn": 10810, "dau": 42010, "ours": 12810, "ours-few": 11810, "ours-separated": 8410}
+
+
+def as_in_the_paper(seeds: int = 5, control: float = -1.0, **fields: Any) -> list[dict[str, Any]]:
+    """Records of the six layers that differ as the paper says, seeds in common, and controls lower than all."""
+    made_up = []
+    for ((layer, n), _), percent in TABLE1.published.items():
+        for seed in range(seeds):
+            accuracy = (percent + seed) / 100 + 1e-5 * ((seed * 7 + len(layer)) % 5)
+            made_up.append(record(layer, int(n), seed, accuracy, parameters=COUNTS[layer], **fields))
+    lowest = {n: min(p for ((_, size), _), p in TABLE1.published.items() if int(size) == n) for n in SIZES}
+    for layer in [name for name, row in TABLE1.layers.items() if not row.in_paper]:
+        for n in SIZES:
+            made_up += [
+                record(layer, n, s, (lowest[n] + control + s) / 100 + 1e-5 * (s * s % 3), **fields)
+                for s in range(seeds)
+            ]
+    return made_up
+
+
+def judged_of(tmp_path: Path, *records: dict[str, Any], experiment: str = "table1", datasets: str = FULL) -> Any:
+    """{claim: its rows}"""
+    save(tmp_path, *records)
+    loaded = load(tmp_path, records[0]["trial"]["profile"], experiment, datasets, tmp_path)
+    return {claim.name: claim.rows for claim in judgements.judged_claims(loaded)}
+
+
+def nets(gaussian: float, bn: float, seeds: int = 5, **fields: Any) -> list[dict[str, Any]]:
+    return [
+        net(layer, 0.9 + shift / 100 + s / 100 + 1e-5 * (s * s % 3), split, seed=s, parameters=count, **fields)
+        for layer, shift, count in (("unet", 0.0, 97202), ("gaussian-unet", gaussian, 25298), ("unet-bn", bn, 97404))
+        for split in Table3Trial.splits
+        for s in range(seeds)
+    ]
+
+
+def half(*percent: float) -> str:
+    """Half of the 95 % interval of a mean, as a table shows it."""
+    width = stats.t.ppf(0.975, len(percent) - 1) * np.std(percent, ddof=1) / math.sqrt(len(percent))
+    return f"± {width:.1f}"
+
+
+def loaded_of(
+    cells: pd.DataFrame,
+    record: pd.DataFrame | None = None,
+    plan: pd.DataFrame | None = None,
+    *,
+    experiment: Experiment = TABLE1,
+) -> Loaded:
+    """What a page is given, of cells alone; nothing is planned unless told."""
+    nothing = planned("paper", experiment.name, [], [])
+    return Loaded(experiment, Path(), "paper", (), [], cells, nothing if plan is None else plan, record, None)
+
+
+def page(
+    cells: pd.DataFrame,
+    record: pd.DataFrame | None = None,
+    plan: pd.DataFrame | None = None,
+    *,
+    experiment: Experiment = TABLE1,
+    columns: int = 9,
+    **options: Any,
+) -> "Page":
+    """The table of an experiment's page, read."""
+    loaded = loaded_of(cells, record, plan, experiment=experiment)
+    parsed = Page(experiment.page.table(loaded, **options))
+    assert parsed.tags <= {"table", "thead", "tbody", "tr", "th", "td", "br", "small", "sup", "p"}
+    assert [len(row) for row in parsed.rows] == [columns] * len(parsed.rows)
+    return parsed
+
+
 class Page(HTMLParser):
     """Rows of cells as text, and the text of everything else; fails on what is not well-formed."""
 
@@ -132,7 +218,7 @@ class Page(HTMLParser):
         self.rows: list[list[str]] = []
         self.text = ""
         self.tags: set[str] = set()
-        self.feed(html)
+        self.feed(str(html))
         self.close()
         assert self.open == []
 

@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.autograd import gradcheck, gradgradcheck
 from torch.func import jacfwd, jacrev
 
-from gdlayer.basis import gaussian_derivative_kernels, jet_orders, sampling_grid
+from gdlayer.basis import gaussian_derivative_kernels, jet_orders, rotation, sampling_grid
 
 
 def geometry(*batch: int, n: int, dtype: torch.dtype = torch.float64) -> tuple[Tensor, Tensor, Tensor]:
@@ -329,3 +329,12 @@ def test_bad_shapes(name, shape, message):
     parameters[name] = torch.ones(shape)
     with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
         gaussian_derivative_kernels(**parameters, orders=jet_orders(1), kernel_size=(3, 3))
+
+
+@given(st.floats(-7, 7))
+def test_rotation(theta):
+    """Rows are the directions of u and v, turned counter-clockwise by theta."""
+    ours = rotation(torch.tensor([theta], dtype=torch.float64))
+    u = math.cos(theta), math.sin(theta)
+    v = math.cos(theta + math.pi / 2), math.sin(theta + math.pi / 2)
+    np.testing.assert_allclose(ours, [[u, v]], rtol=0, atol=1e-15)

@@ -51,7 +51,7 @@ def test_only_beta_trains():
     names = {name for name, _ in conv.named_parameters()}
     block = ConvBlock(conv, norm="beta")
     assert {name for name, _ in block.named_parameters()} == {f"conv.{name}" for name in (*names, "bias")}
-    assert not list(block.buffers())
+    assert isinstance(block.norm, nn.Identity)
     beta = conv.get_parameter("bias")
     assert beta.shape == (4,)
     assert beta.dtype == torch.float64

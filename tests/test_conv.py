@@ -1,9 +1,7 @@
 """The layer: eqs (2), (3) and (4) as literal loops, gradients, and everything expected of a drop-in for nn.Conv2d."""
 
 import copy
-import io
 import math
-import pickle
 import re
 from itertools import combinations
 from typing import Any
@@ -14,6 +12,7 @@ import pytest
 import torch
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
+from layer_table import even_same
 from torch import Tensor, nn
 from torch.autograd import gradcheck
 from torch.func import functional_call
@@ -21,7 +20,8 @@ from torch.func import functional_call
 from gdlayer import GaussianDerivativeConv2d
 from gdlayer.basis import gaussian_derivative_kernels
 from gdlayer.conv import GEOMETRY
-from gdlayer.synthesis import PADDING_MODES, Conv2dSame, SynthesizedConv2d, same_padding
+from gdlayer.padding import PADDING_MODES, Conv2dSame, same_padding
+from gdlayer.synthesis import SynthesizedConv2d
 
 SUBSETS = [subset for size in range(4) for subset in combinations(GEOMETRY, size)]
 VARIANTS = {
@@ -33,8 +33,6 @@ VARIANTS = {
     "separated, own bases": {"separated": True, "bases": 4},
 }
 variants = pytest.mark.parametrize("variant", VARIANTS.values(), ids=VARIANTS.keys())
-# Of PyTorch, about nn.Conv2d's own padding="same": it copies the input where the kernel is even. No matter here.
-even_same = pytest.mark.filterwarnings("ignore:Using padding='same' with even kernel lengths")
 
 
 def random_layer(*args: Any, dtype: torch.dtype = torch.float64, **kwargs: Any) -> GaussianDerivativeConv2d:
@@ -160,6 +158,16 @@ def test_kernels_are_eq_1_of_the_attributes(variant):
     torch.testing.assert_close(layer.kernels(), expected)
 
 
+@variants
+def test_filters_are_the_einsums_beside_their_lines(variant):
+    """Of eqs (2) and (3), and of eq. (4), whose weights are lambda beta."""
+    layer = random_layer(2, 4, (4, 5), **variant)
+    phi = layer.kernels()
+    omega = torch.einsum("bjn,bni->bjin", layer.lam, layer.beta) if layer.separated else layer.weight
+    expected = torch.einsum("bjin,bnyx->bjiyx", omega, phi).flatten(0, 1)
+    torch.testing.assert_close(layer.filters(), expected, rtol=1e-12, atol=1e-14)
+
+
 # Padding and strides
 
 
@@ -262,24 +270,6 @@ def check_gradients(layer: GaussianDerivativeConv2d, x: Tensor) -> None:
 def test_gradcheck_of_trainable_subsets(variant, trainable):
     layer = random_layer(2, 4, (2, 3), order=1, trainable=trainable, **variant)
     check_gradients(layer, torch.randn(1, 2, 3, 3, dtype=torch.float64))
-
-
-@variants
-@pytest.mark.parametrize(
-    "options",
-    [
-        {"stride": 2},
-        {"stride": (3, 2), "padding_mode": "reflect"},
-        {"padding": 1, "padding_mode": "circular"},
-        {"padding": (0, 2), "padding_mode": "replicate"},
-        {"padding": "valid", "dilation": (1, 2), "bias": False},
-        {"order": [(3, 0), (1, 2)], "init": "authors"},
-    ],
-    ids=str,
-)
-def test_gradcheck_of_strides_and_paddings(variant, options):
-    layer = random_layer(1, 4, (3, 2), **{"order": 1, **variant, **options})
-    check_gradients(layer, torch.randn(1, 1, 4, 5, dtype=torch.float64))
 
 
 def test_gradients_reach_an_unbatched_input():
@@ -394,17 +384,6 @@ def test_initial_weights(variant):
     layer = GaussianDerivativeConv2d(50, 32, 3, **variant)
     for weights in (layer.beta, layer.lam) if variant["separated"] else (layer.weight,):
         assert abs(weights.mean()) < 0.2 * weights.std()
-
-
-def test_reset_parameters_draws_anew():
-    torch.manual_seed(1)
-    layer = GaussianDerivativeConv2d(2, 4, 3)
-    first = copy.deepcopy(layer.state_dict())
-    layer.reset_parameters()
-    assert not any(torch.equal(first[name], value) for name, value in layer.state_dict().items() if name != "bias")
-    torch.manual_seed(1)
-    layer.reset_parameters()
-    assert all(torch.equal(first[name], value) for name, value in layer.state_dict().items())
 
 
 def test_a_bound_above_the_initial_range_shifts_it():
@@ -524,29 +503,6 @@ def test_repr_says_what_it_is():
 # deploy
 
 
-@even_same
-@variants
-@pytest.mark.parametrize("padding", ["same", "valid", 1, (2, 0)])
-@pytest.mark.parametrize("stride", [1, 2, (1, 3)])
-@pytest.mark.parametrize("padding_mode", PADDING_MODES)
-def test_deploy_gives_the_same_outputs(variant, padding, stride, padding_mode):
-    x = torch.randn(2, 2, 8, 9, dtype=torch.float64)
-    for kernel_size, dilation, bias in (((3, 4), 1, True), (3, (1, 2), False)):
-        layer = random_layer(
-            2,
-            4,
-            kernel_size,
-            order=2,
-            stride=stride,
-            padding=padding,
-            dilation=dilation,
-            padding_mode=padding_mode,
-            bias=bias,
-            **variant,
-        )
-        torch.testing.assert_close(layer.deploy()(x), layer(x), rtol=1e-12, atol=1e-12)
-
-
 @pytest.mark.parametrize("stride", [1, 2])
 def test_deployed_module_is_a_plain_convolution(stride):
     layer = random_layer(3, 4, 5, order=2, stride=stride)
@@ -574,60 +530,7 @@ def test_conv2d_same_takes_no_other_padding():
         Conv2dSame(1, 1, 3, padding=1)
 
 
-# A module like any other
-
-
-@variants
-def test_state_dict_round_trip(variant):
-    layer, other = (random_layer(2, 4, 3, **variant) for _ in range(2))
-    x = torch.randn(1, 2, 6, 6, dtype=torch.float64)
-    layer.eval()(x)  # nothing is cached
-    assert set(layer.state_dict()) == {name for name, _ in layer.named_parameters()}
-    assert not torch.equal(layer(x), other(x))
-    other.load_state_dict(layer.state_dict())
-    assert torch.equal(layer(x), other(x))
-
-
-@variants
-def test_copies_are_equal_and_independent(variant):
-    layer = random_layer(2, 4, (3, 2), stride=2, trainable=["mu"], **variant)
-    x = torch.randn(1, 2, 6, 6, dtype=torch.float64)
-    expected = layer(x).detach()
-    buffer = io.BytesIO()
-    torch.save(layer.state_dict(), buffer)
-    buffer.seek(0)
-    loaded = random_layer(2, 4, (3, 2), stride=2, trainable=["mu"], **variant)
-    loaded.load_state_dict(torch.load(buffer, weights_only=True))
-    for copied in (copy.deepcopy(layer), pickle.loads(pickle.dumps(layer)), loaded):
-        assert torch.equal(copied(x), expected)
-        assert repr(copied) == repr(layer)
-        trains = {name for name, p in copied.named_parameters() if p.requires_grad}
-        assert trains == {name for name, p in layer.named_parameters() if p.requires_grad}
-        nn.init.zeros_(copied.mu)
-        assert not torch.equal(copied(x), expected)
-    assert torch.equal(layer(x), expected)
-
-
-def test_functional_call_and_vmap_over_an_ensemble():
-    layers = [random_layer(1, 2, 3, order=1) for _ in range(3)]
-    parameters, _ = torch.func.stack_module_state(layers)  # type: ignore[arg-type]
-    x = torch.randn(2, 1, 5, 5, dtype=torch.float64)
-    outputs = torch.vmap(lambda p: functional_call(layers[0], p, (x,)))(parameters)
-    torch.testing.assert_close(outputs, torch.stack([layer(x) for layer in layers]))
-
-
 # dtypes, devices, formats
-
-
-@variants
-def test_float32_is_close_to_float64(variant, device):
-    layer = random_layer(3, 4, 5, **variant).to(device)
-    x = torch.randn(2, 3, 8, 8, dtype=torch.float64, device=device)
-    single = copy.deepcopy(layer).float()(x.float())
-    assert single.dtype == torch.float32
-    expected = layer(x)
-    precision = 1e-5 if device == "cpu" else 2e-3  # TF32 on a GPU
-    assert (single - expected).abs().max() < precision * expected.abs().max()
 
 
 @variants
@@ -692,33 +595,6 @@ def test_any_subclass_computes_its_filters_outside_autocast():
     torch.testing.assert_close(layer.deploy()(x), layer(x))
 
 
-@variants
-def test_channels_last(variant, device):
-    layer = random_layer(3, 4, 5, stride=2, device=device, **variant)
-    x = torch.randn(2, 3, 9, 8, dtype=torch.float64, device=device)
-    torch.testing.assert_close(layer(x.to(memory_format=torch.channels_last)), layer(x))
-
-
-@variants
-def test_device_and_dtype_arguments(variant, device):
-    for dtype in (torch.float32, torch.float64, torch.bfloat16):
-        layer = GaussianDerivativeConv2d(2, 4, 3, device=device, dtype=dtype, **variant)
-        assert {(p.device.type, p.dtype) for p in layer.parameters()} == {(device, dtype)}
-        assert (layer.filters().device.type, layer.filters().dtype) == (device, dtype)
-    assert GaussianDerivativeConv2d(2, 4, 3).filters().dtype == torch.get_default_dtype()
-
-
-@variants
-@pytest.mark.parametrize("init", ["variance_preserving", "authors"])
-def test_meta_device(variant, init):
-    """Shapes without numbers, and a later start by reset_parameters, as of every layer of PyTorch."""
-    layer = GaussianDerivativeConv2d(2, 4, 3, stride=2, device="meta", init=init, **variant)
-    assert all(p.is_meta for p in layer.parameters())
-    assert layer(torch.empty(5, 2, 9, 8, device="meta")).shape == (5, 4, 5, 4)
-    layer.to_empty(device="cpu").reset_parameters()
-    assert layer(torch.randn(1, 2, 9, 8)).isfinite().all()
-
-
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA GPU")
 @variants
 def test_cuda_equals_cpu(variant):
@@ -732,21 +608,3 @@ def test_cuda_equals_cpu(variant):
         assert ours.grad is not None
         assert theirs.grad is not None
         torch.testing.assert_close(theirs.grad.cpu(), ours.grad)
-
-
-@pytest.mark.parametrize("separated", [False, True])
-@pytest.mark.parametrize("padding_mode", ["zeros", "circular"])
-def test_torch_compile_has_no_graph_break(separated, padding_mode):
-    layer = random_layer(2, 4, 4, bases=2, order=2, separated=separated, stride=2, padding_mode=padding_mode)
-    x = torch.randn(1, 2, 6, 7, dtype=torch.float64)
-    torch._dynamo.reset()  # layers compiled by other tests count towards its limit
-    compiled = torch.compile(layer, backend="eager", fullgraph=True)
-    torch.testing.assert_close(compiled(x), layer(x))
-
-
-@pytest.mark.parametrize("separated", [False, True])
-def test_export(separated):
-    layer = random_layer(2, 4, 3, order=1, separated=separated, stride=2)
-    x = torch.randn(1, 2, 6, 7, dtype=torch.float64)
-    exported = torch.export.export(layer, (x,)).module()
-    torch.testing.assert_close(exported(x), layer(x))

@@ -13,10 +13,11 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from gdlayer import GaussianDerivativeConv2d, deploy, fit_filters, replace, replace_conv2d
+from gdlayer.padding import PADDING_MODES, Conv2dSame
 from gdlayer.related.dau import DAUConv2d
 from gdlayer.related.njet import NJetConv2d
 from gdlayer.related.rfnn import RFNNConv2d
-from gdlayer.synthesis import PADDING_MODES, Conv2dSame, SynthesizedConv2d
+from gdlayer.synthesis import SynthesizedConv2d
 
 
 def synthesized(kind: str, *args: Any, **options: Any) -> SynthesizedConv2d:

@@ -1,16 +1,11 @@
 """The layers as modules in other people's programs: saved, copied, exported, spread over processes, badly trained."""
 
-import copy
-import io
 import math
 import os
-import pickle
 import re
 import subprocess
 import sys
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
 
 import numpy as np
 import onnx
@@ -18,30 +13,13 @@ import onnxruntime
 import pytest
 import replica
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from layer_table import KINDS, even_same, through_a_file
 from torch import Tensor, nn
-from torch.func import functional_call
 from torch.nn import functional as F
 
 from gdlayer import GaussianDerivativeConv2d
-from gdlayer.conv import GEOMETRY
-from gdlayer.related import DAUConv2d, NJetConv2d, RFNNConv2d
-from gdlayer.synthesis import PADDING_MODES, SynthesizedConv2d
 
-LAYERS: dict[str, Callable[..., SynthesizedConv2d]] = {
-    "full": lambda f_in, f_out, **options: GaussianDerivativeConv2d(f_in, f_out, 5, **options),
-    "separated": lambda f_in, f_out, **options: GaussianDerivativeConv2d(f_in, f_out, 5, separated=True, **options),
-    "constrained": lambda f_in, f_out, **options: GaussianDerivativeConv2d(
-        f_in, f_out, 5, bases=2, shared=["sigma", "theta"], isotropic=True, sigma_max=4.0, **options
-    ),
-    "rfnn": lambda f_in, f_out, **options: RFNNConv2d(f_in, f_out, 5, sigma=1.0, bias=True, **options),
-    "dau": lambda f_in, f_out, **options: DAUConv2d(f_in, f_out, 5, bias=True, **options),
-    "njet": lambda f_in, f_out, **options: NJetConv2d(f_in, f_out, bias=True, **options),
-}
-# Of PyTorch, about nn.Conv2d's own padding="same": it copies the input where the kernel is even. No matter here.
-even_same = pytest.mark.filterwarnings("ignore:Using padding='same' with even kernel lengths")
-every_layer = pytest.mark.parametrize("kind", LAYERS)
+kinds = pytest.mark.parametrize("kind", KINDS)
 algorithms = pytest.mark.parametrize(
     "options",
     [
@@ -53,14 +31,6 @@ algorithms = pytest.mark.parametrize(
     ],
     ids=str,
 )
-
-
-def saved_and_loaded(value: Any) -> Any:
-    """By way of a file that holds no code."""
-    file = io.BytesIO()
-    torch.save(value, file)
-    file.seek(0)
-    return torch.load(file, weights_only=True)
 
 
 # Shapes
@@ -130,74 +100,17 @@ def test_wrong_shapes(options, arguments, shape, message):
 # Copies
 
 
-@st.composite
-def layers(draw: st.DrawFn) -> GaussianDerivativeConv2d:
-    bases, separated = draw(st.integers(1, 2)), draw(st.booleans())
-    some = st.lists(st.sampled_from(GEOMETRY), unique=True)
-    names = ["auto", "dense", "factorised"] if separated else ["auto", "dense", "filter_then_mix", "mix_then_filter"]
-    torch.manual_seed(draw(st.integers(0, 2**32 - 1)))
-    return GaussianDerivativeConv2d(
-        draw(st.integers(1, 3)),
-        bases * draw(st.integers(1, 2)),
-        draw(st.tuples(st.integers(1, 4), st.integers(1, 4))),
-        order=draw(st.one_of(st.integers(0, 2), st.just([(3, 0), (0, 1)]))),
-        bases=bases,
-        separated=separated,
-        stride=draw(st.integers(1, 2)),
-        padding=draw(st.sampled_from(["same", 1, (2, 0)])),
-        dilation=draw(st.integers(1, 2)),
-        padding_mode=draw(st.sampled_from(PADDING_MODES)),
-        bias=draw(st.booleans()),
-        trainable=draw(some),
-        shared=draw(some),
-        isotropic=draw(st.booleans()),
-        sigma_max=draw(st.sampled_from([None, 5.0])),
-        algorithm=draw(st.sampled_from(names)),
-        dtype=draw(st.sampled_from([torch.float32, torch.float64])),
-    )
-
-
-@even_same
-@given(layers())
-@settings(max_examples=60)
-def test_copies_of_every_kind(layer):
-    """They compute the same, are equal in all they hold, and share nothing with the layer."""
-    x = torch.randn(2, layer.in_channels, 9, 8, dtype=layer.theta.dtype)
-    expected = layer(x).detach()
-    loaded, assigned, empty = (copy.deepcopy(layer) for _ in range(3))
-    loaded.reset_parameters()
-    loaded.load_state_dict(saved_and_loaded(layer.state_dict()))
-    empty = empty.to("meta").to_empty(device="cpu")
-    empty.load_state_dict(layer.state_dict())
-    assigned = assigned.to("meta")
-    assigned.load_state_dict(saved_and_loaded(layer.state_dict()), assign=True)
-    ours = dict(layer.named_parameters())
-    for twin in (copy.deepcopy(layer), pickle.loads(pickle.dumps(layer)), loaded, empty, assigned):
-        assert repr(twin) == repr(layer)
-        assert torch.equal(twin(x), expected)
-        theirs = dict(twin.named_parameters())
-        assert ours.keys() == theirs.keys()
-        for name, parameter in ours.items():
-            assert torch.equal(parameter, theirs[name])
-            assert parameter.requires_grad == theirs[name].requires_grad
-            assert parameter.data_ptr() != theirs[name].data_ptr()
-    loaded.reset_parameters()
-    assert torch.equal(functional_call(loaded, {name: p.detach() for name, p in ours.items()}, (x,)), expected)
-    tolerance = 1e-5 if x.dtype == torch.float32 else 1e-12
-    torch.testing.assert_close(layer.deploy()(x), expected, rtol=tolerance, atol=tolerance)
-
-
-@every_layer
+@kinds
 def test_state_dicts_across_dtypes(kind, device):
     """Rounded and no more: sigma keeps its bound, what comes back in the wider dtype is what was stored."""
-    source = LAYERS[kind](2, 4, dtype=torch.float64)
+    source = KINDS[kind](2, 4, dtype=torch.float64)
     x = torch.randn(1, 2, 8, 8, dtype=torch.float64)
     expected = source(x)
     for dtype, tolerance in ((torch.float32, 1e-5), (torch.bfloat16, 0.05)):
-        stored = LAYERS[kind](2, 4, dtype=dtype, device=device)
+        stored = KINDS[kind](2, 4, dtype=dtype, device=device)
         stored.load_state_dict(source.state_dict())
-        back = LAYERS[kind](2, 4, dtype=torch.float64)
-        back.load_state_dict(saved_and_loaded(stored.state_dict()))
+        back = KINDS[kind](2, 4, dtype=torch.float64)
+        back.load_state_dict(through_a_file(stored.state_dict()))
         for name, parameter in back.named_parameters():
             assert torch.equal(parameter, source.get_parameter(name).to(dtype).double())
         if isinstance(stored, GaussianDerivativeConv2d):
@@ -209,29 +122,12 @@ def test_state_dicts_across_dtypes(kind, device):
         torch.testing.assert_close(output, expected, rtol=0, atol=tolerance * scale)
 
 
-@every_layer
-def test_the_meta_device(kind):
-    """Made without memory and filled later, in either way that PyTorch has."""
-    source = LAYERS[kind](2, 4)
-    x = torch.randn(1, 2, 8, 8)
-    with torch.device("meta"):
-        empty, assigned = LAYERS[kind](2, 4), LAYERS[kind](2, 4)
-    assert all(p.is_meta for module in (empty, assigned) for p in module.parameters())
-    empty.to_empty(device="cpu").load_state_dict(source.state_dict())
-    assigned.load_state_dict(source.state_dict(), assign=True)
-    assert torch.equal(empty(x), source(x))
-    assert torch.equal(assigned(x), source(x))
-    wider = {name: value.double() for name, value in source.state_dict().items()}
-    assigned.load_state_dict(wider, assign=True)
-    torch.testing.assert_close(assigned(x.double()), source.double()(x.double()), rtol=1e-12, atol=1e-12)
-
-
-@every_layer
+@kinds
 def test_training_resumes_from_a_file(kind):
     """Model and optimiser, saved without code, go on as if nothing had happened."""
 
     def start() -> tuple[nn.Module, torch.optim.Optimizer]:
-        model = nn.Sequential(LAYERS[kind](1, 4), nn.ReLU(), LAYERS[kind](4, 2))
+        model = nn.Sequential(KINDS[kind](1, 4), nn.ReLU(), KINDS[kind](4, 2))
         return model, torch.optim.AdamW(model.parameters(), lr=0.02)
 
     def step(model: nn.Module, optimiser: torch.optim.Optimizer, x: Tensor) -> None:
@@ -244,7 +140,7 @@ def test_training_resumes_from_a_file(kind):
     for x in batches[:2]:
         step(model, optimiser, x)
     other, resumed = start()
-    state = saved_and_loaded({"model": model.state_dict(), "optimiser": optimiser.state_dict()})
+    state = through_a_file({"model": model.state_dict(), "optimiser": optimiser.state_dict()})
     other.load_state_dict(state["model"])
     resumed.load_state_dict(state["optimiser"])
     for x in batches[2:]:
@@ -301,9 +197,9 @@ def test_onnx(make, images):
         np.testing.assert_allclose(onnx_outputs(model, x), layer(x).detach().numpy(), rtol=0, atol=1e-5)
 
 
-# What PyTorch says of its older exporter, the default before 2.9; of sizes read in Python; of indices, here positive.
+# What PyTorch says of its older exporter, the default before 2.9; of sizes read in Python; of its shape inference.
 @pytest.mark.filterwarnings(
-    "ignore::DeprecationWarning", "ignore::torch.jit.TracerWarning", "ignore:Exporting aten..index operator:UserWarning"
+    "ignore::DeprecationWarning", "ignore::torch.jit.TracerWarning", "ignore:ComputeShapeFromReshape:UserWarning"
 )
 @pytest.mark.parametrize("options", [{}, {"algorithm": "mix_then_filter"}, {"trainable": ()}], ids=str)
 def test_onnx_by_the_older_exporter(options, images, tmp_path):
@@ -338,10 +234,10 @@ def test_two_processes_train_as_one(tmp_path):
             torch.testing.assert_close(result["model"][name], parameter.detach(), rtol=1e-10, atol=1e-12)
 
 
-@every_layer
+@kinds
 def test_mixed_precision_with_a_gradient_scaler(kind, device):
     """It learns; and a step whose gradients overflow is left out, by halving the scale."""
-    model = nn.Sequential(LAYERS[kind](1, 4), nn.ReLU(), LAYERS[kind](4, 2)).to(device)
+    model = nn.Sequential(KINDS[kind](1, 4), nn.ReLU(), KINDS[kind](4, 2)).to(device)
     dtype = torch.float16 if device == "cuda" else torch.bfloat16
     scaler = torch.amp.GradScaler(device, init_scale=2.0**10)
     optimiser = torch.optim.Adam(model.parameters(), lr=0.01)
@@ -368,10 +264,10 @@ def test_mixed_precision_with_a_gradient_scaler(kind, device):
     assert not all(torch.equal(old, new) for old, new in zip(before, model.parameters(), strict=True))
 
 
-@every_layer
+@kinds
 def test_a_thousand_steps_at_a_learning_rate_ten_times_too_high(kind):
     """Random gradients of all sizes: kernels stay finite and sigma positive, in training and right after."""
-    layer = LAYERS[kind](1, 2)
+    layer = KINDS[kind](1, 2)
     parameters = list(layer.parameters())
     optimiser = torch.optim.Adam(parameters, lr=0.5)
     start = [p.detach().clone() for p in parameters]
@@ -394,10 +290,10 @@ def test_a_thousand_steps_at_a_learning_rate_ten_times_too_high(kind):
     assert min(farthest) > 1  # the steps were huge
 
 
-@every_layer
+@kinds
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf], ids=str)
 def test_deploy_names_what_is_not_finite(kind, value):
-    layer = LAYERS[kind](2, 4)
+    layer = KINDS[kind](2, 4)
     for name, parameter in layer.named_parameters():
         kept = parameter.detach().clone()
         parameter.data.view(-1)[-1] = value

@@ -12,6 +12,7 @@ from torch._dynamo.exc import TorchDynamoException
 from torch._inductor.utils import fresh_inductor_cache
 from torch.nn import functional as F
 
+from gdlayer.algorithms import ALGORITHMS, FULL, SEPARATED, Sizes
 from gdlayer.basis import jet_orders
 from gdlayer.benchmarks.goals import FIRST, FIRST_LAYER, GROWTH, INFERENCE, ORDER, PRECISIONS, SHAPES, TRAINING, Shape
 from gdlayer.benchmarks.measured_layers import AuthorsOrder, Synthesis, conv2d, ours
@@ -19,7 +20,6 @@ from gdlayer.benchmarks.peers import INSTALL, PEERS
 from gdlayer.benchmarks.task import RATE, Rows, Task
 from gdlayer.benchmarks.timing import compare, rounded
 from gdlayer.datasets import fashion_mnist
-from gdlayer.evaluate import FULL, SEPARATED, work
 from gdlayer.experiments.memory import keep_freed_memory
 from gdlayer.experiments.settings import hyperparameters
 from gdlayer.experiments.table1.prepare import build_network
@@ -127,7 +127,8 @@ def operations(algorithm: str, shape: Shape) -> dict[str, int]:
     pixels = shape.size**2
     kernel_size = (shape.kernel_size, shape.kernel_size)
     n = len(jet_orders(ORDER))
-    done = work(algorithm, shape.in_channels, shape.out_channels, n, shape.bases, kernel_size, pixels, pixels)
+    sizes = Sizes(shape.in_channels, shape.out_channels, n, shape.bases, kernel_size, pixels, pixels)
+    done = ALGORITHMS[algorithm].work(sizes)
     multiply_adds = done.dense + done.pointwise + done.depthwise
     ends = pixels * (shape.in_channels + shape.out_channels)
     between = 2 * done.depthwise // shape.kernel_size**2
@@ -178,7 +179,7 @@ def _compiled(shape: Shape, name: str, device: str, effort: float) -> Rows:
         return [{"layer": label, **shape._asdict(), "unavailable": str(error).splitlines()[0]}]
     seconds = rounded(time.perf_counter() - start)
     rows = task.compare({"conv2d": conv2d(shape), name: layer, label: compiled}, 2 * effort)
-    rows[-1] |= {"algorithm": "dense", "compile_seconds": seconds}  # under a compiler the layer is always dense
+    rows[-1] |= {"algorithm": layer.chosen(task.x), "compile_seconds": seconds}
     return rows
 
 

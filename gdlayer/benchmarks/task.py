@@ -112,7 +112,7 @@ class Task:
         fields = {"layer": layer_name} | ({"algorithm": algorithm} if algorithm else {})
         if isinstance(layer, GaussianDerivativeConv2d) and layer.algorithm == "auto":
             with self.autocast(), torch.set_grad_enabled(self.run != INFERENCE):
-                fields["algorithm"] = layer._cheapest(self.x)
+                fields["algorithm"] = layer.chosen(self.x)
         return fields
 
     def autocast(self) -> AbstractContextManager[Any]:

@@ -18,6 +18,7 @@ from gdlayer.experiments.progress import Progress, duration_in_words
 from gdlayer.experiments.record import ResultsError, committed_record, read_record
 from gdlayer.experiments.search import as_table
 from gdlayer.experiments.trial import PROFILES, Search, Trial
+from gdlayer.extras import MissingExtraError
 
 
 class TrialsFailedError(Exception):
@@ -31,11 +32,8 @@ def main(arguments: list[str] | None = None) -> int:
         for name in ("jobs", "threads"):
             positive_int(name, getattr(options, name, 1))
         options.action(options)
-    except (DataError, ResultsError, TrialsFailedError, ValueError, OSError) as error:
+    except (DataError, MissingExtraError, ResultsError, TrialsFailedError, ValueError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
-        return 2
-    except ModuleNotFoundError as error:
-        print(f"error: {error}; pip install 'gdlayer[experiments,report]' installs what is needed", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("interrupted; call again to go on", file=sys.stderr)

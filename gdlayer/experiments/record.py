@@ -12,6 +12,7 @@ from typing import Any
 
 import gdlayer
 from gdlayer.experiments import trial_types
+from gdlayer.extras import extra
 
 RESERVED_BYTES = 1 << 16
 REQUIRED = (
@@ -47,7 +48,8 @@ def reserve(path: Path) -> Iterator["Reservation"]:
     ResultsError
         If the folder cannot be written or the disk is full.
     """
-    from filelock import FileLock  # reading records does without
+    with extra("experiments"):  # reading records does without
+        from filelock import FileLock
 
     part = path.with_name(f".{path.name}.part")
     lock = FileLock(path.with_name(f".{path.name}.lock"))

@@ -13,9 +13,12 @@ from typing import Any, Self
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from tqdm import tqdm
 
 from gdlayer.checks import one_of, positive_int
+from gdlayer.extras import extra
+
+with extra("experiments"):
+    from tqdm import tqdm
 
 PRECISIONS = ("fp32", "bf16")
 SCHEDULES = ("cosine", "cosine-as-printed")

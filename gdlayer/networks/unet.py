@@ -11,7 +11,7 @@ from gdlayer.block import ConvBlock
 from gdlayer.checks import one_of
 from gdlayer.conv import GaussianDerivativeConv2d
 from gdlayer.initialization import RELU_GAIN
-from gdlayer.synthesis import Conv2dSame
+from gdlayer.padding import Conv2dSame
 
 
 def free_form_conv(

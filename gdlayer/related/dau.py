@@ -8,9 +8,10 @@ from torch.nn import functional as F
 
 from gdlayer.basis import sampling_grid
 from gdlayer.checks import int_pair, odd_int, one_of, positive_number
+from gdlayer.geometry import inverse_softplus
 from gdlayer.initialization import RELU_GAIN, mixing_std
-from gdlayer.precision import autocast_off
-from gdlayer.synthesis import ConvOptions, SynthesizedConv2d, inverse_softplus
+from gdlayer.modes import autocast_off
+from gdlayer.synthesis import ConvOptions, SynthesizedConv2d
 
 
 class DAUConv2d(SynthesizedConv2d):

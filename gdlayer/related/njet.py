@@ -6,11 +6,10 @@ from typing import Unpack
 import torch
 from torch import Tensor, nn
 
-from gdlayer.basis import jet_orders
+from gdlayer.basis import jet_orders, normalised_kernels
 from gdlayer.checks import one_of, positive_number
 from gdlayer.initialization import RELU_GAIN, mixing_std
-from gdlayer.precision import autocast_off
-from gdlayer.related.rfnn import normalised_kernels
+from gdlayer.modes import autocast_off
 from gdlayer.synthesis import ConvOptions, SynthesizedConv2d
 
 
@@ -19,7 +18,7 @@ class NJetConv2d(SynthesizedConv2d):
 
     .. math:: W_j^i = \sum_n \alpha^i_{n,j}\, \phi^n(\sigma), \qquad \sigma = 2^s
 
-    with :func:`~gdlayer.related.rfnn.normalised_kernels` of one scale, learned through s. The kernel covers
+    with :func:`~gdlayer.basis.normalised_kernels` of one scale, learned through s. The kernel covers
     -e, ..., e with :math:`e = \lceil 2\sigma + 1/2 \rceil`, found anew at every call: 7 x 7 at the initial sigma = 1.
 
     Not published, and of no effect on ordinary training: sigma has bounds, as a step too large would ask for a kernel

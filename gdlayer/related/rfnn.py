@@ -5,38 +5,14 @@ from typing import Unpack
 import torch
 from torch import Tensor, nn
 
+from gdlayer.basis import normalised_kernels
 from gdlayer.checks import odd_int, one_of, positive_int, positive_number
-from gdlayer.hermite import gaussian_derivatives
 from gdlayer.initialization import RELU_GAIN, mixing_std
-from gdlayer.precision import autocast_off
+from gdlayer.modes import autocast_off
 from gdlayer.synthesis import ConvOptions, SynthesizedConv2d
 
 ORDERS = ((0, 0), (1, 0), (0, 1), (2, 0), (0, 2), (1, 1), (3, 0), (0, 3), (2, 1), (1, 2))
 """Derivative orders (p, q) in the order in which RFNN numbers its kernels: 6 of them make order 2, 10 order 3."""
-
-
-def normalised_kernels(sigma: Tensor, orders: tuple[tuple[int, int], ...], half_size: int) -> Tensor:
-    r"""Isotropic, centred kernels, normalised in scale and by the Gaussian's sum over the samples.
-
-    .. math:: \phi^{p,q}(x, y) = g_p(x)\, g_q(y), \qquad
-        g_p(x) = \sigma^p\, \frac{G_p(x, \sigma)}{\sum_{x'} G_0(x', \sigma)}
-
-    Parameters
-    ----------
-    sigma : scalar tensor, in pixels
-    orders : N pairs (p, q)
-    half_size : int
-        e: the kernel covers -e, ..., e.
-
-    Returns
-    -------
-    tensor of shape (N, 2e + 1, 2e + 1)
-    """
-    x = torch.arange(-half_size, half_size + 1, dtype=sigma.dtype, device=sigma.device)
-    g = gaussian_derivatives(x, sigma, max(map(max, orders)))
-    scale = torch.stack([sigma**p for p in range(len(g))]) / g[0].sum()
-    g = g * scale[:, None]
-    return torch.stack([g[q][:, None] * g[p] for p, q in orders])
 
 
 class RFNNConv2d(SynthesizedConv2d):
@@ -44,7 +20,7 @@ class RFNNConv2d(SynthesizedConv2d):
 
     .. math:: W_j^i = \sum_n \alpha_{j,n}^i\, \phi^n
 
-    with :func:`normalised_kernels` of one fixed sigma; only alpha trains.
+    with :func:`~gdlayer.basis.normalised_kernels` of one fixed sigma; only alpha trains.
 
     Parameters
     ----------
@@ -93,17 +69,17 @@ class RFNNConv2d(SynthesizedConv2d):
         self.init = one_of("init", init, ("variance_preserving", "authors"))
         self.gain = positive_number("gain", gain)
         self.alpha = nn.Parameter(torch.empty(out_channels, in_channels, num_kernels, device=device, dtype=dtype))
-        self._set_constants()
         self.reset_parameters()
 
     def _set_constants(self) -> None:
         sigma = torch.tensor(self.sigma, dtype=torch.float64)
         kernels = normalised_kernels(sigma, ORDERS[: self.alpha.shape[2]], self.kernel_size[0] // 2)
-        self.kernels = kernels.to(self.alpha)
+        self.register_buffer("kernels", kernels.to(self.alpha), persistent=False)
 
     @torch.no_grad()
     def reset_parameters(self) -> None:
         """Draws alpha anew from torch's global generator, as ``init`` says; a bias becomes zero."""
+        self._set_constants()
         if self.init == "authors":
             self.alpha.uniform_(-1, 1)
         else:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from gdlayer.experiments import experiments
 from gdlayer.experiments.record import ResultsError, load_records, recorded_datasets
-from gdlayer.report.cells import summarise, write_csv
+from gdlayer.extras import MissingExtraError
 
 
 def main() -> int:
@@ -17,13 +17,15 @@ def main() -> int:
     parser.add_argument("--results", type=Path, default=Path("results"))
     options = parser.parse_args()
     try:
+        from gdlayer.report.cells import summarise, write_csv
+
         datasets = options.datasets or recorded_datasets(options.results, options.profile, options.experiment)
         if not datasets:
             raise ResultsError(f"{options.results} has no {options.experiment} of profile {options.profile!r}")
         records = load_records(options.results, options.profile, options.experiment, datasets)
         path = options.results / options.profile / f"{options.experiment}.csv"
         write_csv(summarise(records, experiments()[options.experiment]), path)
-    except (ResultsError, OSError) as error:
+    except (MissingExtraError, ResultsError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     return 0

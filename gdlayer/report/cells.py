@@ -5,11 +5,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
-from scipy import stats
 
 from gdlayer.experiments import experiments
 from gdlayer.experiments.experiment import Experiment
+from gdlayer.extras import extra
+
+with extra("report"):
+    import pandas as pd
+    from scipy import stats
 
 KIND = ("dataset", "profile", "precision", "device")
 """What is never averaged together, and never stands side by side unmarked."""
@@ -84,9 +87,9 @@ def summarise(records: Iterable[dict[str, Any]], experiment: Experiment) -> pd.D
 
 def interval(mean: np.ndarray, std: np.ndarray, count: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """The 95 % interval of a mean by Student's t, NaN for one value; the mean itself where all values are equal."""
-    low, high = stats.t.interval(0.95, count - 1, loc=mean, scale=std / np.sqrt(count))
-    same = std == 0
-    return np.where(same, mean, low), np.where(same, mean, high)
+    error = std / np.sqrt(count)
+    low, high = stats.t.interval(0.95, count - 1, loc=mean, scale=np.where(error > 0, error, 1))
+    return np.where(error == 0, mean, low), np.where(error == 0, mean, high)
 
 
 def write_csv(cells: pd.DataFrame, path: Path) -> None:

@@ -4,16 +4,19 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-import pandas as pd
 from markupsafe import Markup
 
 from gdlayer.experiments import trial_of
 from gdlayer.experiments.settings import hyperparameters
+from gdlayer.extras import extra
 from gdlayer.report import markup
 from gdlayer.report.cells import Selector, kind_in_words, kind_letters, kind_of, main_kind, rows_of, select
 from gdlayer.report.grid import kinds_in_words
 from gdlayer.report.loaded import Loaded
 from gdlayer.report.missing import duration
+
+with extra("report"):
+    import pandas as pd
 
 
 def setting_in_words(value: Any) -> str:

@@ -4,12 +4,15 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
-import pandas as pd
 from markupsafe import Markup
 
 from gdlayer.experiments.experiment import Experiment
+from gdlayer.extras import extra
 from gdlayer.report import markup
 from gdlayer.report.cells import DEVICES, KIND, Selector, interval, marks, published_at, rows_of, select
+
+with extra("report"):
+    import pandas as pd
 
 HOLDS, FAILS, UNDECIDED = "holds", "fails", "undecided"
 MIN_SEEDS = 3

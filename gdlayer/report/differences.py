@@ -4,8 +4,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import pandas as pd
-from scipy import stats
+
+from gdlayer.extras import extra
+
+with extra("report"):
+    import pandas as pd
+    from scipy import stats
 
 LEVEL = 0.95
 POWER = 0.8

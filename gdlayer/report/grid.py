@@ -3,10 +3,10 @@
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-import pandas as pd
 from markupsafe import Markup
 
 from gdlayer.experiments.progress import duration_in_words
+from gdlayer.extras import extra
 from gdlayer.report import markup
 from gdlayer.report.cells import (
     Selector,
@@ -21,6 +21,9 @@ from gdlayer.report.cells import (
     still_to_run,
 )
 from gdlayer.report.loaded import Loaded
+
+with extra("report"):
+    import pandas as pd
 
 
 class Panel(NamedTuple):

@@ -4,13 +4,15 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import pandas as pd
-
 from gdlayer.experiments import experiments
 from gdlayer.experiments.experiment import Experiment
 from gdlayer.experiments.record import committed_record, every_record, load_records, recorded_datasets
+from gdlayer.extras import extra
 from gdlayer.report.cells import summarise
 from gdlayer.report.missing import planned
+
+with extra("report"):
+    import pandas as pd
 
 FULLEST = "fullest"
 """Instead of a profile: ``paper`` as soon as it has a record of the experiment, else ``quick`` if that asks for it."""

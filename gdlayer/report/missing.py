@@ -3,11 +3,13 @@
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-import pandas as pd
-
 from gdlayer.experiments import trial_of, trial_types
 from gdlayer.experiments.profiles import plan
 from gdlayer.experiments.progress import duration_in_words, seconds_each
+from gdlayer.extras import extra
+
+with extra("report"):
+    import pandas as pd
 
 
 def planned(

@@ -4,25 +4,28 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import matplotlib.pyplot as plt
 from markupsafe import Markup
-from matplotlib import colormaps
-from matplotlib.axes import Axes
-from matplotlib.cm import ScalarMappable
-from matplotlib.colors import Normalize
-from matplotlib.figure import Figure
-from matplotlib.patches import Rectangle
 
 from gdlayer.experiments import experiments
 from gdlayer.experiments.profiles import asked_by
 from gdlayer.experiments.record import every_record, load_records
 from gdlayer.experiments.trial import PROFILES
+from gdlayer.extras import extra
 from gdlayer.report import claims, markup
 from gdlayer.report.cells import DEVICES, Selector, marks, published_at, rows_of, select, still_to_run
 from gdlayer.report.grid import Panel
 from gdlayer.report.judgements import judged_claims
 from gdlayer.report.loaded import FULLEST, Loaded, load
 from gdlayer.report.missing import duration, planned
+
+with extra("report"):
+    import matplotlib.pyplot as plt
+    from matplotlib import colormaps
+    from matplotlib.axes import Axes
+    from matplotlib.cm import ScalarMappable
+    from matplotlib.colors import Normalize
+    from matplotlib.figure import Figure
+    from matplotlib.patches import Rectangle
 
 PROVENANCE = {
     "git": ("commit", "dirty"),

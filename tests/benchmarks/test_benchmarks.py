@@ -23,6 +23,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 import gdlayer.benchmarks
 from gdlayer import GaussianDerivativeConv2d
+from gdlayer.algorithms import FULL, SEPARATED, Sizes, choose
 from gdlayer.basis import jet_orders
 from gdlayer.benchmarks import __main__ as program
 from gdlayer.benchmarks import parts, report, task, timing
@@ -32,7 +33,6 @@ from gdlayer.benchmarks.measurements import Row, describe, read, write
 from gdlayer.benchmarks.parts import PARTS, Job, operations
 from gdlayer.benchmarks.peers import INSTALL, PEERS
 from gdlayer.benchmarks.task import Task
-from gdlayer.evaluate import FULL, SEPARATED, cheapest
 from gdlayer.experiments.record import ResultsError
 
 SMALL = Shape(2, 3, 4, 9, 5, 2)
@@ -281,7 +281,7 @@ def test_bf16_is_computed_in_channels_last():
 def test_rows_name_the_layer_and_the_algorithm_that_ran():
     measured = Task(GROWTH, "cpu")
     layer = ours(GROWTH, separated=True)
-    assert measured.identify("separated", layer) == {"layer": "separated", "algorithm": layer._cheapest(measured.x)}
+    assert measured.identify("separated", layer) == {"layer": "separated", "algorithm": layer.chosen(measured.x)}
     assert measured.identify("separated/dense", ours(GROWTH, separated=True, algorithm="dense")) == {
         "layer": "separated",
         "algorithm": "dense",
@@ -607,10 +607,8 @@ def test_goals_are_those_of_every_shape():
 def choice(shape: Shape, layer: str) -> str:
     """What the cost model takes now."""
     n, pixels, k = len(jet_orders(ORDER)), shape.size**2, (shape.kernel_size, shape.kernel_size)
-    return cheapest(
-        SEPARATED if layer == "separated" else FULL,
-        *(shape.in_channels, shape.out_channels, n, shape.bases, k, pixels, pixels),
-    )
+    sizes = Sizes(shape.in_channels, shape.out_channels, n, shape.bases, k, pixels, pixels)
+    return choose(SEPARATED if layer == "separated" else FULL, sizes).name
 
 
 # --- the record ----------------------------------------------------------------------------------------------------

@@ -9,13 +9,16 @@ import time
 from pathlib import Path
 
 import pytest
-from invented import processed, python, smoke
+from invented import FULL, SAMPLE, processed, python, record, save, smoke
 
 import gdlayer
 from gdlayer.experiments.record import (
+    REQUIRED,
     RESERVED_BYTES,
+    ResultsError,
     checkout,
     committed_record,
+    load_records,
     provenance,
     read_record,
     reserve,
@@ -173,3 +176,39 @@ def test_outside_a_checkout_there_is_no_record_and_no_commit(monkeypatch, tmp_pa
 def test_reading_records_needs_no_lock():
     script = "import sys; sys.modules['filelock'] = sys.modules['fcntl'] = None; import gdlayer.experiments.record"
     assert processed(python(script)) == (0, "", "")
+
+
+# Many records
+
+
+def test_load_records(tmp_path):
+    wanted = [record("dau", seed=1), record("ours", seed=0)]
+    save(tmp_path, *reversed(wanted))
+    save(tmp_path, record(profile="quick"), record(dataset=SAMPLE))
+    folder = tmp_path / "paper" / "table1" / FULL
+    (folder / ".ours-n1000-s1.json.part").write_bytes(b" " * 100)
+    (folder / ".ours-n1000-s1.checkpoint").write_bytes(b"binary")
+    assert load_records(tmp_path, "paper", "table1", [FULL]) == wanted
+    assert load_records(tmp_path, "smoke", "table1", [FULL]) == []
+    assert load_records(tmp_path / "nowhere", "paper", "table1", [FULL]) == []
+    assert load_records(tmp_path, "paper", "table1", []) == []
+    both = load_records(tmp_path, "paper", "table1", (SAMPLE, FULL))
+    assert [r["trial"]["dataset"] for r in both] == [SAMPLE, FULL, FULL]
+
+
+@pytest.mark.parametrize("missing", REQUIRED)
+def test_a_record_that_lacks_a_field(tmp_path, missing):
+    incomplete = record()
+    (path,) = save(tmp_path, incomplete)
+    del incomplete[missing]
+    path.write_text(json.dumps(incomplete))
+    with pytest.raises(ResultsError, match=rf"^{re.escape(str(path))} is not a record \(no {missing}\); move it away$"):
+        load_records(tmp_path, "paper", "table1", [FULL])
+
+
+@pytest.mark.parametrize("content", ["", "{", "[1]"])
+def test_a_file_that_is_no_record(tmp_path, content):
+    (path,) = save(tmp_path, record())
+    path.write_text(content)
+    with pytest.raises(ResultsError, match=rf"^{re.escape(str(path))} is not a record .*; move it away$"):
+        load_records(tmp_path, "paper", "table1", [FULL])

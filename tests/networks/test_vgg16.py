@@ -147,12 +147,12 @@ def test_only_the_first_layer_trains(make):
     trained = replace_first_layer(model, make())
     assert {id(p) for p in trained} == {id(p) for p in model.parameters() if p.requires_grad}
     assert {id(p) for p in trained} == {id(p) for p in model.features[0].parameters()}
-    before = {name: value.clone() for name, value in model.state_dict().items()}
+    before = {name: value.clone() for name, value in model.named_parameters()}
     optimiser = torch.optim.Adam(trained, lr=0.1)
     model.train()
     F.cross_entropy(model(image()), torch.tensor([0, 1])).backward()
     optimiser.step()
-    for name, value in model.state_dict().items():
+    for name, value in model.named_parameters():
         assert torch.equal(value, before[name]) != name.startswith("features.0."), name
 
 

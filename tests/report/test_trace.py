@@ -7,28 +7,28 @@ import subprocess
 import tomllib
 from collections import defaultdict
 from functools import cache
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 import nbformat
 import pytest
-from invented import SAMPLE, Page, net, record, save, trial_of, vgg
+from invented import SAMPLE, Page, loaded_of, net, record, save, trial_of, vgg
 
-from gdlayer.experiments.record import check_current
-from gdlayer.experiments.trial import EXPERIMENTS, Table1Trial, hyperparameters
-from gdlayer.report import judgements, overview, precision, table1, table2, table3, tuning
-from gdlayer.report.cells import DEVICES, KIND, find, marks, summarise, write_csv
-from gdlayer.report.chapter import Loaded, choices_table, load, runs
-from gdlayer.report.records import (
-    COMMITTED,
-    PROVENANCE,
-    ROOT,
-    every_record,
-    load_records,
-    missing_provenance,
-    recorded_datasets,
-)
+from gdlayer.experiments import experiments
+from gdlayer.experiments.record import check_current, every_record, load_records, recorded_datasets
+from gdlayer.experiments.settings import hyperparameters
+from gdlayer.experiments.table1 import rounding
+from gdlayer.experiments.table1.trial import Table1Trial
+from gdlayer.report import judgements, overview, tuning
+from gdlayer.report.cells import DEVICES, KIND, marks, select, summarise, write_csv
+from gdlayer.report.chapter import choices_table, runs
+from gdlayer.report.loaded import Loaded, load
+from gdlayer.report.overview import PROVENANCE, missing_provenance
 
+ROOT = Path(__file__).parents[2]
+COMMITTED = ROOT / "data" / "results"
+EXPERIMENTS = experiments()
 CHAPTERS = (*EXPERIMENTS, "overview")
 FOLDERS = sorted(path.relative_to(COMMITTED).as_posix() for path in COMMITTED.glob("*/*") if path.is_dir())
 TABLES = [folder for folder in FOLDERS if folder.split("/")[1] in EXPERIMENTS]
@@ -47,7 +47,7 @@ def test_every_record_tells_where_it_comes_from_and_lies_where_it_belongs(folder
     assert found
     for path, made in found:
         assert missing_provenance(made) == [], path
-        assert trial_of(made).record_path(COMMITTED) == path
+        assert trial_of(made["trial"]).record_path(COMMITTED) == path
         assert re.fullmatch("[0-9a-f]{40}", made["git"]["commit"]), path
         assert made["git"]["dirty"] is False, path
         assert made["machine"]["device"] in DEVICES, path
@@ -69,7 +69,7 @@ def test_metrics_are_those_that_the_training_ended_with(folder):
 def test_the_records_of_a_cell_share_their_settings_and_their_data(folder):
     settings = defaultdict(list)
     for path, made in committed(folder):
-        trial = trial_of(made)
+        trial = trial_of(made["trial"])
         rest = {name: value for name, value in made["trial"].items() if name != "seed"}
         settings[json.dumps(rest, sort_keys=True)].append((made["hyperparameters"], made["data"]["sha256"]))
         if trial.profile == "paper":
@@ -120,7 +120,7 @@ def git(*arguments: str) -> str:
 def rebuilt(results: Path, folder: str, target: Path) -> bytes:
     profile, experiment = folder.split("/")
     records = load_records(results, profile, experiment, recorded_datasets(results, profile, experiment))
-    write_csv(summarise(records, experiment), target)
+    write_csv(summarise(records, EXPERIMENTS[experiment]), target)
     return target.read_bytes()
 
 
@@ -181,34 +181,33 @@ def shown_tables(notebook: Any) -> list[str]:
 def made_tables(name: str, loaded: dict[str, Loaded]) -> list[str]:
     """The same from the record, in order."""
     if name == "overview":
-        datasets = {experiment: part.datasets for experiment, part in loaded.items()}
-        return [overview.verdicts(loaded), overview.provenance(COMMITTED, "fullest", datasets)]
+        return [overview.verdicts(loaded), overview.provenance(COMMITTED, "fullest", loaded)]
     own = loaded[name]
-    table = own.cells, own.record, own.plan
+    page, tuned = own.experiment.page, tuning.render(own.experiment)
     if name == "table1":
         return [
-            tuning.render(name, table1.TITLES),
-            precision.render(),
+            tuned,
+            rounding.render(),
             runs(own),
-            table1.render(*table),
-            table1.render(*table, network="pooled"),
-            table1.durations(own.cells),
+            page.table(own),
+            page.table(own, network="pooled"),
+            page.durations(own),
             judgements.render(own),
         ]
     if name == "table2":
         return [
-            tuning.render(name, table2.TITLES),
+            tuned,
             runs(own),
-            table2.render(*table),
-            table2.residuals(own.records),
-            table2.durations(own.cells),
+            page.table(own),
+            page.residuals(own.records),
+            page.durations(own),
             judgements.render(own),
         ]
     return [
-        tuning.render(name, table3.TITLES),
+        tuned,
         runs(own),
-        *(table3.render(*table, dataset=dataset) for dataset in own.datasets),
-        *(table3.durations(own.cells, dataset) for dataset in own.datasets),
+        *(page.table(own, dataset=dataset) for dataset in own.datasets),
+        *(page.durations(own, dataset=dataset) for dataset in own.datasets),
         judgements.render(own),
     ]
 
@@ -229,15 +228,15 @@ def test_choices_in_a_chapter_are_those_of_its_profile(name, loaded):
     """If not: execute the chapter again."""
     outputs = [output for cell in chapter(name).cells for output in cell.get("outputs", [])]
     shown = [output.get("data", {}).get("text/markdown") for output in outputs]
-    assert choices_table(name, loaded[name].profile) in shown
+    assert choices_table(loaded[name]) in shown
 
 
 @pytest.mark.parametrize("name", CHAPTERS)
 def test_chapters_show_the_record(name):
     given = parameters(chapter(name))
     assert (given.pop("profile"), given.pop("results")) == ("fullest", "../data/results")
-    expected = {name: parameters(chapter(name))["datasets"] for name in EXPERIMENTS}
-    assert given == (expected if name == "overview" else {"datasets": expected[name]})
+    recorded = ",".join(recorded_datasets(COMMITTED, "paper", name)) if name in EXPERIMENTS else ""
+    assert given == {"datasets": recorded}
 
 
 @pytest.mark.parametrize("experiment", EXPERIMENTS)
@@ -252,7 +251,7 @@ def test_another_number_in_the_record_changes_the_chapter(experiment, loaded, tm
     made["metrics"][name] *= 0.9
     save(tmp_path, made)
     changed = own._replace(
-        cells=summarise(load(tmp_path, own.profile, experiment, ",".join(own.datasets)).records, experiment)
+        cells=summarise(load(tmp_path, own.profile, experiment, ",".join(own.datasets)).records, own.experiment)
     )
     assert made_tables(experiment, {experiment: changed}) != made_tables(experiment, {experiment: own})
 
@@ -261,17 +260,16 @@ def test_another_number_in_the_record_changes_the_chapter(experiment, loaded, tm
 
 
 def render(experiment: str, records: list[dict[str, Any]]) -> Page:
-    cells = summarise(records, experiment)
-    if experiment == "table3":
-        return Page(table3.render(cells, dataset="tnbc-derived"))
-    return Page({"table1": table1, "table2": table2}[experiment].render(cells))
+    found = EXPERIMENTS[experiment]
+    loaded = loaded_of(summarise(records, found), experiment=found)
+    return Page(found.page.table(loaded, **({"dataset": "tnbc-derived"} if experiment == "table3" else {})))
 
 
 MIXTURES = (("device", "cuda"), ("precision", "bf16"), ("profile", "quick"))
 
 
 def made_for(experiment: str, layer: int, value: float, **fields: Any) -> dict[str, Any]:
-    name = EXPERIMENTS[experiment].layers[layer]
+    name = EXPERIMENTS[experiment].trial.layers[layer]
     if experiment == "table1":
         return record(name, 1000, accuracy=value, **fields)
     return vgg(name, value, value, **fields) if experiment == "table2" else net(name, value, **fields)
@@ -310,15 +308,15 @@ def test_a_chapter_is_of_one_profile_and_of_real_data(experiment, loaded):
 
 
 def test_committed_tables_have_letters_just_where_they_mix(loaded):
-    first, second, third = (loaded[experiment] for experiment in EXPERIMENTS)
+    first, second, third = (loaded[experiment]._replace(record=None) for experiment in EXPERIMENTS)
     shown = [
         *(
-            (find(first.cells, {"network": network}), table1.render(first.cells, network=network))
+            (select(first.cells, {"network": network}), first.experiment.page.table(first, network=network))
             for network in Table1Trial.networks
         ),
-        (second.cells, table2.render(second.cells)),
+        (second.cells, second.experiment.page.table(second)),
         *(
-            (find(third.cells, {"dataset": dataset}), table3.render(third.cells, dataset=dataset))
+            (select(third.cells, {"dataset": dataset}), third.experiment.page.table(third, dataset=dataset))
             for dataset in third.datasets
         ),
     ]
@@ -336,18 +334,21 @@ def numbers(text: str) -> set[float]:
     return {float(found["digits"].replace(",", "")) for found in NUMBER.finditer(text)}
 
 
+def sources(*names: str) -> list[str]:
+    """Files of these names in the folders of the experiments."""
+    folders = [files(experiment.package) for experiment in EXPERIMENTS.values()]
+    return [folder.joinpath(name).read_text("utf-8") for folder in folders for name in names]
+
+
 @cache
 def of_the_paper() -> set[float]:
-    return set().union(*(numbers(path.read_text("utf-8")) for path in (ROOT / "data" / "paper").glob("*.csv")))
+    return set().union(*map(numbers, sources("paper.csv", "claims.csv")))
 
 
 @cache
 def of_the_protocol() -> set[float]:
     """Settings of the choices and the profiles, with the reasons that they give."""
-    folder = ROOT / "gdlayer" / "experiments"
-    texts = [
-        path.read_text("utf-8") for path in (folder / "choices.toml", *sorted((folder / "profiles").glob("*.toml")))
-    ]
+    texts = sources("choices.toml", "profiles.toml")
     assert all(tomllib.loads(text) for text in texts)
     return set().union(*map(numbers, texts))
 

@@ -14,8 +14,11 @@ import refresh
 import reproduce
 from nbclient.exceptions import CellExecutionError
 
+from gdlayer.experiments import experiments
+from gdlayer.experiments.profiles import plan
 from gdlayer.experiments.record import REQUIRED
-from gdlayer.experiments.trial import EXPERIMENTS, Trial, hyperparameters, plan
+from gdlayer.experiments.settings import hyperparameters
+from gdlayer.experiments.trial import Trial
 
 REPOSITORY = Path(reproduce.__file__).parents[1]
 SAMPLE = REPOSITORY / "gdlayer" / "datasets" / "sample" / "fashion-mnist"
@@ -62,7 +65,7 @@ def write_records(trials: list[Trial], **changes: Any) -> list[Path]:
 
 
 def test_unknown_profile():
-    assert error_of("--profile", "full") == "profile is 'full', allowed are smoke, quick, paper"
+    assert error_of("--profile", "full") == "profile must be one of 'smoke', 'quick', 'paper', got 'full'"
     assert list(Path().iterdir()) == []
 
 
@@ -193,7 +196,8 @@ def test_snakemake_plans_what_is_missing():
         ) in output
     assert (
         "python workflow/execute_chapter.py book/overview.ipynb _build/smoke/chapters/overview.ipynb"
-        f" profile=smoke {' '.join(f'{name}={dataset}' for name, dataset in EMBEDDED.items())} results=../results"
+        f" profile=smoke 'datasets={' '.join(f'{name}={dataset}' for name, dataset in EMBEDDED.items())}'"
+        " results=../results"
     ) in output
 
 
@@ -216,17 +220,14 @@ def test_a_trial_waits_for_the_record_of_its_source():
     assert re.search(rf"^trial +{1 + 6 + 12}$", output, re.MULTILINE), output
     assert "--profile smoke --datasets tnbc monuseg-crops --results results" in output
     assert "profile=smoke datasets=tnbc,monuseg-crops results=../results" in output
-    assert "table3=tnbc,monuseg-crops results=../results" in output
+    assert "table3=tnbc,monuseg-crops' results=../results" in output
 
 
 def prepare_a_dry_run() -> None:
     """The files that the plan names as inputs."""
     shutil.copytree(REPOSITORY / "workflow", "workflow")
-    for folder in ("book", "data/paper"):
-        Path(folder).mkdir(parents=True)
-    for table in (REPOSITORY / "data" / "paper").glob("*.csv"):
-        shutil.copy(table, "data/paper")
-    for chapter in (*EXPERIMENTS, "overview"):
+    Path("book").mkdir()
+    for chapter in (*experiments(), "overview"):
         Path("book", f"{chapter}.ipynb").touch()
     for file in ("_config.yml", "_toc.yml"):
         shutil.copy(REPOSITORY / file, file)

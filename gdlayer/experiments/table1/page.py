@@ -3,20 +3,23 @@
 from collections.abc import Sequence
 from typing import Any
 
-import matplotlib.pyplot as plt
 import numpy as np
-import pandas as pd
 from markupsafe import Markup
-from matplotlib.figure import Figure
-from matplotlib.ticker import LogLocator, NullFormatter
 
 from gdlayer.experiments.table1 import EXPERIMENT, LAYERS
 from gdlayer.experiments.table1.trial import Table1Trial
+from gdlayer.extras import extra
 from gdlayer.report import markup
 from gdlayer.report.cells import select
 from gdlayer.report.chapter import costs
 from gdlayer.report.grid import Panel, grid
 from gdlayer.report.loaded import Loaded
+
+with extra("report"):
+    import matplotlib.pyplot as plt
+    import pandas as pd
+    from matplotlib.figure import Figure
+    from matplotlib.ticker import LogLocator, NullFormatter
 
 MAIN = Table1Trial.networks[0]
 """The network of the main table."""

@@ -3,16 +3,19 @@
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 from markupsafe import Markup
 
 from gdlayer.experiments.record import committed_record, every_record, load_records, recorded_datasets
 from gdlayer.experiments.table1 import EXPERIMENT, LAYERS
 from gdlayer.experiments.table1.trial import Table1Precision, Table1Trial
+from gdlayer.extras import extra
 from gdlayer.report import markup
 from gdlayer.report.cells import per_trial, rows_of, select
 from gdlayer.report.claims import MIN_SEEDS, Estimate, estimate_in_words, paired
 from gdlayer.report.missing import duration, planned
+
+with extra("report"):
+    import pandas as pd
 
 PROFILE = "paper"
 ALIKE = ("dataset", "profile", "device")

@@ -8,6 +8,7 @@ from markupsafe import Markup
 from gdlayer.experiments.table2 import EXPERIMENT, LAYERS
 from gdlayer.experiments.table2.trial import Table2Trial
 from gdlayer.report import markup
+from gdlayer.report.cells import Selector
 from gdlayer.report.chapter import costs
 from gdlayer.report.grid import Panel, grid
 from gdlayer.report.loaded import Loaded
@@ -22,7 +23,7 @@ def table(loaded: Loaded) -> Markup:
     A source has its columns if there are records of it, or trials still to be run.
     """
     shown = _sources(loaded)
-    columns = {
+    columns: dict[str, Selector] = {
         markup.lines(split, markup.small(SOURCES[source])): {"source": source, "metric": f"{split}_accuracy"}
         for source in shown
         for split in ("val", "test")

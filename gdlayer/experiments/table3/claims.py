@@ -4,18 +4,21 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
-import pandas as pd
 
 from gdlayer.datasets import nuclei
 from gdlayer.experiments import trial_of
 from gdlayer.experiments.table3 import EXPERIMENT, LAYERS
 from gdlayer.experiments.table3.page import SPLITS, picture_path
 from gdlayer.experiments.table3.trial import Table3Trial
+from gdlayer.extras import extra
 from gdlayer.report import claims
 from gdlayer.report.cells import per_trial, select
 from gdlayer.report.claims import FAILS, HOLDS, UNDECIDED, Claim, Row, judge, judge_count, paired
 from gdlayer.report.judgements import Comparer
 from gdlayer.report.loaded import Loaded
+
+with extra("report"):
+    import pandas as pd
 
 SIMILAR = 1.0
 """Margin in points of Dice for predictions that are "quite similar": the paper gives none."""

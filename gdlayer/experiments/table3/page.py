@@ -3,22 +3,25 @@
 from collections.abc import Mapping
 from pathlib import Path
 
-import matplotlib.pyplot as plt
 import numpy as np
-import pandas as pd
 from markupsafe import Markup
-from matplotlib.colors import ListedColormap
-from matplotlib.figure import Figure
 
 from gdlayer.datasets import nuclei
 from gdlayer.experiments.table3 import EXPERIMENT, LAYERS
 from gdlayer.experiments.table3.trial import Table3Trial
 from gdlayer.experiments.trial import Trial
+from gdlayer.extras import extra
 from gdlayer.report import markup
-from gdlayer.report.cells import select
+from gdlayer.report.cells import Selector, select
 from gdlayer.report.chapter import costs
 from gdlayer.report.grid import Panel, grid
 from gdlayer.report.loaded import Loaded
+
+with extra("report"):
+    import matplotlib.pyplot as plt
+    import pandas as pd
+    from matplotlib.colors import ListedColormap
+    from matplotlib.figure import Figure
 
 METRICS = {"pixel_accuracy": "accuracy", "dice": "Dice", "iou": "IoU"}
 SPLITS = {"tile": "by tile", "group": "by patient or image"}
@@ -29,7 +32,7 @@ _ROWS = {layer.title: {"layer": layer.name} for layer in LAYERS.values()}
 
 def table(loaded: Loaded, *, dataset: str) -> Markup:
     """HTML of the table for one data set: a row per network, columns three metrics for each split."""
-    columns = {
+    columns: dict[str, Selector] = {
         markup.lines(title, markup.small(SPLITS[split])): {"split": split, "metric": metric, "dataset": dataset}
         for split in Table3Trial.splits
         for metric, title in METRICS.items()

@@ -1,0 +1,271 @@
+"""One linear map, several algorithms: which there are, what they cost, and which is cheapest.
+
+The dense algorithm is one convolution with the filters of eqs (2) and (3). The others apply the factors of the filters
+one after the other, as three convolutions of which only the middle one has a k x k kernel:
+
+=================  =========================  =========================  =======================
+algorithm          1 x 1                      k x k, channel by channel  1 x 1
+=================  =========================  =========================  =======================
+filter_then_mix    f_in to f_in B N, copies   f_in B N                   f_in B N to f_out
+mix_then_filter    f_in to f_out N            f_out N                    f_out N to f_out, a sum
+factorised         f_in to B N, by beta       B N                        B N to f_out, by lambda
+=================  =========================  =========================  =======================
+
+The last is eq. (4), an inverted bottleneck. In training, every algorithm computes the gradient of the filters, f_in
+f_out k k sums over the image, as one dense product: it is cheaper than the gradients of the factors, and nothing
+between the factors needs to be kept.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+from torch.nn.grad import conv2d_input, conv2d_weight
+
+from gdlayer.modes import autocast_on, compiling
+
+COST = {"dense": 1.0, "pointwise": 1.5, "depthwise": 2.0, "moved": 55.0}
+"""Time of a multiply-add in a dense, a 1 x 1 and a channel-by-channel convolution, and of a value written between two
+of them or copied to another memory format; the first is the unit. Fitted to ``make bench`` on one thread of a CPU with
+AVX-512, in float32."""
+
+
+class Sizes(NamedTuple):
+    """Everything that the work of an algorithm depends on."""
+
+    in_channels: int
+    """f_in."""
+    out_channels: int
+    """f_out."""
+    num_kernels: int
+    """N."""
+    bases: int
+    """B."""
+    kernel_size: tuple[int, int]
+    """(kh, kw)."""
+    in_pixels: int
+    """h w of the input."""
+    out_pixels: int
+    """h w of the output."""
+
+
+class Work(NamedTuple):
+    """What is done to one image: multiply-adds by kind of convolution, and values moved."""
+
+    dense: int = 0
+    pointwise: int = 0
+    depthwise: int = 0
+    moved: int = 0
+
+    @property
+    def cost(self) -> float:
+        """In units of a dense convolution's multiply-add."""
+        return sum(COST[kind] * count for kind, count in self._asdict().items())
+
+
+class Factors(NamedTuple):
+    """Three convolutions in a row, without bias."""
+
+    first: Tensor | None
+    """(C, f_in, 1, 1), or None where nothing is mixed: then every channel is repeated C / f_in times."""
+    depthwise: Tensor
+    """(C, 1, kh, kw)."""
+    last: Tensor
+    """(f_out, C, 1, 1)."""
+
+
+def filter_then_mix(weight: Tensor, kernels: Tensor) -> Factors:
+    """Eq. (3) with the sums outside: weight (B, f_out/B, f_in, N), kernels (B, N, kh, kw)."""
+    b, per_basis, f_in, n = weight.shape
+    last = torch.stack([torch.block_diag(*weight[:, :, i]) for i in range(f_in)], 1)  # (f_out, f_in, B N)
+    return Factors(
+        None,
+        kernels.flatten(0, 1).repeat(f_in, 1, 1)[:, None],
+        last.view(b * per_basis, f_in * b * n, 1, 1),
+    )
+
+
+def mix_then_filter(weight: Tensor, kernels: Tensor) -> Factors:
+    """Eq. (3) with the sum over n outermost: weight (B, f_out/B, f_in, N), kernels (B, N, kh, kw)."""
+    b, per_basis, f_in, n = weight.shape
+    return Factors(
+        weight.transpose(2, 3).reshape(b * per_basis * n, f_in, 1, 1),
+        kernels[:, None].expand(-1, per_basis, -1, -1, -1).flatten(0, 2)[:, None],
+        torch.block_diag(*weight.new_ones(b * per_basis, 1, n))[..., None, None],
+    )
+
+
+def factorised(beta: Tensor, lam: Tensor, kernels: Tensor) -> Factors:
+    """Eq. (4) as it stands: beta (B, N, f_in), lam (B, f_out/B, N), kernels (B, N, kh, kw)."""
+    return Factors(
+        beta.flatten(0, 1)[..., None, None],
+        kernels.flatten(0, 1)[:, None],
+        torch.block_diag(*lam)[..., None, None],
+    )
+
+
+@dataclass(frozen=True)
+class Algorithm:
+    """One way to compute the layer."""
+
+    name: str
+    factors: Callable[..., Factors] | None
+    """The three convolutions, from the layer's mixing weights and kernels; None for one dense convolution."""
+    work: Callable[[Sizes], Work]
+    """What a forward pass does to one image."""
+
+
+def _dense_work(sizes: Sizes) -> Work:
+    taps = sizes.kernel_size[0] * sizes.kernel_size[1]
+    return Work(dense=sizes.out_pixels * sizes.in_channels * sizes.out_channels * taps)
+
+
+def _factors_work(sizes: Sizes, mixed: int, maps: int) -> Work:
+    """Through ``maps`` intermediate maps, each a mixture of ``mixed`` input maps or, if that is 0, a copy of one."""
+    taps = sizes.kernel_size[0] * sizes.kernel_size[1]
+    return Work(
+        pointwise=maps * (sizes.in_pixels * mixed + sizes.out_pixels * sizes.out_channels),
+        depthwise=maps * sizes.out_pixels * taps,
+        moved=sizes.in_pixels * (mixed + maps) + sizes.out_pixels * (maps + sizes.out_channels),
+    )
+
+
+DENSE = Algorithm("dense", None, _dense_work)
+FILTER_THEN_MIX = Algorithm(
+    "filter_then_mix", filter_then_mix, lambda s: _factors_work(s, 0, s.in_channels * s.bases * s.num_kernels)
+)
+MIX_THEN_FILTER = Algorithm(
+    "mix_then_filter", mix_then_filter, lambda s: _factors_work(s, s.in_channels, s.out_channels * s.num_kernels)
+)
+FACTORISED = Algorithm("factorised", factorised, lambda s: _factors_work(s, s.in_channels, s.bases * s.num_kernels))
+
+FULL = {algorithm.name: algorithm for algorithm in (DENSE, FILTER_THEN_MIX, MIX_THEN_FILTER)}
+"""Algorithms of the full layer by name."""
+SEPARATED = {algorithm.name: algorithm for algorithm in (DENSE, FACTORISED)}
+"""Algorithms of the separated layer by name."""
+ALGORITHMS = FULL | SEPARATED
+"""All algorithms by name."""
+
+
+def choose(algorithms: Mapping[str, Algorithm], sizes: Sizes) -> Algorithm:
+    """The algorithm of least cost for float32 on a CPU, with gradients and without.
+
+    One choice serves both: the gradient of the input costs what the forward pass costs, and the gradient of the
+    filters is the same dense product in all algorithms.
+
+    Parameters
+    ----------
+    algorithms : mapping
+        :data:`FULL` or :data:`SEPARATED`.
+    sizes : :class:`Sizes`
+    """
+    return min(algorithms.values(), key=lambda algorithm: algorithm.work(sizes).cost)
+
+
+def convolve(
+    x: Tensor,
+    filters: Tensor | None,
+    factors: Factors,
+    stride: tuple[int, ...],
+    padding: tuple[int, ...],
+    dilation: tuple[int, ...],
+) -> Tensor:
+    """x (..., f_in, h, w), zero-padded, through the factors: equal to F.conv2d with the filters that they make.
+
+    ``filters``, the product of the factors, gets the gradients in their place; where it is None, the three
+    convolutions are differentiated one by one.
+    """
+    if x.dim() == 3:
+        return convolve(x[None], filters, factors, stride, padding, dilation)[0]
+    first, depthwise, last = factors
+    if autocast_on(x.device):
+        dtype = torch.get_autocast_dtype(x.device.type)
+        x, depthwise, last = (t.to(dtype) for t in (x, depthwise, last))
+        first, filters = (t if t is None else t.to(dtype) for t in (first, filters))
+    if filters is None:
+        return _apply_factors(x, first, depthwise, last, stride, padding, dilation)
+    function = _CompiledConvolution if compiling() else _Convolution
+    return function.apply(x, filters, first, depthwise, last, *stride, *padding, *dilation)  # type: ignore[return-value]
+
+
+def _apply_factors(x: Tensor, first: Tensor | None, depthwise: Tensor, last: Tensor, *settings: Any) -> Tensor:
+    """Three convolutions; of the separated layer, the bracket of eq. (4) from inside out, and the sum by lambda."""
+    if first is None:
+        y = x.movedim(1, -1).repeat_interleave(len(depthwise) // x.shape[1], -1).movedim(-1, 1)
+    else:
+        y = F.conv2d(_channels_last(x), first)  # sum over i of beta I
+    y = F.conv2d(y, depthwise, None, *settings, groups=len(depthwise))  # phi * (beta I)
+    return _like(x, F.conv2d(y, last))  # eq. (4): lambda (beta phi * I), summed over n
+
+
+def _channels_last(x: Tensor) -> Tensor:
+    """x in that memory format, by a way that vmap knows too."""
+    return x.movedim(1, -1).contiguous().movedim(-1, 1)
+
+
+def _like(x: Tensor, y: Tensor) -> Tensor:
+    """y in the memory format that F.conv2d gives for x."""
+    return _channels_last(y) if x.movedim(1, -1).is_contiguous() and not x.is_contiguous() else y.contiguous()
+
+
+class _Convolution(torch.autograd.Function):
+    """Output and input gradient through the factors, the gradient of the filters by one dense product.
+
+    Stride, padding and dilation come as two integers each: torch.func takes a tuple apart and does not put it together.
+    """
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(*inputs: Any) -> Tensor:  # torch inspects the signature at every call: short is fast
+        x, _, first, depthwise, last, *settings = inputs
+        return _apply_factors(x, first, depthwise, last, settings[:2], settings[2:4], settings[4:])
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: Any, output: Any) -> None:
+        tensors, settings = inputs[:5], inputs[5:]
+        ctx.settings = settings[:2], settings[2:4], settings[4:]
+        ctx.save_for_backward(*tensors)
+        ctx.save_for_forward(*tensors)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Any) -> tuple[Tensor | None, ...]:
+        (grad,) = grads
+        x, filters, first, depthwise, last = ctx.saved_tensors
+        by_x = by_filters = None
+        grad = _channels_last(grad)
+        if ctx.needs_input_grad[1]:
+            by_filters = conv2d_weight(_channels_last(x), filters.shape, grad, *ctx.settings)
+        if ctx.needs_input_grad[0]:
+            if torch.is_grad_enabled():  # this backward pass is differentiated itself: by the filters, not the factors
+                by_x = conv2d_input(x.shape, filters, grad, *ctx.settings)
+            else:
+                by_x = _input_gradient(x, grad, first, depthwise, last, *ctx.settings)
+        return by_x, by_filters, *(None,) * 9
+
+    @staticmethod
+    def jvp(ctx: Any, *tangents: Any) -> Tensor:
+        x, filters, *_ = ctx.saved_tensors
+        by_x, by_filters, *_ = tangents
+        return F.conv2d(by_x, filters, None, *ctx.settings) + F.conv2d(x, by_filters, None, *ctx.settings)
+
+
+class _CompiledConvolution(_Convolution):
+    """The same without a forward-mode derivative, which torch.compile refuses."""
+
+    jvp = torch.autograd.Function.jvp
+
+
+def _input_gradient(
+    x: Tensor, grad: Tensor, first: Tensor | None, depthwise: Tensor, last: Tensor, *settings: Any
+) -> Tensor:
+    """The transposes of the three convolutions, last first."""
+    stride, padding, dilation = settings
+    g = F.conv2d(grad, last.transpose(0, 1))
+    sizes = zip(x.shape[-2:], g.shape[-2:], depthwise.shape[-2:], *settings, strict=True)
+    unread = [size - ((out - 1) * s - 2 * p + d * (k - 1) + 1) for size, out, k, s, p, d in sizes]
+    g = F.conv_transpose2d(g, depthwise, None, stride, padding, unread, len(depthwise), dilation)
+    return _like(x, g.unflatten(1, (x.shape[1], -1)).sum(2) if first is None else F.conv2d(g, first.transpose(0, 1)))

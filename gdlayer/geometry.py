@@ -1,0 +1,154 @@
+"""The geometry of a layer's kernels: sigma, mu and theta as parameters, with bounds, sharing and isotropy."""
+
+import math
+from collections.abc import Iterable
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from gdlayer.checks import boolean, positive_number, some_of
+
+GEOMETRY = ("sigma", "mu", "theta")
+
+
+class Geometry(nn.Module):
+    r"""The part of a layer that holds sigma, mu and theta of B bases of N kernels.
+
+    What trains in the place of sigma is s, the parameter ``raw_sigma``:
+
+    .. math::
+        \sigma = \sigma_{min} + \mathrm{softplus}(s) \quad \text{or, with an upper bound,} \quad
+        \sigma = \sigma_{min} + \frac{\sigma_{max} - \sigma_{min}}{1 + e^{-s}}
+
+    Shared parameters have size 1 on axis N; an isotropic ``raw_sigma`` has size 1 on its last axis.
+    """
+
+    raw_sigma: nn.Parameter
+    mu: nn.Parameter
+    theta: nn.Parameter
+
+    def set_geometry(
+        self,
+        bases: int,
+        num_kernels: int,
+        *,
+        trainable: Iterable[str],
+        shared: Iterable[str],
+        isotropic: bool,
+        sigma_min: float,
+        sigma_max: float | None,
+        device: torch.device | str | None,
+        dtype: torch.dtype | None,
+    ) -> None:
+        """Checks the arguments and makes the parameters, without values."""
+        self.trainable = some_of("trainable", trainable, GEOMETRY)
+        self.shared = some_of("shared", shared, GEOMETRY)
+        self.isotropic = boolean("isotropic", isotropic)
+        self.sigma_min = positive_number("sigma_min", sigma_min)
+        self.sigma_max = None if sigma_max is None else positive_number("sigma_max", sigma_max)
+        if self.sigma_max is not None and self.sigma_max <= self.sigma_min:
+            raise ValueError(f"sigma_max must be greater than sigma_min = {self.sigma_min}, got {self.sigma_max}")
+        self._geometry_shape = bases, num_kernels, 2
+        sizes = {name: 1 if name in self.shared else num_kernels for name in GEOMETRY}
+
+        def parameter(name: str, *shape: int) -> nn.Parameter:
+            return nn.Parameter(torch.empty(shape, device=device, dtype=dtype), name in self.trainable)
+
+        self.raw_sigma = parameter("sigma", bases, sizes["sigma"], 1 if isotropic else 2)
+        self.mu = parameter("mu", bases, sizes["mu"], 2)
+        self.theta = parameter("theta", bases, sizes["theta"])
+
+    @torch.no_grad()
+    def reset_geometry(self) -> None:
+        """Draws sigma from U(0.5, 2), mu from U(-1, 1) and theta from U(-pi, pi), from torch's global generator.
+
+        Where 0.5 is not between the bounds, sigma is drawn from U(sigma_min, sigma_min + 1.5); ``sigma_max`` ends
+        either range.
+        """
+        largest = self._sigma_limit
+        low = 0.5 if self.sigma_min < 0.5 < largest else self.sigma_min
+        sigma = torch.empty_like(self.raw_sigma, dtype=self._kernel_dtype).uniform_(low, min(low + 1.5, largest))
+        self.raw_sigma.copy_(self._raw(sigma, margin=1e-3))
+        self.mu.uniform_(-1, 1)
+        self.theta.uniform_(-math.pi, math.pi)
+
+    @property
+    def sigma(self) -> Tensor:
+        """Standard deviations (B, N, 2) in pixels, between their bounds by construction."""
+        if self.sigma_max is None:
+            sigma = self.sigma_min + F.softplus(self.raw_sigma)
+        else:
+            sigma = self.sigma_min + (self.sigma_max - self.sigma_min) * torch.sigmoid(self.raw_sigma)
+        return sigma.expand(self._geometry_shape) if self.shared or self.isotropic else sigma
+
+    @sigma.setter
+    def sigma(self, value: Tensor | float) -> None:
+        shape = self._geometry_shape
+        sigma = torch.as_tensor(value, dtype=self._kernel_dtype, device=self.raw_sigma.device)
+        low, high = self.sigma_min, self._sigma_limit
+        if not bool(((low < sigma) & (sigma < high)).all()):
+            upper = "" if self.sigma_max is None else f" and less than sigma_max = {high}"
+            raise ValueError(f"sigma must be finite and greater than sigma_min = {low}{upper}, got {value!r}")
+        try:
+            sigma = sigma.expand(shape)
+        except RuntimeError:
+            raise ValueError(f"sigma must broadcast to (B, N, 2) = {shape}, got shape {tuple(sigma.shape)}") from None
+        stored = sigma[:, : self.raw_sigma.shape[1], : self.raw_sigma.shape[2]]
+        if not bool((stored == sigma).all()):
+            raise ValueError(
+                f"sigma must be constant along the axes that shared={self.shared} and isotropic={self.isotropic} "
+                f"leave one number, got {value!r}"
+            )
+        with torch.no_grad():
+            self.raw_sigma.copy_(self._raw(stored))
+
+    def geometry(self) -> tuple[Tensor, Tensor, Tensor]:
+        """sigma (B, N, 2), mu (B, N, 2) and theta (B, N) of every kernel, shared or not, in float32 or better."""
+        dtype = self._kernel_dtype
+        sigma, mu, theta = self.sigma.to(dtype), self.mu.to(dtype), self.theta.to(dtype)
+        if self.shared:
+            mu, theta = mu.expand(sigma.shape), theta.expand(sigma.shape[:2])
+        return sigma, mu, theta
+
+    @property
+    def _kernel_dtype(self) -> torch.dtype:
+        """float32 or better."""
+        return torch.promote_types(self.raw_sigma.dtype, torch.float32)
+
+    @property
+    def _sigma_limit(self) -> float:
+        return math.inf if self.sigma_max is None else self.sigma_max
+
+    def _raw(self, sigma: Tensor, margin: float = 0.0) -> Tensor:
+        """The s of these sigma, which are first moved ``margin`` away from the bounds."""
+        above = (sigma - self.sigma_min).clamp_min(margin)
+        if self.sigma_max is None:
+            return inverse_softplus(above)
+        return torch.log(above / (self.sigma_max - sigma).clamp_min(margin))
+
+    def get_extra_state(self) -> Tensor:
+        """(sigma_min, sigma_max) for the state dict: the same s means another sigma between other bounds."""
+        return torch.tensor([self.sigma_min, self._sigma_limit], dtype=torch.float64, device="cpu")
+
+    def set_extra_state(self, state: Tensor) -> None:
+        """Compares the bounds of a state dict that is loaded with those of the layer.
+
+        Raises
+        ------
+        RuntimeError
+            If they differ by more than the rounding to the dtype of ``state``, or are no bounds.
+        """
+        ours = self.get_extra_state()
+        known = isinstance(state, Tensor) and state.is_floating_point() and state.shape == ours.shape
+        if not known or not torch.equal(ours.to(state.dtype), state.cpu()):
+            theirs = state.tolist() if isinstance(state, Tensor) else state
+            raise RuntimeError(
+                f"raw_sigma of the state dict means another sigma: its (sigma_min, sigma_max) must be {ours.tolist()}, "
+                f"those of the layer, got {theirs!r}"
+            )
+
+
+def inverse_softplus(y: Tensor) -> Tensor:
+    """x with softplus(x) = log(1 + exp(x)) = y, for y > 0."""
+    return y + torch.log(-torch.expm1(-y))

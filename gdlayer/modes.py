@@ -1,0 +1,26 @@
+"""Modes of torch that change how a layer is computed: autocast, a compiler, a tracer."""
+
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
+
+import torch
+
+
+def autocast_on(device: torch.device) -> bool:
+    """Whether torch rounds operands on this device; never on "meta", which torch.is_autocast_enabled refuses."""
+    return device.type != "meta" and torch.is_autocast_enabled(device.type)
+
+
+def autocast_off(device: torch.device) -> AbstractContextManager[Any]:
+    """Computes in the precision of the operands: filters need float32 or better, also under autocast."""
+    return torch.autocast(device.type, enabled=False) if autocast_on(device) else nullcontext()
+
+
+def compiling() -> bool:
+    """Whether torch.compile or torch.export records the operations."""
+    return torch.compiler.is_compiling()
+
+
+def tracing() -> bool:
+    """Whether torch.jit.trace, or the ONNX exporter that uses it, records the operations."""
+    return torch.jit.is_tracing()  # type: ignore[reportPrivateImportUsage]

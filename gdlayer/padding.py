@@ -1,0 +1,76 @@
+"""Padding of images: every mode of nn.Conv2d, and Keras' "same" for every stride."""
+
+from typing import Any, cast
+
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from gdlayer.checks import int_pair, one_of
+
+PADDING_MODES = ("zeros", "reflect", "replicate", "circular")
+
+
+def padding_of(padding: str | int | tuple[int, int]) -> str | tuple[int, int]:
+    """The argument ``padding`` of a layer: "same", or a pair of integers >= 0; "valid" is (0, 0)."""
+    if isinstance(padding, str):
+        return (0, 0) if one_of("padding", padding, ("same", "valid")) == "valid" else "same"
+    return int_pair("padding", padding, minimum=0)
+
+
+def same_padding(size: int, kernel: int, stride: int, dilation: int) -> tuple[int, int]:
+    """Padding (before, after) along one axis that gives ceil(size / stride) outputs, an odd one longer after."""
+    outputs = -(-size // stride)
+    total = max((outputs - 1) * stride + dilation * (kernel - 1) + 1 - size, 0)
+    return total // 2, total - total // 2
+
+
+def pad(
+    x: Tensor,
+    kernel_size: tuple[int, int],
+    stride: tuple[int, ...],
+    padding: str | tuple[int, int],
+    dilation: tuple[int, ...],
+    mode: str,
+) -> tuple[Tensor, tuple[int, int]]:
+    """Splits padding between F.pad and F.conv2d.
+
+    Returns x, padded here unless equal zeros on both sides are all that is needed, and the ``padding`` to give to
+    F.conv2d.
+    """
+    if padding == "same":
+        axes = zip(x.shape[-2:], kernel_size, stride, dilation, strict=True)
+        before, after = zip(*(same_padding(*axis) for axis in axes), strict=True)
+    else:
+        before = after = cast(tuple[int, int], padding)
+    if mode == "zeros" and before == after:
+        return x, (before[0], before[1])
+    return F.pad(x, (before[1], after[1], before[0], after[0]), "constant" if mode == "zeros" else mode), (0, 0)
+
+
+def padded_conv2d(
+    x: Tensor,
+    filters: Tensor,
+    bias: Tensor | None,
+    stride: tuple[int, ...],
+    padding: str | tuple[int, int],
+    dilation: tuple[int, ...],
+    *,
+    padding_mode: str,
+) -> Tensor:
+    """F.conv2d with every padding mode, and Keras' "same" for every stride."""
+    x, zeros = pad(x, (filters.shape[-2], filters.shape[-1]), stride, padding, dilation, padding_mode)
+    return F.conv2d(x, filters, bias, stride, zeros, dilation)
+
+
+class Conv2dSame(nn.Conv2d):
+    """nn.Conv2d whose ``padding="same"`` gives ceil(in / stride) for every stride; it takes no other padding."""
+
+    def __init__(self, *args: Any, padding: Any = "same", **kwargs: Any) -> None:
+        one_of("padding", padding, ("same",))
+        super().__init__(*args, **kwargs)
+        self.padding = "same"
+
+    def forward(self, input: Tensor) -> Tensor:
+        return padded_conv2d(
+            input, self.weight, self.bias, self.stride, "same", self.dilation, padding_mode=self.padding_mode
+        )

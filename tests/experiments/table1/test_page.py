@@ -1,0 +1,172 @@
+"""Table 1: the published numbers, and the figures of its page."""
+
+import math
+from typing import Any
+
+import numpy as np
+import pytest
+from invented import loaded_of, record
+from matplotlib.colors import to_hex
+from scipy import stats
+
+from gdlayer.experiments.experiment import LayerType
+from gdlayer.experiments.table1 import EXPERIMENT as TABLE1
+from gdlayer.experiments.table1 import LAYERS as ROWS
+from gdlayer.experiments.table1 import page as page1
+from gdlayer.report.cells import summarise
+
+pytestmark = pytest.mark.usefixtures("figures")
+
+SIZES = (1000, 5000, 10000, 30000, 60000)
+LAYERS = tuple(ROWS)
+PAPER_LAYERS = LAYERS[:6]
+
+
+def published_accuracies() -> dict[tuple[str, int], float]:
+    """The paper's Table 1: {(layer, n_train): percent}."""
+    return {(layer, int(n)): value for ((layer, n), _), value in TABLE1.published.items()}
+
+
+def test_published_numbers():
+    assert {metric for _, metric in TABLE1.published} == {"test_accuracy"}
+    paper = published_accuracies()
+    assert set(paper) == {(layer, n) for layer in PAPER_LAYERS for n in SIZES}
+    assert len(paper) == 30
+    bold = {1000: ("ours", 80.5), 5000: ("ours-separated", 88.7), 10000: ("ours", 90.5)}
+    bold |= {30000: ("ours-few", 92.4), 60000: ("ours", 93.1)}
+    for n, (layer, accuracy) in bold.items():
+        assert paper[layer, n] == accuracy
+        assert all(paper[other, n] < accuracy for other in PAPER_LAYERS if other != layer)
+    rows = [sum(paper[layer, n] for layer in PAPER_LAYERS) for n in SIZES]
+    assert rows == pytest.approx([477.2, 522.3, 533.8, 545.0, 549.9])
+    columns = [sum(paper[layer, n] for n in SIZES) for layer in PAPER_LAYERS]
+    assert columns == pytest.approx([426.5, 435.6, 438.4, 444.6, 443.4, 439.7])
+    # three cells of which the text says otherwise
+    assert paper["ours-separated", 1000] < paper["rfnn", 1000] < paper["dau", 1000]
+    assert paper["ours-few", 1000] < paper["dau", 1000]
+    assert paper["ours-separated", 60000] < paper["dau", 60000]
+
+
+def test_rows_are_the_papers_columns_and_two_controls():
+    assert [name for name, row in ROWS.items() if row.in_paper] == list(PAPER_LAYERS)
+    assert len(LAYERS) == len({row.title for row in ROWS.values()}) == 8
+    for look in ("colour", "marker"):
+        assert len({getattr(row, look) for row in ROWS.values()}) == 8
+
+
+def legend(figure: Any) -> list[str]:
+    (names,) = figure.legends
+    return [text.get_text() for text in names.get_texts()]
+
+
+def test_learning_curves():
+    records = [
+        record("ours", 1000, 0, losses=[2.0, 1.0, 0.5]),
+        record("ours", 1000, 1, losses=[4.0, 3.0, 1.5]),
+        record("dau", 1000, losses=[3.0, None, 1.0]),
+        record("ours", 5000, losses=[2.5, 1.25]),
+        record("n-jet", 5000, losses=[2.25, 1.125]),
+        *(record("rfnn", n) for n in (10000, 30000, 60000)),
+    ]
+    figure = page1.learning_curves([*records, record("ours", 1000, losses=[9.0, 9.0, 9.0], network="pooled")])
+    assert figure is not None
+    panels = [axis for axis in figure.axes if axis.axison]
+    assert [axis.get_title() for axis in panels] == [f"{n:,} images" for n in SIZES]
+    assert [len(axis.lines) for axis in panels] == [2, 2, 1, 1, 1]
+    data = {
+        (i, line.get_label()): np.asarray(line.get_xydata(), float)
+        for i, axis in enumerate(panels)
+        for line in axis.lines
+    }
+    np.testing.assert_allclose(data[0, "Ours"], [(10, 3), (20, 2), (30, 1)])
+    np.testing.assert_allclose(data[0, "DAU"], [(10, 3), (20, np.nan), (30, 1)])
+    np.testing.assert_allclose(data[1, "Ours"], [(10, 2.5), (20, 1.25)])
+    np.testing.assert_allclose(data[1, "N-Jet"], [(10, 2.25), (20, 1.125)])
+    assert all(axis.get_yscale() == "log" and axis.get_xlabel() == "training step" for axis in panels)
+    assert panels[0].get_ylabel() == "training loss"
+    # one legend for all, with the layers of every panel
+    assert legend(figure) == ["RFNN", "DAU", "Ours", "N-Jet"]
+    colours = {(line.get_label(), to_hex(line.get_color())) for axis in panels for line in axis.lines}
+    assert len(colours) == 4
+    figure.canvas.draw()
+
+
+@pytest.mark.parametrize("sizes", [SIZES[:1], SIZES[:2], SIZES])
+def test_every_layer_has_its_line_in_every_panel(sizes):
+    records = [record(layer, n) for layer in LAYERS for n in sizes]
+    figure = page1.learning_curves(records)
+    assert figure is not None
+    assert [len(axis.lines) for axis in figure.axes if axis.axison] == [8] * len(sizes)
+    assert legend(figure) == [row.title for row in ROWS.values()]
+    assert len({to_hex(line.get_color()) for line in figure.axes[0].lines}) == 8
+    figure.canvas.draw()
+
+
+def test_learning_curves_average_one_kind_of_run_and_one_network():
+    records = [
+        *(record(seed=s, losses=[2.0, 1.0], device="cuda") for s in range(2)),
+        record(seed=2, losses=[4.0, 3.0]),
+        record(losses=[8.0, 6.0], network="pooled"),
+    ]
+    figure = page1.learning_curves(records)
+    assert figure is not None
+    (line,) = figure.axes[0].lines
+    np.testing.assert_allclose(np.asarray(line.get_xydata(), float), [(10, 2), (20, 1)])
+    pooled = page1.learning_curves(records, network="pooled")
+    assert pooled is not None
+    np.testing.assert_allclose(np.asarray(pooled.axes[0].lines[0].get_xydata(), float), [(10, 8), (20, 6)])
+    assert page1.learning_curves(records[:3], network="pooled") is None
+    assert page1.accuracy_against_parameters(summarise([], TABLE1)) is None
+
+
+def test_accuracy_against_parameters():
+    cells = summarise(
+        [
+            *(record("ours", 1000, seed, accuracy) for seed, accuracy in enumerate([0.80, 0.82, 0.84])),
+            record("dau", 1000, accuracy=0.7, parameters=42010),
+            record("ours", 5000, accuracy=0.6),
+            record("rfnn", 60000, accuracy=0.9, parameters=10810),
+        ],
+        TABLE1,
+    )
+    figure = page1.accuracy_against_parameters(cells)
+    assert figure is not None
+    assert [axis.get_title() for axis in figure.axes] == ["1,000 images", "60,000 images"]
+    assert all(axis.get_xscale() == "log" for axis in figure.axes)
+    shown = {}
+    for i, axis in enumerate(figure.axes):
+        for container in axis.containers:
+            points, _, (bars,) = container
+            shown[i, container.get_label()] = points.get_xydata().tolist(), bars.get_segments()[0].tolist()
+    half = float(stats.t.ppf(0.975, 2)) * 2 / math.sqrt(3)
+    assert set(shown) == {(0, "Ours"), (0, "DAU"), (1, "RFNN")}
+    assert shown[0, "Ours"][0] == [[12810, pytest.approx(82)]]
+    np.testing.assert_allclose(shown[0, "Ours"][1], [(12810, 82 - half), (12810, 82 + half)])
+    assert shown[0, "DAU"][0] == [[42010, pytest.approx(70)]]
+    np.testing.assert_allclose(shown[0, "DAU"][1], [(42010, 70), (42010, 70)])  # one seed, no interval
+    assert shown[1, "RFNN"][0] == [[10810, pytest.approx(90)]]
+    assert legend(figure) == ["RFNN", "DAU", "Ours"]
+    figure.canvas.draw()
+
+
+def test_one_size_is_one_panel():
+    figure = page1.accuracy_against_parameters(summarise((record(layer) for layer in LAYERS), TABLE1))
+    assert figure is not None
+    assert len(figure.axes) == 1
+    assert len(figure.axes[0].containers) == 8
+    figure.canvas.draw()
+
+
+def test_a_ninth_layer_has_its_line_and_its_points(monkeypatch):
+    row = LayerType(name="ninth", title="Ninth", colour="#123456", marker="x")
+    monkeypatch.setitem(ROWS, "ninth", row)
+    monkeypatch.setattr(TABLE1.trial, "layers", (*LAYERS, "ninth"))
+    records = [record(layer) for layer in (*LAYERS, "ninth")]
+    curves = page1.learning_curves(records)
+    points = page1.accuracy_against_parameters(summarise(records, TABLE1))
+    assert curves is not None
+    assert points is not None
+    assert legend(curves)[-1] == legend(points)[-1] == "Ninth"
+    assert to_hex(curves.axes[0].lines[-1].get_color()) == "#123456"
+    assert len(points.axes[0].containers) == 9
+    assert page1.table(loaded_of(summarise(records, TABLE1))).count("<th>") == 1 + 9 + 6

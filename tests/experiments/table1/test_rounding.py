@@ -1,0 +1,66 @@
+"""Whether bf16 may fill cells of Table 1."""
+
+import math
+
+import numpy as np
+import pytest
+from invented import FULL, Page, record, save
+from scipy import stats
+
+from gdlayer.experiments.profiles import plan
+from gdlayer.experiments.settings import hyperparameters
+from gdlayer.experiments.table1 import rounding
+from gdlayer.experiments.table1.trial import Table1Precision, Table1Trial
+from gdlayer.report.claims import Estimate, signed
+
+
+def made(low: float, high: float, seeds: int = 5) -> Estimate:
+    return Estimate((low + high) / 2, low, high, seeds, (FULL, "paper", "cpu"), 0)
+
+
+@pytest.mark.parametrize(
+    ("estimate", "noise", "expected"),
+    [
+        (made(-0.2, 0.3), 0.5, "agree"),
+        (made(0.1, 0.3), 0.5, "differ"),
+        (made(-0.3, -0.1), 0.5, "differ"),
+        (made(-1, 3), 0.5, "undecided"),
+        (made(-0.2, 0.3, seeds=2), 0.5, "undecided"),
+        (None, 0.5, "undecided"),
+        (made(-0.2, 0.3), math.nan, "undecided"),
+    ],
+)
+def test_whether_two_precisions_agree(estimate, noise, expected):
+    assert rounding.verdict(estimate, noise) == expected
+
+
+def test_the_check_of_precision_is_shown(tmp_path):
+    checked = set()
+    for trial in plan("paper", "table1-precision", (FULL,)):
+        assert isinstance(trial, Table1Precision)
+        checked.add((trial.layer, trial.n_train))
+        if trial.n_train == 1000:
+            shift = (trial.seed - 2) / 1000
+            for made_up, accuracy in (
+                (trial, 0.8 + trial.seed / 100),
+                (_without_precision(trial), 0.8 + trial.seed / 100 + shift),
+            ):
+                save(
+                    tmp_path,
+                    record(accuracy=accuracy, seconds=3600.0)
+                    | {"trial": made_up.describe(), "hyperparameters": hyperparameters(made_up)},
+                )
+    shown = Page(rounding.render(tmp_path))
+    assert shown.rows[0] == ["", "bf16 − fp32", "seeds differ by", "seeds", ""]
+    half = float(stats.t.ppf(0.975, 4) * np.std([-0.2, -0.1, 0, 0.1, 0.2], ddof=1) / math.sqrt(5))
+    interval = f"0.0 [{signed(-half)}, {signed(half)}]"
+    assert shown.rows[1] == ["Free-form 3×3, 1,000 images", interval, "1.6", "5", "agree"]
+    assert shown.rows[3][:4] == ["Free-form 3×3, 5,000 images", "—", "—", "—"]
+    assert shown.rows[3][4].startswith("undecided; 5 to run, ")
+    assert len(shown.rows) == 1 + len(checked)
+    assert [row[1] for row in Page(rounding.render(tmp_path / "nowhere")).rows[1:]] == ["—"] * len(checked)
+
+
+def _without_precision(trial: Table1Precision) -> Table1Trial:
+    names = ("layer", "dataset", "seed", "profile", "n_train", "network")
+    return Table1Trial(**{name: getattr(trial, name) for name in names})

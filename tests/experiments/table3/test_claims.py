@@ -1,0 +1,59 @@
+"""The paper's claims of Table 3, by invented records."""
+
+import numpy as np
+import pytest
+from invented import judged_of, nets, save
+
+from gdlayer.experiments.table3.claims import competing_margin
+from gdlayer.report import judgements
+from gdlayer.report.claims import FAILS, HOLDS, UNDECIDED, Row, signed
+from gdlayer.report.loaded import load
+
+
+def test_the_margin_is_the_papers_own_difference():
+    """94.7 and 94.4."""
+    assert competing_margin() == pytest.approx(0.3)
+
+
+@pytest.mark.parametrize(("gaussian", "verdict"), [(-0.2, HOLDS), (-0.4, FAILS), (1.0, HOLDS)])
+def test_table_3(tmp_path, gaussian, verdict):
+    records = [*nets(gaussian, 0.5), *nets(-1.0, -2.0, dataset="monuseg-crops")]
+    rows = judged_of(tmp_path, *records, experiment="table3", datasets="tnbc-derived,monuseg-crops")
+    tile, group, *others = rows["compete"]
+    assert (tile.paper, tile.verdict, group.paper, group.verdict) == ("−0.3", verdict, "—", verdict)
+    assert "tiles of one image on both sides" in tile.why
+    assert "both sides" not in group.why
+    above = "above" if gaussian > 0.5 else "below"
+    assert f"against U-net with BN {signed(gaussian - 0.5)}" in tile.why
+    assert f", {above}<br>Dice against U-net {signed(gaussian)}" in tile.why
+    assert [(row.paper, row.verdict) for row in others] == [("—", FAILS)] * 2
+    assert rows["quarter"] == [Row("Gaussian U-net of U-net", "25 %", "26.0 %", HOLDS, "counted")]
+    (counted,) = rows["count-gaussian-unet"]
+    assert (counted.paper, counted.here, counted.verdict) == ("25,298", "25,298", HOLDS)
+    assert [row.why for row in rows["similar"]] == ["no predictions are kept"] * 2
+
+
+def test_another_count_than_the_papers_fails(tmp_path):
+    records = [r | {"parameters": 90000} for r in nets(0, 0) if r["trial"]["layer"] == "unet"]
+    rows = judged_of(tmp_path, *records, experiment="table3", datasets="tnbc-derived")
+    (counted,) = rows["count-unet"]
+    assert (counted.paper, counted.here, counted.verdict) == ("97,202", "90,000", FAILS)
+    assert rows["count-gaussian-unet"][0].verdict == rows["quarter"][0].verdict == UNDECIDED
+
+
+@pytest.mark.parametrize(("own", "verdict"), [(0, HOLDS), (6, FAILS)])
+def test_predictions_are_as_similar_as_those_of_two_classical_nets(tmp_path, own, verdict):
+    """Dice of 100 pixels each, of which some lie apart."""
+    for made_up in nets(0, 0):
+        layer, seed = made_up["trial"]["layer"], made_up["trial"]["seed"]
+        predicted = np.zeros((1, 20, 20), bool)
+        apart = {"unet": 0, "gaussian-unet": 3 + own + seed // 4, "unet-bn": 3}[layer]
+        predicted.reshape(-1)[apart : 100 + apart] = True
+        if made_up["trial"]["split"] == "tile":
+            (path,) = save(tmp_path, made_up)
+            np.savez(path.with_suffix(".npz"), predicted=predicted)
+    loaded = load(tmp_path, "paper", "table3", "tnbc-derived", tmp_path)
+    (row,) = next(claim.rows for claim in judgements.judged_claims(loaded) if claim.name == "similar")
+    assert row.verdict == verdict
+    assert row.why.endswith(f"Dice {97 - own - 0.2:.1f}, with BN 97.0")
+    assert row.here.startswith(signed(-own - 0.2))

@@ -1,0 +1,54 @@
+"""What a chapter shows: an experiment's records under one profile, and beside a user's own run the record."""
+
+import pytest
+from invented import net, save
+
+from gdlayer.experiments.record import recorded_datasets
+from gdlayer.experiments.table3.trial import Table3Trial
+from gdlayer.report.cells import select
+from gdlayer.report.loaded import choose_profile, load
+
+
+def test_load_brings_the_record_beside_a_users_own_run(tmp_path):
+    kept, own = tmp_path / "kept", tmp_path / "own"
+    save(kept, net("unet", 0.5, profile="quick"), net("unet", 0.4, profile="quick", dataset="monuseg-crops"))
+    save(own, net("unet", 0.8, profile="smoke"))
+    loaded = load(str(own), "smoke", "table3", "tnbc-derived,monuseg-crops", kept)
+    assert len(loaded.records) == 1
+    assert (loaded.folder, loaded.profile) == (own, "smoke")
+    assert loaded.datasets == ("tnbc-derived", "monuseg-crops")
+    assert select(loaded.cells, {"metric": "pixel_accuracy"})["mean"].tolist() == pytest.approx([80])
+    assert loaded.record is not None
+    assert select(loaded.record, {"metric": "pixel_accuracy"})["mean"].tolist() == pytest.approx([40, 50])
+    assert (loaded.plan["planned"].sum(), loaded.plan["missing"].sum()) == (12, 11)
+    alone = load(str(kept), "quick", "table3", "tnbc-derived", kept)
+    assert (len(alone.records), alone.record) == (1, None)
+    assert load(str(own), "smoke", "table3", "tnbc", kept).record is None
+
+
+def test_the_full_protocol_is_shown_as_soon_as_it_has_a_record(tmp_path):
+    """Without any of the quick record's cells in it; and so is the record beside a user's own run."""
+    kept, own = tmp_path / "kept", tmp_path / "own"
+    quick = [net(layer, 0.5, profile="quick") for layer in Table3Trial.layers]
+    save(kept, *quick)
+    save(own, net("unet", 0.6, profile="quick"))
+    before = load(kept, "fullest", "table3", "tnbc-derived", kept)
+    assert (before.profile, len(before.records)) == ("quick", 3)
+    save(kept, net("unet", 0.9))
+    loaded = load(kept, "fullest", "table3", "tnbc-derived", kept)
+    assert (loaded.profile, len(loaded.records)) == ("paper", 1)
+    assert set(loaded.cells["profile"]) == {"paper"}
+    assert load(kept, "fullest", "table3", "monuseg-crops", kept).profile == "quick"
+    beside = load(own, "quick", "table3", "tnbc-derived", kept).record
+    assert beside is not None
+    assert set(beside["profile"]) == {"paper"}
+
+
+def test_choosing_a_profile(tmp_path):
+    assert choose_profile(tmp_path, "smoke", "table3", ["tnbc"]) == "smoke"
+    assert choose_profile(tmp_path, "fullest", "table3", ["tnbc"]) == "quick"
+    save(tmp_path, net("unet", 0.9, dataset="tnbc"))
+    assert recorded_datasets(tmp_path, "paper", "table3") == ("tnbc",)
+    assert recorded_datasets(tmp_path, "quick", "table3") == ()
+    assert choose_profile(tmp_path, "fullest", "table3", ["tnbc", "monuseg-crops"]) == "paper"
+    assert choose_profile(tmp_path, "fullest", "table3", ["monuseg-crops"]) == "quick"

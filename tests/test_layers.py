@@ -1,0 +1,168 @@
+"""What every layer must pass, under every option: the checks that torch makes of its own modules."""
+
+import copy
+import math
+import pickle
+from typing import Any
+
+import pytest
+import torch
+from layer_table import SIZE, even_same, every_layer, every_option, perturbed, through_a_file
+from torch import Tensor, nn
+from torch.autograd import gradcheck
+from torch.func import functional_call
+
+from gdlayer.synthesis import SynthesizedConv2d
+
+
+def image(*batch: int, dtype: torch.dtype = torch.float64, **options: Any) -> Tensor:
+    return torch.randn(*batch, 2, *SIZE, dtype=dtype, **options)
+
+
+@even_same
+@every_layer
+@every_option
+def test_output_is_that_of_the_plain_convolution(make, options):
+    layer = perturbed(make(2, 4, dtype=torch.float64, **options)).eval()
+    x = image(2)
+    y, filters = layer(x), layer.filters()
+    options = {"padding": "same", **options, "stride": 1}
+    plain = nn.Conv2d(2, 4, filters.shape[-2:], device="meta", dtype=torch.float64, **options)
+    whole = plain(torch.empty_like(x, device="meta")).shape[-2:]  # as torch has it, before strides
+    assert y.shape == (2, 4, *(math.ceil(n / s) for n, s in zip(whole, layer.stride, strict=True)))
+    torch.testing.assert_close(layer.deploy()(x), y, rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(layer(x[0]), y[0], rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(layer(x.to(memory_format=torch.channels_last)), y, rtol=1e-12, atol=1e-12)
+    assert layer(x[:0]).shape == (0, *y.shape[1:])
+
+
+@every_layer
+@every_option
+@pytest.mark.parametrize("training", [False, True])
+def test_gradcheck(make, options, training):
+    layer = perturbed(make(1, 4, dtype=torch.float64, **options)).train(training)
+    names, parameters = zip(*((name, p) for name, p in layer.named_parameters() if p.requires_grad), strict=True)
+    x = image(1)[:, :1].requires_grad_()
+
+    def output(x: Tensor, *parameters: Tensor) -> Tensor:
+        return functional_call(layer, dict(zip(names, parameters, strict=True)), (x,))
+
+    assert gradcheck(output, (x, *parameters), fast_mode=True)
+
+
+@every_layer
+@every_option
+def test_copies(make, options):
+    """Whole or by their state, they compute the same, hold the same, and share nothing with the layer."""
+    layer = perturbed(make(2, 4, **options)).eval()
+    x = image(1, dtype=torch.float32)
+    expected = layer(x).detach()
+    with torch.device("meta"):
+        empty, assigned = make(2, 4, **options).eval(), make(2, 4, **options).eval()
+    assert all(t.is_meta for module in (empty, assigned) for t in (*module.parameters(), *module.buffers()))
+    loaded, empty = make(2, 4, **options).eval(), empty.to_empty(device="cpu")
+    assert not torch.equal(loaded(x), expected)
+    loaded.load_state_dict(dict(layer.state_dict()))
+    empty.load_state_dict(through_a_file(layer.state_dict()))
+    assigned.load_state_dict(through_a_file(layer.state_dict()), assign=True)
+    ours = dict(layer.named_parameters())
+    for twin in (copy.deepcopy(layer), pickle.loads(pickle.dumps(layer)), loaded, empty, assigned):
+        assert repr(twin) == repr(layer)
+        assert torch.equal(twin(x), expected)
+        theirs = dict(twin.named_parameters())
+        assert ours.keys() == theirs.keys()
+        for name, parameter in ours.items():
+            assert torch.equal(parameter, theirs[name])
+            assert parameter.requires_grad == theirs[name].requires_grad
+            assert parameter.data_ptr() != theirs[name].data_ptr()
+
+
+@every_layer
+def test_state_dict_holds_parameters_and_bounds(make):
+    layer = make(2, 4)
+    layer(image(1, dtype=torch.float32))  # nothing is cached
+    state = layer.state_dict()
+    assert set(state) - {"_extra_state"} == {name for name, _ in layer.named_parameters()}
+    assert ("_extra_state" in state) == hasattr(layer, "geometry")
+    assert all(isinstance(value, Tensor) for value in state.values())
+
+
+@every_layer
+def test_everything_is_a_parameter_or_a_buffer(make):
+    """So that it moves with the layer, and no replica lacks it."""
+    assert not [name for name, value in vars(make(2, 4)).items() if isinstance(value, Tensor)]
+
+
+@every_layer
+def test_meta_device(make):
+    """Shapes without numbers, and a later start by reset_parameters, as of every layer of torch."""
+    if hasattr(make(1, 2), "log2_sigma"):
+        pytest.skip("the size of an N-Jet kernel is read from its sigma")
+    layer = make(2, 4, stride=2, device="meta")
+    x = torch.empty(5, 2, *SIZE, device="meta", requires_grad=True)
+    layer(x).sum().backward()
+    assert x.grad is not None
+    assert layer(x).shape == (5, 4, SIZE[0] // 2, SIZE[1] // 2)
+    layer.to_empty(device="cpu").reset_parameters()
+    assert layer(image(1, dtype=torch.float32)).isfinite().all()
+
+
+@every_layer
+def test_reset_parameters_draws_anew(make):
+    def parameters(layer: SynthesizedConv2d) -> dict[str, Tensor]:
+        return {name: p.detach().clone() for name, p in layer.named_parameters()}
+
+    torch.manual_seed(1)
+    layer = make(2, 4)
+    first = parameters(layer)
+    perturbed(layer).reset_parameters()
+    assert not all(torch.equal(first[name], value) for name, value in parameters(layer).items())
+    assert layer.bias is not None
+    assert not layer.bias.any()
+    torch.manual_seed(1)
+    layer.reset_parameters()
+    assert all(torch.equal(first[name], value) for name, value in parameters(layer).items())
+
+
+@every_layer
+def test_repr_counts_what_trains(make):
+    layer = make(3, 4)
+    count = sum(p.numel() for p in layer.parameters() if p.requires_grad)
+    dense = 4 * 3 * layer.kernel_size[0] * layer.kernel_size[1] + 4
+    assert f"3, 4, kernel_size={layer.kernel_size}, stride=(1, 1), padding='same'" in repr(layer)
+    assert f"parameters={count} (Conv2d: {dense})" in repr(layer)
+    assert "\n" not in repr(layer)
+
+
+@every_layer
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16], ids=str)
+def test_device_and_dtype(make, dtype, device):
+    """Of the arguments, and of a later conversion; outputs and gradients are finite in each."""
+    x = image(2, dtype=dtype, device=device)
+    for layer in (make(2, 4, device=device, dtype=dtype), make(2, 4, dtype=torch.float64).to(device, dtype)):
+        floating = (t for t in (*layer.parameters(), *layer.buffers()) if t.is_floating_point())
+        assert {(t.device.type, t.dtype) for t in floating} == {(device, dtype)}
+        assert (layer.filters().device.type, layer.filters().dtype) == (device, dtype)
+        y = layer(x)
+        assert y.dtype == dtype
+        y.float().square().sum().backward()
+        trained = [p for p in layer.parameters() if p.requires_grad]
+        assert all(p.grad is not None and p.grad.dtype == dtype and p.grad.isfinite().all() for p in trained)
+        exact = copy.deepcopy(layer).double()(x.double())
+        tolerance = {torch.float64: 1e-12, torch.float32: 1e-5 if device == "cpu" else 2e-3, torch.bfloat16: 0.05}
+        assert (y.double() - exact).abs().max() <= tolerance[dtype] * exact.abs().max()
+
+
+@every_layer
+def test_autocast_computes_filters_in_float32(make, device):
+    layer = make(2, 4, device=device)
+    x = image(2, dtype=torch.float32, device=device)
+    expected, filters = layer(x), layer.filters()
+    with torch.autocast(device, torch.bfloat16):
+        output = layer(x)
+        assert layer.filters().dtype == torch.float32
+        torch.testing.assert_close(layer.deploy().weight, filters)
+    assert output.dtype == torch.bfloat16
+    assert (output - expected).abs().max() < 0.02 * expected.abs().max()
+    output.float().square().sum().backward()
+    assert all(p.grad is not None and p.grad.dtype == torch.float32 for p in layer.parameters() if p.requires_grad)
