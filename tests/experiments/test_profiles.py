@@ -52,7 +52,6 @@ def test_smoke_is_every_cell_once_on_what_is_embedded():
         "table1": (SAMPLE,),
         "table2": ("textures-synthetic",),
         "table3": ("nuclei-synthetic",),
-        "ablations": (SAMPLE,),
     }
     assert [t.cell for t in plan("smoke", "table1", (SAMPLE,))] == [(layer, 1000, "unpooled") for layer in LAYERS]
     assert len(plan("smoke", "table2", datasets["table2"])) == 7
@@ -97,10 +96,12 @@ def test_order_of_the_paper_profile():
     assert sorted(map(str, ordered)) == sorted(map(str, trials))
 
     def stage(trial: Trial) -> str:
+        if isinstance(trial, Table2Trial) and trial.source == "squeezenet":
+            return f"squeezenet {'source' if trial.layer == 'source' else ''}".strip()
         if not isinstance(trial, Table1Trial) or isinstance(trial, Table1Precision):
             return f"{trial.experiment} {'source' if trial.layer == 'source' else ''}".strip()
-        if trial.network == "pooled":
-            return "pooled"
+        if trial.network != "unpooled":
+            return trial.network
         if trial.n_train <= 10000:
             return "small" if trial.n_train <= 5000 else "10000"
         return "large, first seed" if trial.seed == 0 else "large"
@@ -108,7 +109,16 @@ def test_order_of_the_paper_profile():
     stages = [stage(trial) for trial in ordered]
     once = [name for i, name in enumerate(stages) if i == 0 or stages[i - 1] != name]
     assert once == [
-        *("table3", "small", "table1-precision", "10000", "large, first seed"),
+        *(
+            "squeezenet source",
+            "squeezenet",
+            "batch-norm",
+            "table3",
+            "small",
+            "table1-precision",
+            "10000",
+            "large, first seed",
+        ),
         *("table2 source", "table2", "pooled", "large"),
     ]
     small = [t for t in ordered if stage(t) == "small"]

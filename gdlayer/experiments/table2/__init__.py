@@ -1,4 +1,4 @@
-"""Experiment 2: the first layer of a VGG16 for cats and dogs, replaced and trained alone."""
+"""Experiment 2: the first layer of a network for cats and dogs, replaced and trained alone."""
 
 from gdlayer.datasets import cats_dogs
 from gdlayer.experiments.experiment import Experiment
@@ -12,5 +12,5 @@ EXPERIMENT = Experiment(
     resolve=cats_dogs.resolve,
     embedded=cats_dogs.SYNTHETIC,
     searches=(Table2Search,),
-    example={"layer": "ours-7x7", "source": "scratch"},
+    example={"layer": "ours-7x7", "source": "squeezenet"},
 )
