@@ -9,7 +9,7 @@ from gdlayer.checks import int_pair, one_of
 
 
 class ConvBlock(nn.Module):
-    r"""A convolution, then section 2's way from J to O.
+    r"""A convolution, then the steps of section 2 that turn J into O.
 
     .. math:: O = \Big[F\Big(\gamma \frac{J - \mu_{batch}}{\sqrt{\sigma^2_{batch} + \epsilon}}
         + \beta\Big)\Big]_{\downarrow s}
@@ -17,21 +17,21 @@ class ConvBlock(nn.Module):
     Parameters
     ----------
     conv : module with ``out_channels`` and ``bias``
-        Any convolution that makes J. Give it no bias: beta is one.
+        Any convolution that makes J. It needs no bias: beta is one.
     norm : "batch" or "beta"
-        Batch normalisation; or gamma = 1 and the statistics 0 and 1 fixed, so that no batch statistics help any layer,
-        as in experiment 1 of the paper. Then only beta trains, and as the bias of ``conv``, which starts at zero where
-        there was none, it costs nothing.
+        Batch normalisation; or, as in experiment 1 of the paper, gamma = 1, mean 0 and variance 1, so that no layer
+        profits from batch statistics. Then only beta trains. It is the bias of ``conv``, added as zero if ``conv`` has
+        none, and costs no time.
     activation : callable
         F; by default a rectifier that overwrites its input.
     downsample : int or pair
-        s: every s-th row and column of F's output is kept, as the paper writes it. The authors' code strides inside
-        the convolution instead; that is ``conv``'s own stride, and differs in training by the batch statistics.
+        s: every s-th row and column of F's output is kept, as the paper writes it. The authors' code uses the stride of
+        the convolution instead; in training that changes the batch statistics.
 
     Raises
     ------
     ValueError, TypeError
-        If ``norm`` or ``downsample`` is none of these.
+        If ``norm``, ``downsample`` or ``conv.out_channels`` is not what its entry allows; the message quotes it.
     """
 
     def __init__(

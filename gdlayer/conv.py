@@ -34,10 +34,10 @@ class GaussianDerivativeConv2d(Geometry, SynthesizedConv2d):
     Eq. (2) is eq. (3) with B = 1. The separated layer is the full one with :math:`\omega^{b,i}_{j,n} =
     \lambda^b_{j,n} \beta^{b,i}_n`. As everywhere in deep learning, * is cross-correlation.
 
-    Where sampling breaks: below about half a pixel the samples of a kernel no longer act as a derivative of a
-    Gaussian, the sooner the higher its order (chapter 2; :meth:`check_derivatives` tells which). Therefore
-    :math:`\sigma = \sigma_{min} + \mathrm{softplus}(s)`, and s is what trains; with an upper bound,
-    :math:`\sigma = \sigma_{min} + (\sigma_{max} - \sigma_{min}) / (1 + e^{-s})`.
+    Sampling breaks below a sigma of about half a pixel, and for higher orders earlier: the samples of a kernel no
+    longer act as a derivative of a Gaussian (chapter 2; :meth:`check_derivatives` tells which). So sigma has a lower
+    bound and may have an upper one: the parameter s trains, and sigma is a function of it
+    (:class:`~gdlayer.geometry.Geometry`).
 
     Parameters
     ----------
@@ -48,31 +48,30 @@ class GaussianDerivativeConv2d(Geometry, SynthesizedConv2d):
     order : int or list of (p, q)
         K for the N-jet of all p + q <= K, or the orders themselves.
     bases : int
-        How many, B. One is shared by f_out/B filters; B = f_out gives each filter its own.
+        The number of bases, B. Each basis is shared by f_out/B filters; with B = f_out each filter has its own.
     separated : bool
         Eq. (4) instead of eq. (3).
     stride, padding, dilation, padding_mode, bias :
         As :class:`~gdlayer.synthesis.SynthesizedConv2d`. Dilation spreads the samples of the kernel: at dilation d
         lengths are in units of d pixels.
     trainable : iterable of "sigma", "mu", "theta"
-        Which of them train; the mixing weights do, unless frozen by ``requires_grad_(False)`` like any parameter.
+        Those that train. The mixing weights always do, until frozen by ``requires_grad_(False)`` like any parameter.
     shared : iterable of "sigma", "mu", "theta"
-        Which of them all kernels of a basis have in common: its parameter has size 1 in the place of N. All three
-        make the basis as the paper defines it, with one geometry.
+        Those that have one value per basis, shared by its N kernels. All three together give the basis as the paper
+        defines it, with one geometry.
     isotropic : bool
-        Round kernels, :math:`\sigma_1 = \sigma_2`: one parameter in the place of two.
+        Round kernels, :math:`\sigma_1 = \sigma_2`: one parameter instead of two.
     sigma_min, sigma_max : float
-        Bounds of sigma in pixels, both positive; None is no upper bound. A state dict of a layer with other bounds is
-        refused: the same s would mean another sigma.
+        Bounds of sigma in pixels, both positive; None means no upper bound. A state dict of a layer with other bounds
+        is refused, because the same s would mean another sigma.
     init : "variance_preserving" or "authors"
-        The mixing weights at the start: normal, so that :math:`E[J^2] = g^2 E[I^2]` for white input
+        How the mixing weights start: normal, so that :math:`E[J^2] = g^2 E[I^2]` for white input
         (:mod:`gdlayer.initialization`); or uniform on (-1, 1) as in the authors' code at the time of the paper. The
-        geometry is theirs in both: sigma ~ U(0.5, 2), mu ~ U(-1, 1), theta ~ U(-pi, pi). Where 0.5 is not between
-        the bounds, the first is U(sigma_min, sigma_min + 1.5); ``sigma_max`` ends either.
+        geometry starts as theirs in both cases: :meth:`~gdlayer.geometry.Geometry.reset_geometry`.
     algorithm : "auto", "dense", or "filter_then_mix", "mix_then_filter" (full), "factorised" (separated)
-        How the layer is computed (:mod:`gdlayer.algorithms`); "auto" takes what the cost model says is cheapest.
+        How the layer is computed (:mod:`gdlayer.algorithms`); "auto" is the cheapest by a cost model (:meth:`chosen`).
     gain : float
-        g of the variance-preserving initialisation; sqrt(2) suits a ReLU that follows.
+        g of the variance-preserving initialisation; sqrt(2) is for a ReLU after the layer.
 
     Attributes
     ----------
@@ -89,13 +88,13 @@ class GaussianDerivativeConv2d(Geometry, SynthesizedConv2d):
     mu : (B, N, 2)
         In pixels.
     theta : (B, N)
-        In radians. Of what is shared, N is 1; of an isotropic ``raw_sigma``, 2 is 1.
+        In radians. Shared parameters have size 1 on axis N; an isotropic ``raw_sigma`` has size 1 on its last axis.
     bias : (f_out,) or None
 
     Raises
     ------
     ValueError, TypeError
-        If an argument is none of these.
+        If an argument is not what its entry allows; the message quotes it.
     """
 
     _points: Tensor
@@ -226,20 +225,20 @@ class GaussianDerivativeConv2d(Geometry, SynthesizedConv2d):
     def check_derivatives(self, tolerance: float = 0.1) -> SamplingReport:
         """How far the samples of each kernel are from the derivative that they stand for.
 
-        Two things go wrong, and are told apart. A kernel is *undersampled* if it changes faster than the pixels can
-        follow, ``report.sampling`` being above ``tolerance``; and *truncated* if it does not fit the window of
-        ``kernel_size``, ``report.truncation`` being above it. Of each, one UserWarning names the worst kernels. At
-        dilation d pixels are d wide.
+        A kernel is *undersampled* if it changes faster than the pixels can follow: ``report.sampling`` is above
+        ``tolerance``. It is *truncated* if it does not fit the window of ``kernel_size``: ``report.truncation`` is
+        above ``tolerance``. One UserWarning for each of the two faults names the worst kernels. At dilation d the unit
+        of length is d pixels.
 
         Parameters
         ----------
         tolerance : float
-            Positive. 0.1 is reached at sigma 0.55 by first derivatives, at 0.6 by second and at 0.7 by third.
+            Positive. The sampling error is 0.1 at sigma 0.55 for first derivatives, 0.6 for second and 0.7 for third.
 
         Returns
         -------
         :class:`~gdlayer.sampling.SamplingReport`
-            Printed, a table.
+            Prints as a table.
 
         Raises
         ------

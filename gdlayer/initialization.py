@@ -1,6 +1,6 @@
-r"""Initialisation that keeps the second moment of activations, for filters made of weighted kernels.
+r"""Initialisation that keeps the second moment of activations, for filters that are sums of weighted kernels.
 
-A filter mixes N given kernels over f_in channels by independent weights of mean zero. Then cross terms vanish and
+A filter mixes N given kernels over f_in channels with independent weights of mean zero. Cross terms vanish, so
 
 .. math:: E[J^2] = f_{in} \sum_n \mathrm{Var}(\omega_n)\, E[(\phi_n * I)^2]
 

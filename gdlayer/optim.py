@@ -1,4 +1,4 @@
-"""For the optimiser: parameters in groups by what they mean, and a penalty that keeps kernels in their windows."""
+"""For training: parameters in groups by their meaning, and a penalty that keeps kernels in their windows."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -12,7 +12,7 @@ from gdlayer.conv import GaussianDerivativeConv2d
 RAW_GEOMETRY = ("raw_sigma", "mu", "theta")
 MIXING = ("weight", "beta", "lam")
 REACH = 2.0
-"""Standard deviations that a kernel shall have room for: then sigma reaches a quarter of the filter (chapter 2)."""
+"""Standard deviations on either side that shall fit in the window: sigma up to a quarter of its width (chapter 2)."""
 
 
 def parameter_groups(
@@ -22,24 +22,24 @@ def parameter_groups(
     mixing: Mapping[str, Any] | None = None,
     other: Mapping[str, Any] | None = None,
 ) -> list[dict[str, Any]]:
-    """The parameters of a model for torch.optim, each once, those of Gaussian derivative layers in groups of their own.
+    """Parameter groups for torch.optim: geometry and mixing weights of Gaussian derivative layers, and the rest.
 
-    Sigma, mu and theta are pixels and radians, and zero is no better value for them than another. So weight decay is
-    off for them unless ``geometry`` says otherwise; for sigma, it would pull towards the softplus of zero.
+    Sigma, mu and theta are in pixels and radians, where zero is no better than any other value. So they have no weight
+    decay unless ``geometry`` says otherwise; it would pull s, and not sigma, towards zero.
 
     Parameters
     ----------
     model : Module
         With Gaussian derivative layers at any depth, or none.
     geometry, mixing, other : mapping, optional
-        Options of the optimiser for sigma, mu and theta; for the mixing weights; for all else, which is every bias
-        and every other layer. What they leave out is as the optimiser's own arguments say.
+        Options of the optimiser for sigma, mu and theta; for the mixing weights; and for all other parameters, those of
+        biases and other layers. The optimiser's own arguments hold for what they leave out.
 
     Returns
     -------
     list of dict
-        The groups that are not empty, in this order, named by the key "name". A frozen parameter is among them: it
-        trains as soon as it requires a gradient.
+        The groups that are not empty, in this order, named by the key "name". They include frozen parameters, which
+        train as soon as they require a gradient.
 
     Raises
     ------
@@ -83,9 +83,9 @@ def window_penalty(model: nn.Module) -> Tensor:
         & \sum_{a \in \{x, y\}} \max\big(0,\; |c_a| + 2 s_a - k_a / 2\big)^2 \\
         & c = R_\theta^\top \mu, \qquad s_a^2 = (R_\theta^\top \mathrm{diag}(\sigma_1^2, \sigma_2^2) R_\theta)_{aa}
 
-    that is, of the part of the centre's distance and two standard deviations that is beyond the edge of a window
-    :math:`k_x` wide and :math:`k_y` high. It is zero while sigma is below a quarter of the filter and the centre in
-    the middle. Add a multiple of it to the loss.
+    so a kernel is penalised as far as its centre c plus two standard deviations lie outside a window :math:`k_x` wide
+    and :math:`k_y` high. A centred kernel has no penalty while sigma is below a quarter of the window. Add a multiple
+    of it to the loss.
 
     Returns
     -------

@@ -91,7 +91,7 @@ def replace_conv2d(
     layers : str, iterable of str, subclass of nn.Conv2d, function of (name, conv), or None
         Which convolutions to replace: names as in ``model.named_modules()``; a type, which includes its subclasses; or
         a function that returns True for those to replace. None means every nn.Conv2d and every
-        :class:`~gdlayer.synthesis.Conv2dSame` (made by :func:`deploy`), except 1 x 1 convolutions and those that
+        :class:`~gdlayer.padding.Conv2dSame` (made by :func:`deploy`), except 1 x 1 convolutions and those that
         cannot be replaced; these are skipped, and the report says why.
     kernel_size : int or (kh, kw), optional
         At least the old size, and larger by an even number; None keeps the old size. The padding grows with it, so
@@ -272,7 +272,7 @@ def deploy(model: nn.Module) -> nn.Module:
 
     These layers are the subclasses of :class:`~gdlayer.synthesis.SynthesizedConv2d`: the Gaussian derivative layer and
     the layers it is compared with. Each is replaced with the result of its ``deploy()``: an nn.Conv2d, or its subclass
-    :class:`~gdlayer.synthesis.Conv2dSame` if padding is "same" and the stride is not 1. Outputs are the same. A layer
+    :class:`~gdlayer.padding.Conv2dSame` if padding is "same" and the stride is not 1. Outputs are the same. A layer
     used in several places becomes one convolution used in the same places. Hooks on these layers are not copied.
 
     Parameters

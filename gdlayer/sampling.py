@@ -1,4 +1,4 @@
-"""What is lost between a Gaussian derivative and its samples in a window (chapter 2)."""
+"""Errors of sampling a Gaussian derivative in a window of pixels (chapter 2)."""
 
 import math
 from collections.abc import Sequence
@@ -10,12 +10,12 @@ from torch import Tensor
 from gdlayer.basis import gaussian_derivative_kernels, rotation, sampling_grid
 
 NAMED = 3
-"""Kernels that a fault names."""
+"""The most kernels that a warning names."""
 
 
 @dataclass(frozen=True)
 class SamplingReport:
-    r"""Errors of every kernel; printed, a table.
+    r"""Errors of every kernel; it prints as a table.
 
     Applied to the monomial :math:`f_{ab} = \sigma_1^p \sigma_2^q\, (-\tilde u)^a (-\tilde v)^b / a!\, b!`, with
     :math:`\tilde u = (u - \mu_1) / \sigma_1` and :math:`\tilde v = (v - \mu_2) / \sigma_2`, the derivative of order
@@ -26,9 +26,9 @@ class SamplingReport:
             - \int_{\text{window}} f_{ab}\, \phi \,\Big| \\
         e_{\text{truncation}} &= 1 - \int_{\text{window}} \phi^2 \Big/ \int \phi^2
 
-    The first compares like with like, so that a kernel cut off by the window is not taken for an undersampled one; at
-    the edge it keeps the error of the midpoint rule, a few hundredths. Unlike the moment (a, b) = (p, q) alone, it is
-    not small by luck at one sigma or shift.
+    The sampling error compares sum and integral over the same window, so that a truncated kernel does not count as
+    undersampled; kernels at the edge keep the error of the midpoint rule, a few hundredths. The maximum over all (a, b)
+    is taken because the error of one moment alone can vanish by chance at some sigma or shift.
 
     Attributes
     ----------
@@ -58,7 +58,7 @@ class SamplingReport:
         return self.truncation > self.tolerance
 
     def faults(self) -> list[str]:
-        """The texts of the warnings: one of undersampled kernels, one of truncated ones, if there are any."""
+        """Texts of warnings: one about undersampled kernels and one about truncated kernels, if there are any."""
         limit, (height, width) = f"{self.tolerance:.0%}", self.window
         texts = []
         if bool(self.undersampled.any()):
@@ -108,7 +108,7 @@ def sampling_report(
     orders: Sequence[tuple[int, int]],
     tolerance: float,
 ) -> SamplingReport:
-    """Compares samples with the kernels of eq. (1); the integrals are sums over points much denser than pixels.
+    """Compares samples with the kernels of eq. (1). Integrals are sums over a grid much finer than the pixels.
 
     Parameters
     ----------

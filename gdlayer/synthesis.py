@@ -12,7 +12,7 @@ from gdlayer.padding import PADDING_MODES, Conv2dSame, padded_conv2d, padding_of
 
 
 class ConvOptions(TypedDict, total=False):
-    """Keyword arguments that a layer hands on to :class:`SynthesizedConv2d`."""
+    """Keyword arguments that a layer passes on to :class:`SynthesizedConv2d`."""
 
     stride: int | tuple[int, int]
     padding: str | int | tuple[int, int]
@@ -42,7 +42,7 @@ class SynthesizedConv2d(nn.Module):
     Raises
     ------
     ValueError, TypeError
-        If an argument is not one of these.
+        If an argument is not what its entry allows; the message quotes it.
     """
 
     bias: nn.Parameter | None
@@ -94,7 +94,7 @@ class SynthesizedConv2d(nn.Module):
 
     @torch.no_grad()
     def deploy(self) -> nn.Conv2d:
-        """A plain convolution with the present filters and the same outputs; this layer is left as it is.
+        """A plain convolution with the present filters and the same outputs; this layer does not change.
 
         Raises
         ------
@@ -137,7 +137,7 @@ def _after_loading(module: nn.Module, incompatible_keys: Any) -> None:
 
 
 def check_finite(module: nn.Module, path: str = "") -> None:
-    """Raises ValueError if a parameter of ``module``, which stands at ``path`` of a model, is NaN or infinite."""
+    """Raises ValueError if a parameter of ``module`` is NaN or infinite; ``path`` is the module's name in a model."""
     for name, parameter in module.named_parameters(prefix=path):
         broken = int((~parameter.isfinite()).sum())
         if broken:

@@ -24,15 +24,18 @@ def gaussian(kernel_size: Any = 3, **own: Any) -> Make:
 
 
 def rfnn(f_in: int, f_out: int, **options: Any) -> RFNNConv2d:
-    return RFNNConv2d(f_in, f_out, **{"kernel_size": 5, "sigma": 1.0, "num_kernels": 6, "bias": True, **options})
+    own: dict[str, Any] = {"kernel_size": 5, "sigma": 1.0, "num_kernels": 6, "bias": True}
+    return RFNNConv2d(f_in, f_out, **(own | options))
 
 
 def dau(f_in: int, f_out: int, **options: Any) -> DAUConv2d:
-    return DAUConv2d(f_in, f_out, **{"kernel_size": 5, "units": (2, 1), "bias": True, **options})
+    own: dict[str, Any] = {"kernel_size": 5, "units": (2, 1), "bias": True}
+    return DAUConv2d(f_in, f_out, **(own | options))
 
 
 def njet(f_in: int, f_out: int, **options: Any) -> NJetConv2d:
-    return NJetConv2d(f_in, f_out, **{"order": 2, "bias": True, **options})
+    own: dict[str, Any] = {"order": 2, "bias": True}
+    return NJetConv2d(f_in, f_out, **(own | options))
 
 
 CONSTRAINED: dict[str, Make] = {

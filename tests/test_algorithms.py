@@ -288,8 +288,8 @@ def test_forward_mode_over_reverse_mode(separated, algorithm):
         gradients = torch.autograd.grad(loss, list(duals.values()))
         ours = [forward_ad.unpack_dual(g).tangent for g in gradients]
     gradients = torch.autograd.grad(layer(x).pow(3).sum(), list(layer.parameters()), create_graph=True)
-    along = sum((g * d).sum() for g, d in zip(gradients, directions.values(), strict=True))
-    expected = torch.autograd.grad(along, list(layer.parameters()))
+    along = torch.stack([(g * d).sum() for g, d in zip(gradients, directions.values(), strict=True)])
+    expected = torch.autograd.grad(along.sum(), list(layer.parameters()))
     torch.testing.assert_close(ours, list(expected))
 
 
@@ -310,7 +310,7 @@ def test_an_ensemble_of_layers(separated, algorithm):
     layers = [make(2, 4, 3, bases=2, separated=separated, algorithm=algorithm) for _ in range(3)]
     stacked, buffers = stack_module_state(layers)  # type: ignore[arg-type]
     x = torch.randn(2, 2, 5, 4, dtype=torch.float64, requires_grad=True)
-    outputs = vmap(lambda *state: functional_call(layers[0], state, (x,)))(stacked, buffers)
+    outputs = vmap(lambda p, b: functional_call(layers[0], (p, b), (x,)))(stacked, buffers)
     torch.testing.assert_close(outputs, torch.stack([layer(x) for layer in layers]))
     cotangent = torch.randn_like(outputs)
     names = list(stacked)
@@ -538,8 +538,10 @@ def test_the_cheapest(algorithms, f_in, f_out, n, bases, k, expected):
     assert choice(algorithms, f_in, f_out, n, bases, (k, k)) == expected
 
 
-def choice(algorithms: dict[str, Algorithm], *sizes: Any) -> str:
-    return choose(algorithms, Sizes(*sizes, 28 * 28, 28 * 28)).name
+def choice(
+    algorithms: dict[str, Algorithm], f_in: int, f_out: int, n: int, bases: int, kernel_size: tuple[int, int]
+) -> str:
+    return choose(algorithms, Sizes(f_in, f_out, n, bases, kernel_size, 28 * 28, 28 * 28)).name
 
 
 @given(

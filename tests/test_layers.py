@@ -27,7 +27,7 @@ def test_output_is_that_of_the_plain_convolution(make, options):
     x = image(2)
     y, filters = layer(x), layer.filters()
     options = {"padding": "same", **options, "stride": 1}
-    plain = nn.Conv2d(2, 4, filters.shape[-2:], device="meta", dtype=torch.float64, **options)
+    plain = nn.Conv2d(2, 4, (filters.shape[2], filters.shape[3]), device="meta", dtype=torch.float64, **options)
     whole = plain(torch.empty_like(x, device="meta")).shape[-2:]  # as torch has it, before strides
     assert y.shape == (2, 4, *(math.ceil(n / s) for n, s in zip(whole, layer.stride, strict=True)))
     torch.testing.assert_close(layer.deploy()(x), y, rtol=1e-12, atol=1e-12)
@@ -115,7 +115,8 @@ def test_reset_parameters_draws_anew(make):
     torch.manual_seed(1)
     layer = make(2, 4)
     first = parameters(layer)
-    perturbed(layer).reset_parameters()
+    perturbed(layer)
+    layer.reset_parameters()
     assert not all(torch.equal(first[name], value) for name, value in parameters(layer).items())
     assert layer.bias is not None
     assert not layer.bias.any()

@@ -9,7 +9,9 @@ def keep_freed_memory() -> None:
 
     It changes the whole process, so it is for a program to call, not for a library.
     """
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)  # macOS and musl have none
+    if sys.platform != "linux":
+        return
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)  # musl has none
     if mallopt:
         for option in (-1, -3):  # M_TRIM_THRESHOLD, M_MMAP_THRESHOLD
             mallopt(option, 1 << 30)

@@ -20,7 +20,7 @@ class DAUConv2d(SynthesizedConv2d):
     .. math:: W_j^i = \sum_k w_k \frac{g_k}{\sum_{x,y} g_k(x, y)}, \qquad
         g_k(x, y) = e^{-((x - \mu_{k,1})^2 + (y - \mu_{k,2})^2) / 2\sigma_k^2}
 
-    Each filter j and channel i has its own units k: 4 numbers a unit, 4 units f_in f_out in all.
+    Each filter j and channel i has its own units k, each of 4 numbers: 4 units f_in f_out parameters in all.
 
     Parameters
     ----------
@@ -42,7 +42,7 @@ class DAUConv2d(SynthesizedConv2d):
     Raises
     ------
     ValueError, TypeError
-        If an argument is none of these.
+        If an argument is not what its entry allows; the message quotes it.
     """
 
     def __init__(
@@ -99,7 +99,7 @@ class DAUConv2d(SynthesizedConv2d):
         """The factors of g_k / sum g_k along x and y, each (f_out, f_in, units, k)."""
         x, _ = sampling_grid(self.kernel_size, dtype=self.mu.dtype, device=self.mu.device)
         sigma = self.sigma[..., None]
-        # finite also where every sample of g_k is zero
+        # softmax stays finite where every sample of g_k underflows to zero
         gx, gy = (torch.softmax(-0.5 * ((x - self.mu[..., i, None]) / sigma) ** 2, -1) for i in (0, 1))
         return gx, gy
 

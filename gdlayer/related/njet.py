@@ -1,4 +1,4 @@
-"""Resolution learning: a Gaussian derivative basis of one learned scale a layer, reference [15]."""
+"""Resolution learning: a Gaussian derivative basis with one learned scale per layer, reference [15]."""
 
 import math
 from typing import Unpack
@@ -21,8 +21,8 @@ class NJetConv2d(SynthesizedConv2d):
     with :func:`~gdlayer.basis.normalised_kernels` of one scale, learned through s. The kernel covers
     -e, ..., e with :math:`e = \lceil 2\sigma + 1/2 \rceil`, found anew at every call: 7 x 7 at the initial sigma = 1.
 
-    Not published, and of no effect on ordinary training: sigma has bounds, as a step too large would ask for a kernel
-    beyond all memory.
+    Unlike the published layer, sigma has bounds: one step that is too large would ask for a kernel that does not fit in
+    memory. Ordinary training never reaches them.
 
     Parameters
     ----------
@@ -31,8 +31,8 @@ class NJetConv2d(SynthesizedConv2d):
     order : int
         K of the N-jet.
     sigma_min, sigma_max : float
-        Bounds of sigma in pixels, on either side of 1; s is kept within by projection in training. A kernel of 16
-        pixels is 67 x 67.
+        Bounds of sigma in pixels, below and above 1; in training s is clamped to them. At sigma = 16 the kernel is
+        67 x 67.
     init : "variance_preserving" or "authors"
         alpha normal, see :mod:`gdlayer.initialization`; or standard normal, as published.
 
@@ -44,11 +44,11 @@ class NJetConv2d(SynthesizedConv2d):
     Raises
     ------
     ValueError, TypeError
-        If an argument is none of these.
+        If an argument is not what its entry allows; the message quotes it.
     """
 
     capturable = False
-    """In a CUDA graph: its size is read from sigma at every call."""
+    """A CUDA graph cannot hold it: the kernel's size is read from sigma at every call."""
 
     def __init__(
         self,

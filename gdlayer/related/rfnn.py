@@ -31,19 +31,19 @@ class RFNNConv2d(SynthesizedConv2d):
     sigma : float
         In pixels, positive.
     num_kernels : int
-        N, the first so many of :data:`ORDERS`: 1 to 10.
+        N, from 1 to 10: the first N of :data:`ORDERS` are used.
     init : "variance_preserving" or "authors"
         alpha normal, see :mod:`gdlayer.initialization`; or uniform on (-1, 1), as published.
 
     Attributes
     ----------
     alpha : (f_out, f_in, N)
-    kernels : (N, k, k), fixed
+    kernels : (N, k, k), a buffer
 
     Raises
     ------
     ValueError, TypeError
-        If an argument is none of these.
+        If an argument is not what its entry allows; the message quotes it.
     """
 
     kernels: Tensor

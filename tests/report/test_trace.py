@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import nbformat
+import papermill
 import pytest
 from invented import SAMPLE, Page, loaded_of, net, record, save, trial_of, vgg
 
@@ -237,6 +238,13 @@ def test_chapters_show_the_record(name):
     assert (given.pop("profile"), given.pop("results")) == ("fullest", "../data/results")
     recorded = ",".join(recorded_datasets(COMMITTED, "paper", name)) if name in EXPERIMENTS else ""
     assert given == {"datasets": recorded}
+
+
+@pytest.mark.parametrize("name", CHAPTERS)
+def test_papermill_knows_the_parameters_of_a_chapter(name):
+    """It parses their lines, with less than Python's grammar."""
+    path = ROOT / "book" / f"{name}.ipynb"
+    assert papermill.inspect_notebook(str(path)).keys() == parameters(chapter(name)).keys()
 
 
 @pytest.mark.parametrize("experiment", EXPERIMENTS)

@@ -108,7 +108,7 @@ def standardised() -> Standardise:
     return Standardise(IMAGENET_MEAN, IMAGENET_STD)
 
 
-def free_form(old: nn.Conv2d, settings: dict[str, Any], row: FirstLayer) -> tuple[nn.Module, dict[str, Any]]:
+def free_first_layer(old: nn.Conv2d, settings: dict[str, Any], row: FirstLayer) -> tuple[nn.Module, dict[str, Any]]:
     """The old layer itself, or one that starts by He's rule."""
     if row.start == "original":
         return old, {}
@@ -118,7 +118,7 @@ def free_form(old: nn.Conv2d, settings: dict[str, Any], row: FirstLayer) -> tupl
     return new, {}
 
 
-def ours(old: nn.Conv2d, settings: dict[str, Any], row: FirstLayer) -> tuple[nn.Module, dict[str, Any]]:
+def gaussian_first_layer(old: nn.Conv2d, settings: dict[str, Any], row: FirstLayer) -> tuple[nn.Module, dict[str, Any]]:
     """A Gaussian derivative layer, at random or fitted to the old filters; then with its relative residual."""
     layer = GaussianDerivativeConv2d(
         old.in_channels,

@@ -292,7 +292,7 @@ def test_damaged_weights_are_refused(results, monkeypatch, trained, damage):
         torch.save(vgg16.VGG16(2, widths=(4, 4, 4, 4, 5), hidden=8, grid=1).state_dict(), path)
     else:
         path.write_bytes(content[: len(content) // 2 if damage == "half" else 0])
-    reason = "holds other weights: " if damage == "another network" else "is truncated or no file of weights "
+    reason = "holds other weights: " if damage == "another network" else "is damaged or no file of weights "
     with pytest.raises(DataCorruptError, match=f"^{re.escape(f'{path} {reason}')}"):
         run(smoke("free-form"), results)
     assert len(trained) == 1

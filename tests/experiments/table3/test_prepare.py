@@ -410,7 +410,7 @@ def test_wrong_trials_are_one_line(capsys, command, layer, split, message):
     assert list(Path().iterdir()) == []
 
 
-MANIFEST = "image,mask,slide\nSlide_01/01_1.png,GT_01/01_1.png,1\n"
+MANIFEST = "image,mask,slide,n_components_4conn,foreground_fraction\nSlide_01/01_1.png,GT_01/01_1.png,1,0,0.0\n"
 
 
 @pytest.fixture
@@ -459,7 +459,7 @@ def test_a_damaged_pack_is_one_line(capsys, pack, damage):
 
 
 def test_a_corrupt_manifest_is_one_line(capsys, pack):
-    (pack / "manifest.csv").write_text(MANIFEST.replace("1\n", "2\n"))
+    (pack / "manifest.csv").write_text(MANIFEST.replace("0.0\n", "0.1\n"))
     for command in (["plan", "table3"], ["cell", "table3", "--layer=unet", "--split=tile"]):
         assert cli.main(command) == 2
         out, err = capsys.readouterr()
