@@ -68,7 +68,7 @@ def panels(loaded: Loaded) -> list[Panel]:
 def durations(loaded: Loaded, *, network: str = MAIN) -> Markup:
     """HTML of the seconds per trial; see :func:`gdlayer.report.chapter.costs`."""
     own = select(loaded.cells, {"network": network})
-    rows = {layer.title: {"layer": layer.name} for layer in LAYERS.values()}
+    rows = {layer.title: {"layer": layer.name} for layer in _layers(loaded, network)}
     return costs(own, rows, {f"{n:,} images": {"n_train": n} for n in sorted(set(own["n_train"]))})
 
 
@@ -78,9 +78,9 @@ def _sizes(loaded: Loaded, network: str) -> set[int]:
 
 
 def _layers(loaded: Loaded, network: str) -> list[LayerType]:
-    """Layer types that are planned or have records; all where there is neither."""
+    """Layer types that are planned or have records; in the main network all."""
     names = {name for frame in (loaded.cells, loaded.plan) for name in select(frame, {"network": network})["layer"]}
-    return [layer for name, layer in LAYERS.items() if name in names or not names]
+    return [layer for name, layer in LAYERS.items() if name in names or network == MAIN]
 
 
 def learning_curves(records: Sequence[dict[str, Any]], *, network: str = MAIN) -> Figure | None:

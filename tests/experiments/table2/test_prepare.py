@@ -449,7 +449,7 @@ def test_commands_of_the_smoke_profile(capsys):
     [
         ("conv", "scratch", f"layer must be one of {', '.join(map(repr, Table2Trial.layers))}, got 'conv'"),
         ("ours", "scratch", f"layer must be one of {', '.join(map(repr, Table2Trial.layers))}, got 'ours'"),
-        ("source", "coco", "source must be one of 'scratch', 'imagenet', got 'coco'"),
+        ("source", "coco", f"source must be one of {', '.join(map(repr, Table2Trial.sources))}, got 'coco'"),
     ],
 )
 @pytest.mark.parametrize("command", ["run", "cell"])
