@@ -187,7 +187,7 @@ def test_cells_of_the_other_tables(capsys, monkeypatch, arguments, paper):
 def test_cell_has_an_example_for_every_table(capsys, monkeypatch):
     """So that nobody has to know its fields: ``make cell TABLE=2``."""
     monkeypatch.setattr(cli, "_execute", lambda *_: {"metrics": {"dice": 0.5}, "seconds": 3})
-    for name, cell in (("table1", "ours 5000"), ("table2", "ours-7x7 squeezenet"), ("table3", "gaussian-unet tile")):
+    for name, cell in (("table1", "ours 5000"), ("table2", "ours-7x7 scratch"), ("table3", "gaussian-unet tile")):
         assert cli.main(["cell", name]) == 0
         assert capsys.readouterr().out.startswith(f"{name} {cell} on ")
 

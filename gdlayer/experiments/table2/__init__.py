@@ -12,5 +12,5 @@ EXPERIMENT = Experiment(
     resolve=cats_dogs.resolve,
     embedded=cats_dogs.SYNTHETIC,
     searches=(Table2Search,),
-    example={"layer": "ours-7x7", "source": "squeezenet"},
+    example={"layer": "ours-7x7", "source": "scratch"},
 )
