@@ -198,7 +198,7 @@ def page(
     plan: pd.DataFrame | None = None,
     *,
     experiment: Experiment = TABLE1,
-    columns: int = 9,
+    columns: int = 1 + len(TABLE1.layers),
     **options: Any,
 ) -> "Page":
     """The table of an experiment's page, read."""

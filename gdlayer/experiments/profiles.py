@@ -40,7 +40,8 @@ def plan(profile: str, name: str, datasets: Iterable[str]) -> list[Trial]:
     names = cls.cell_fields()
 
     def wanted(layer: str, cell: tuple[Any, ...]) -> bool:
-        return all(value in entry_of(settings[name], (layer,)) for name, value in zip(names, cell, strict=True))
+        own = (entry_of(settings[name], (layer, *cell)) for name in names)
+        return all(value in values for value, values in zip(cell, own, strict=True))
 
     return [
         cls(layer=layer, dataset=dataset, seed=seed, profile=profile, **dict(zip(names, cell, strict=True)))
@@ -88,6 +89,6 @@ def choose_datasets(profile: str, name: str, on_fallback: Callable[[str], object
 
 
 def _all_values(setting: Any) -> list[Any]:
-    """The values of a list, or of a table of lists by layer, each once."""
-    lists = setting.values() if isinstance(setting, dict) else [setting]
+    """The values of a list, or of all lists in a table, each once."""
+    lists = map(_all_values, setting.values()) if isinstance(setting, dict) else [setting]
     return list(dict.fromkeys(value for values in lists for value in values))

@@ -39,7 +39,7 @@ def check_fixed(settings: dict[str, Any], fixed: dict[str, Any]) -> None:
 
 
 def entry_of(value: Any, cell: tuple[Any, ...]) -> Any:
-    """A setting's value for a cell: tables are looked up by what names it.
+    """A setting's value for a cell: tables are looked up by what names it, and then by "otherwise".
 
     Raises
     ------
@@ -48,7 +48,7 @@ def entry_of(value: Any, cell: tuple[Any, ...]) -> Any:
     """
     if not isinstance(value, dict):
         return value
-    for key in map(str, cell):
+    for key in (*map(str, cell), "otherwise"):
         if key in value:
             return entry_of(value[key], cell)
     raise ValueError(f"{' '.join(map(str, cell))}: the profile and the choices have settings for {', '.join(value)}")

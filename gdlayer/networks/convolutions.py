@@ -1,6 +1,7 @@
 """Makers of the convolutions that Table 1 compares: stride 1, "same" padding, no bias, unit variance at the start."""
 
 from dataclasses import dataclass
+from typing import Any
 
 from torch import nn
 
@@ -25,12 +26,13 @@ class ConvSpec:
     """Of the Gaussian derivative layer, in pixels."""
 
 
-def free_form(spec: ConvSpec, *, kernel_size: int | None = None) -> nn.Conv2d:
+def free_form(spec: ConvSpec, *, kernel_size: int | None = None, dilation: int = 1) -> nn.Conv2d:
     """Free-form filters: He's normal initialisation, or Keras' default (Glorot's uniform) for "authors".
 
     ``kernel_size`` replaces that of the network.
     """
-    conv = nn.Conv2d(spec.in_channels, spec.out_channels, kernel_size or spec.kernel_size, padding="same", bias=False)
+    size = kernel_size or spec.kernel_size
+    conv = nn.Conv2d(spec.in_channels, spec.out_channels, size, padding="same", dilation=dilation, bias=False)
     if one_of("init", spec.init, ("variance_preserving", "authors")) == "authors":
         nn.init.xavier_uniform_(conv.weight)
     else:
@@ -52,15 +54,15 @@ def njet(spec: ConvSpec) -> NJetConv2d:
     return NJetConv2d(spec.in_channels, spec.out_channels, init=spec.init)
 
 
-def ours(spec: ConvSpec, *, share_of_bases: float = 1, separated: bool = False) -> GaussianDerivativeConv2d:
-    """The Gaussian derivative layer; ``share_of_bases`` of the bases that the network has for it."""
+def ours(spec: ConvSpec, *, share_of_bases: float = 1, **options: Any) -> GaussianDerivativeConv2d:
+    """The Gaussian derivative layer; ``share_of_bases`` of the bases that the network has for it, and its options."""
     return GaussianDerivativeConv2d(
         spec.in_channels,
         spec.out_channels,
         spec.kernel_size,
         bases=int(spec.bases * share_of_bases),
-        separated=separated,
         bias=False,
         sigma_min=spec.sigma_min,
         init=spec.init,
+        **options,
     )

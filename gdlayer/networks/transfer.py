@@ -1,10 +1,16 @@
 """Networks that were trained before, and of which the first layer alone is trained anew, as Table 2 asks."""
 
+import zipfile
 from copy import deepcopy
+from pathlib import Path
 from typing import Literal, Self
 
 import torch
-from torch import nn
+from torch import Tensor, nn
+
+from gdlayer.datasets import DataCorruptError
+
+_ZIP = b"PK\x03\x04"
 
 
 class TransferNetwork(nn.Module):
@@ -19,6 +25,11 @@ class TransferNetwork(nn.Module):
 
     features: nn.Sequential
     first_layer_only: bool = False
+
+    @property
+    def head(self) -> nn.Module:
+        """The layer that gives the classes."""
+        raise NotImplementedError
 
     def train(self, mode: bool = True) -> Self:
         super().train(mode and not self.first_layer_only)
@@ -71,8 +82,41 @@ def replace_first_layer(model: TransferNetwork, new_layer: nn.Module) -> list[nn
     return trained
 
 
+def load_weights(model: nn.Module, path: Path) -> None:
+    """Loads the state dict in a file, such as torchvision publishes; a model on the meta device is materialised.
+
+    The checksums in a zip file, torch's present format, are compared. torchvision's file has an older format without
+    checksums; :func:`~gdlayer.networks.vgg16.imagenet_vgg16` compares its SHA256.
+
+    Raises
+    ------
+    DataCorruptError
+        The file is damaged, or not a state dict of just these names and shapes; then ``model`` is as before.
+    OSError
+        It cannot be opened.
+    """
+    with path.open("rb") as stream:
+        try:
+            if stream.read(len(_ZIP)) == _ZIP and (member := zipfile.ZipFile(stream).testzip()):
+                raise zipfile.BadZipFile(f"checksum of {member}")
+            stream.seek(0)
+            state = torch.load(stream, map_location="cpu", weights_only=True)
+        except Exception as error:  # of many kinds, OSError among them
+            raise DataCorruptError(f"{path} is damaged or no file of weights ({type(error).__name__})") from error
+    if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
+        raise DataCorruptError(f"{path} holds no state dict")
+    expected = {name: tuple(value.shape) for name, value in model.state_dict().items()}
+    found = {name: tuple(value.shape) for name, value in state.items()}
+    for name in {**expected, **found}:
+        if found.get(name) != expected.get(name):
+            raise DataCorruptError(
+                f"{path} holds other weights: {name} has shape {found.get(name)}, expected {expected.get(name)}"
+            )
+    model.load_state_dict(state, assign=next(model.parameters()).is_meta)
+
+
 @torch.no_grad()
-def _output_shape(layer: nn.Module, images: torch.Tensor) -> tuple[int, ...]:
+def _output_shape(layer: nn.Module, images: Tensor) -> tuple[int, ...]:
     """Of a copy in evaluation mode, so that nothing of the layer changes."""
     return tuple(deepcopy(layer).eval()(images).shape)
 

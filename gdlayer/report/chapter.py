@@ -71,8 +71,14 @@ def state(loaded: Loaded) -> str:
     if missing:
         told += f"; the rest takes about {duration(missing, sum(loaded.plan['seconds'].tolist()))} of one core"
     steps = loaded.experiment.budget(loaded.profile, loaded.experiment.name)["steps"]
-    lengths = {"": steps} if isinstance(steps, int) else {f" ({name})": count for name, count in steps.items()}
-    return f"{told}. Steps of training: {', '.join(f'{count:,}{name}' for name, count in lengths.items())}."
+    return f"{told}. Steps of training: {', '.join(_lengths(steps))}."
+
+
+def _lengths(steps: Any, under: tuple[str, ...] = ()) -> list[str]:
+    """Every number of steps in a setting, with the keys that lead to it: "960 (batch-norm 1000)"."""
+    if isinstance(steps, dict):
+        return [length for key, entry in steps.items() for length in _lengths(entry, (*under, key))]
+    return [f"{steps:,} ({' '.join(under)})" if under else f"{steps:,}"]
 
 
 def outdated(records: Iterable[dict[str, Any]]) -> Markup:

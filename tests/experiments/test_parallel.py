@@ -19,6 +19,7 @@ from gdlayer.experiments import parallel, trial_types
 from gdlayer.experiments.profiles import plan
 from gdlayer.experiments.record import REQUIRED, read_record
 from gdlayer.experiments.settings import hyperparameters
+from gdlayer.experiments.table1.trial import Table1Precision, Table1Trial
 from gdlayer.experiments.trial import Trial
 
 WRITES = """
@@ -69,7 +70,7 @@ def test_trials_run_in_order_and_no_more_at_a_time_than_asked(results, quick_com
 def test_a_trial_that_fails_does_not_stop_the_others(results, quick_commands):
     trials = plan("smoke", "table1", (SAMPLE,))
     done = list(parallel.run_all(trials, results, jobs=2))
-    assert len(done) == len(trials) == 8
+    assert len(done) == len(trials) == len(Table1Trial.layers)
     (failed,) = [d for d in done if d.record is None]
     assert failed.trial.layer == "dau"
     assert failed.error == "error: dau-n1000-s0 is impossible"
@@ -96,27 +97,28 @@ def test_all_runs_the_tables_and_checks_that_have_no_record(capsys, quick_comman
     for trial in plan("smoke", "table1", (SAMPLE,))[:5]:
         finish(trial, Path("results"), metrics={"test_accuracy": 0.25})
     arguments = ["all", "table1", "table1-precision", "--profile=smoke", "--jobs=2"]
+    total = len(Table1Trial.layers) + len(Table1Precision.layers)
     assert cli.main(arguments) == 0
     out, err = capsys.readouterr()
-    assert re.fullmatch(r"10 trials, 5 finished; about \d+ s left with 2 at a time\n", err)
+    assert re.fullmatch(rf"{total} trials, 5 finished; about \d+ s left with 2 at a time\n", err)
     lines = out.splitlines()
-    assert len(lines) == 5
+    assert len(lines) == total - 5
     assert re.fullmatch(
-        r"\[10/10\] table1\S* \S+ 1000.* on fashion-mnist-sample seed 0: test accuracy 50\.00 % in 8 s; about 0 s left",
+        rf"\[{total}/{total}\] table1\S* \S+ 1000.* on fashion-mnist-sample seed 0: test accuracy 50\.00 % in 8 s; about 0 s left",
         lines[-1],
     )
     assert cli.main(arguments) == 0
     out, err = capsys.readouterr()
-    assert (out, err) == ("", "10 trials, 10 finished; about 0 s left with 2 at a time\n")
+    assert (out, err) == ("", f"{total} trials, {total} finished; about 0 s left with 2 at a time\n")
 
 
 def test_all_says_what_failed(capsys, quick_commands):
     assert cli.main(["all", "table1", "--profile=smoke", "--jobs=2"]) == 2
     out, err = capsys.readouterr()
-    assert len(out.splitlines()) == 7
+    assert len(out.splitlines()) == len(Table1Trial.layers) - 1
     assert err.splitlines()[1:] == [
         "table1 dau 1000 on fashion-mnist-sample seed 0: error: dau-n1000-s0 is impossible",
-        "error: 1 of 8 trials failed; call again to go on",
+        f"error: 1 of {len(Table1Trial.layers)} trials failed; call again to go on",
     ]
 
 

@@ -34,7 +34,7 @@ def cells(trials: list[Any]) -> set[tuple[Any, ...]]:
 
 def test_quick_is_every_cell_once():
     trials = plan("quick", "table1", (FULL,))
-    assert len(trials) == 40
+    assert len(trials) == 45
     assert cells(trials) == {(layer, n, "unpooled") for layer in LAYERS for n in SIZES}
     assert [t.cell[1] for t in trials] == sorted(t.cell[1] for t in trials)
     assert {(t.experiment, t.seed) for t in trials} == {("table1", 0)}
@@ -43,12 +43,16 @@ def test_quick_is_every_cell_once():
 def test_the_sample_has_the_small_columns_only():
     trials = plan("quick", "table1", (SAMPLE,))
     assert cells(trials) == {(layer, n, "unpooled") for layer in LAYERS for n in (1000, 5000)}
-    assert len(trials) == 16
+    assert len(trials) == 18
 
 
 def test_smoke_is_every_cell_once_on_what_is_embedded():
     datasets = {name: choose_datasets("smoke", name) for name in experiments()}
-    assert datasets == {"table1": (SAMPLE,), "table2": ("textures-synthetic",), "table3": ("nuclei-synthetic",)}
+    assert datasets == {
+        "table1": (SAMPLE,),
+        "table2": ("textures-synthetic",),
+        "table3": ("nuclei-synthetic",),
+    }
     assert [t.cell for t in plan("smoke", "table1", (SAMPLE,))] == [(layer, 1000, "unpooled") for layer in LAYERS]
     assert len(plan("smoke", "table2", datasets["table2"])) == 7
     assert len(plan("smoke", "table3", datasets["table3"])) == 6
@@ -59,9 +63,13 @@ def test_paper_has_five_and_three_seeds():
     for network, counts in (("unpooled", (5, 5, 5, 3, 3)), ("pooled", (3, 3, 3, 0, 0))):
         for n, seeds in zip(SIZES, counts, strict=True):
             for layer in LAYERS:
-                assert [t.seed for t in trials if t.cell == (layer, n, network)] == list(range(seeds))
-    assert len(trials) == 8 * (3 * 5 + 2 * 3 + 3 * 3)
-    assert len(plan("paper", "table2", Table2Trial.datasets[:1])) == 7 * 3
+                planned = 0 if (layer, network) == ("free-form-dilated", "pooled") else seeds
+                assert [t.seed for t in trials if t.cell == (layer, n, network)] == list(range(planned))
+    normalised = [t for t in trials if t.network == "batch-norm"]
+    assert {t.layer for t in normalised} == {"free-form", "rfnn", "ours", "free-form-same-support"}
+    assert len(normalised) == 4 * 2 * 10
+    assert len(trials) - len(normalised) == 9 * (3 * 5 + 2 * 3) + 8 * 3 * 3
+    assert len(plan("paper", "table2", Table2Trial.datasets[:1])) == 7 * (5 + 3)
     assert len(plan("paper", "table3", Table3Trial.datasets[:2])) == 2 * 3 * 2 * 5
 
 
@@ -88,10 +96,12 @@ def test_order_of_the_paper_profile():
     assert sorted(map(str, ordered)) == sorted(map(str, trials))
 
     def stage(trial: Trial) -> str:
+        if isinstance(trial, Table2Trial) and trial.source == "squeezenet":
+            return f"squeezenet {'source' if trial.layer == 'source' else ''}".strip()
         if not isinstance(trial, Table1Trial) or isinstance(trial, Table1Precision):
             return f"{trial.experiment} {'source' if trial.layer == 'source' else ''}".strip()
-        if trial.network == "pooled":
-            return "pooled"
+        if trial.network != "unpooled":
+            return trial.network
         if trial.n_train <= 10000:
             return "small" if trial.n_train <= 5000 else "10000"
         return "large, first seed" if trial.seed == 0 else "large"
@@ -99,7 +109,16 @@ def test_order_of_the_paper_profile():
     stages = [stage(trial) for trial in ordered]
     once = [name for i, name in enumerate(stages) if i == 0 or stages[i - 1] != name]
     assert once == [
-        *("table3", "small", "table1-precision", "10000", "large, first seed"),
+        *(
+            "squeezenet source",
+            "squeezenet",
+            "batch-norm",
+            "table3",
+            "small",
+            "table1-precision",
+            "10000",
+            "large, first seed",
+        ),
         *("table2 source", "table2", "pooled", "large"),
     ]
     small = [t for t in ordered if stage(t) == "small"]

@@ -18,20 +18,20 @@ def test_seconds_left_by_the_cost_of_the_same_layer(results, tmp_path):
     # 4 steps in 8 and in 40 seconds: 2 and 10 a step
     finish(trials[0], reference, seconds=8.0)
     finish(trials[1], reference, seconds=40.0)
-    startup = 8 * STARTUP_SECONDS
+    startup = len(trials) * STARTUP_SECONDS
     for jobs in (1, 2):
         left = Progress(trials, results, reference).seconds_left(jobs)
-        assert left == pytest.approx((8 + 40 + 6 * 24 + startup) / jobs)
+        assert left == pytest.approx((8 + 40 + (len(trials) - 2) * 24 + startup) / jobs)
     assert Progress(trials, results).finished == 0
     # own records count before the reference, but for layers that only that one has
     finish(trials[2], results, seconds=4.0)
     left = Progress(trials, results, reference).seconds_left(1)
-    assert left == pytest.approx(8 + 40 + 5 * 4 + 7 * STARTUP_SECONDS)
+    assert left == pytest.approx(8 + 40 + (len(trials) - 3) * 4 + (len(trials) - 1) * STARTUP_SECONDS)
     # nothing is known of another experiment: as much a step as the rest
     assert left is not None
     other = Table3Trial(layer="gaussian-unet", split="group", profile="smoke", dataset="nuclei-synthetic")
     with_other = Progress([*trials, other], results, reference).seconds_left(1)
-    assert with_other == pytest.approx(left + 2 * (2 + 10 + 5) / 7 + STARTUP_SECONDS)
+    assert with_other == pytest.approx(left + 2 * (2 + 10 + (len(trials) - 3) * 1) / (len(trials) - 1) + STARTUP_SECONDS)
     assert Progress(trials, results).finished == 1
     for trial in trials:
         finish(trial, results)
@@ -77,11 +77,11 @@ def test_the_records_are_read_once(results, monkeypatch):
     trials = plan("smoke", "table1", (SAMPLE,))
     finish(trials[0], results, seconds=8.0)
     progress = Progress(trials, results)
-    assert (progress.finished, progress.total) == (1, 8)
+    assert (progress.finished, progress.total) == (1, len(trials))
     before = progress.seconds_left(1)
     monkeypatch.setattr("gdlayer.experiments.progress.read_record", lambda _: pytest.fail("read again"))
     made = finish(trials[1], results, seconds=8.0)
     progress.add(trials[1], made)
-    assert (progress.finished, progress.total) == (2, 8)
+    assert (progress.finished, progress.total) == (2, len(trials))
     assert before is not None
     assert progress.seconds_left(1) == pytest.approx(before - 8 - STARTUP_SECONDS)

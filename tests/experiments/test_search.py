@@ -2,7 +2,9 @@
 
 import json
 import re
+from collections import defaultdict
 from collections.abc import Sequence
+from math import prod
 from pathlib import Path
 
 import pytest
@@ -12,7 +14,7 @@ from gdlayer.experiments import experiments
 from gdlayer.experiments.profiles import plan
 from gdlayer.experiments.record import ResultsError, committed_record
 from gdlayer.experiments.search import as_table, best_rates, chosen_rates, validation_means
-from gdlayer.experiments.settings import hyperparameters
+from gdlayer.experiments.settings import entry_of, hyperparameters
 from gdlayer.experiments.table1.trial import Table1Trial
 from gdlayer.experiments.trial import Search
 
@@ -27,22 +29,25 @@ def planned(profile: str, search: type[Search], dataset: str) -> list[Search]:
 @pytest.mark.parametrize("profile", ["smoke", "paper"])
 @pytest.mark.parametrize("search", FIRST_ROUNDS)
 def test_every_layer_gets_the_same_budget(profile, search):
-    table = search.belongs_to
+    """In each column of the table: as many rates, seeds and steps; what is asked for is all sought."""
     trials = planned(profile, search, search.datasets[0])
-    rates = experiments()[table].budget(profile, search.experiment)["learning_rate"]
-    assert rates == sorted(set(rates))
+    budget = experiments()[search.belongs_to].budget(profile, search.experiment)
     subjects = chosen_rates(trials)
     assert {subject[0] for subject in subjects} == set(search.layers)
-    assert len(subjects) == len(search.layers) * (2 if (table, profile) == ("table1", "paper") else 1)
+    columns = [name for name in search.cell_fields() if name != "learning_rate"]
+    asked = (prod(len(entry_of(budget[name], (layer,))) for name in columns) for layer in search.layers)
+    assert len(subjects) == sum(asked)
+    budgets = defaultdict(set)
     for subject in subjects:
-        own = sorted((t.learning_rate, t.seed) for t in trials if t.short_cell[:-1] == subject)
-        assert own == [(rate, seed) for rate in rates for seed in range(2 if profile == "paper" else 1)]
-    budgets = {
-        json.dumps(hyperparameters(t) | dict.fromkeys(("learning_rate", "widths", "bases", "pooled")))
-        for t in trials
-        if t.layer != "source"
-    }
-    assert len(budgets) == 1
+        own = [t for t in trials if t.short_cell[:-1] == subject]
+        rates = entry_of(budget["learning_rate"], own[0].cell)
+        assert rates == sorted(set(rates))
+        tried = sorted((t.learning_rate, t.seed) for t in own)
+        assert tried == [(rate, seed) for rate in rates for seed in range(2 if profile == "paper" else 1)]
+        if subject[0] != "source":
+            settings = {json.dumps(hyperparameters(t) | {"learning_rate": None}) for t in own}
+            budgets[own[0].cell[1:-1]] |= {(len(rates), one) for one in settings}
+    assert all(len(found) == 1 for found in budgets.values()), budgets
 
 
 def accuracies(results: Path, values: dict[str, list[list[float]]]) -> Sequence[Search]:
@@ -73,9 +78,13 @@ def test_the_best_mean_over_seeds_is_chosen(results):
 
 def test_networks_are_sought_apart(results):
     trials = [sought("ours", rate, network=network) for network in Table1Trial.networks for rate in (0.01, 0.02)]
-    for trial, value in zip(trials, (0.5, 0.6, 0.6, 0.5), strict=True):
+    for trial in trials:
+        value = 0.6 if (trial.learning_rate == 0.02) == (trial.network == "unpooled") else 0.5
         finish(trial, results, metrics={"validation_accuracy": value})
-    assert best_rates(trials, results) == {("ours", 1000): 0.02, ("ours", 1000, "pooled"): 0.01}
+    assert best_rates(trials, results) == {
+        ("ours", 1000): 0.02,
+        **{("ours", 1000, network): 0.01 for network in Table1Trial.networks[1:]},
+    }
     assert chosen_rates(trials).keys() == best_rates(trials, results).keys()
 
 

@@ -9,7 +9,7 @@ from invented import FULL
 from gdlayer.experiments import experiments, trial_of
 from gdlayer.experiments.profiles import plan
 from gdlayer.experiments.record import committed_record, every_record
-from gdlayer.experiments.settings import check_fixed, chosen_rate, hyperparameters
+from gdlayer.experiments.settings import check_fixed, chosen_rate, entry_of, hyperparameters
 from gdlayer.experiments.table1.trial import Table1Trial
 from gdlayer.experiments.table2.trial import Table2Trial
 from gdlayer.experiments.training import Recipe
@@ -29,23 +29,31 @@ def test_every_choice_has_a_value_and_a_reason(experiment):
         assert choice["reason"].endswith("."), name
     assert {"learning_rate", "batch_size", "schedule", "alpha"} <= choices.keys()
     rates = choices["learning_rate"]["value"]
-    for by_layer in rates.values() if experiment == "table1" else [rates]:
-        assert set(by_layer) == set(experiments()[experiment].layers)
+    layers = set(experiments()[experiment].layers)
+    by_network = rates if experiment == "table1" else {"": rates}
+    for network, by_layer in by_network.items():
+        without = {"pooled": {"free-form-dilated"}, "batch-norm": layers}.get(network, set())
+        assert layers - without <= by_layer.keys() <= layers | {"otherwise"}
 
 
 @pytest.mark.parametrize("profile", PROFILES)
 @pytest.mark.parametrize("n", SIZES)
-@pytest.mark.parametrize("layer", LAYERS)
-@pytest.mark.parametrize("network", Table1Trial.networks)
+@pytest.mark.parametrize(
+    ("layer", "network"),
+    [
+        *((layer, "unpooled") for layer in LAYERS),
+        *((layer, "pooled") for layer in LAYERS if layer != "free-form-dilated"),
+    ],
+)
 def test_hyperparameters_are_the_choices_and_the_budget(profile, n, layer, network):
     settings = hyperparameters(Table1Trial(layer=layer, n_train=n, network=network, profile=profile, dataset=FULL))
     choices = {name: choice["value"] for name, choice in experiments()["table1"].choices.items()}
     budget = experiments()["table1"].budget(profile, "table1")
     choices["learning_rate"] = budget.get("learning_rate", choices["learning_rate"])
-    for name in ("widths", "bases", "pooled", "learning_rate"):
-        choices[name] = choices[name][network]
+    for name in ("widths", "bases", "pooled", "norm", "learning_rate"):
+        choices[name] = choices[name].get(network) or choices[name]["otherwise"]
     choices["learning_rate"] = choices["learning_rate"][layer]
-    steps = budget["steps"] if isinstance(budget["steps"], int) else budget["steps"][str(n)]
+    steps = budget["steps"] if isinstance(budget["steps"], int) else budget["steps"]["otherwise"][str(n)]
     own = {"steps": steps, "evaluations": budget["evaluations"], "precision": budget["precision"]}
     assert settings == choices | own
     assert json.loads(json.dumps(settings)) == settings
@@ -74,6 +82,12 @@ def test_settings_by_layer_and_by_source():
     assert (imagenet["resolution"], scratch["source"]["resolution"]) == (224, 64)
 
 
+def test_what_is_named_counts_before_what_is_otherwise():
+    value = {"ours": {"1000": 1, "otherwise": 2}, "otherwise": {"pooled": 3, "otherwise": 4}}
+    cells = [("ours", 1000, "pooled"), ("ours", 5000, "pooled"), ("dau", 1000, "pooled"), ("dau", 1000, "unpooled")]
+    assert [entry_of(value, cell) for cell in cells] == [1, 2, 3, 4]
+
+
 def test_a_size_without_a_budget():
     message = "ours-few 1234 unpooled: the profile and the choices have settings for 1000, 5000, 10000, 30000, 60000"
     with pytest.raises(ValueError, match=f"^{message}$"):
@@ -95,7 +109,7 @@ def test_a_search_has_the_settings_of_its_table(search):
         assert settings.keys() - of_table.keys() == {"validation"}
 
 
-def test_the_two_networks_have_their_own_settings():
+def test_the_networks_have_their_own_settings():
     settings = {
         network: hyperparameters(
             Table1Trial(layer="ours", n_train=1000, network=network, profile="paper", dataset=FULL)
@@ -104,7 +118,11 @@ def test_the_two_networks_have_their_own_settings():
     }
     assert (settings["unpooled"]["widths"], settings["pooled"]["widths"]) == ([16, 16, 16, 32], [16, 32, 64, 64])
     assert [4 * b for b in settings["pooled"]["bases"]] == settings["pooled"]["widths"]
-    assert (settings["unpooled"]["pooled"], settings["pooled"]["pooled"]) == (False, True)
+    assert {name: (s["pooled"], s["norm"]) for name, s in settings.items()} == {
+        "unpooled": (False, "beta"),
+        "pooled": (True, "beta"),
+        "batch-norm": (False, "batch"),
+    }
 
 
 def test_a_fixed_choice_refuses_another_value():

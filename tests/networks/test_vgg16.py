@@ -15,14 +15,8 @@ from torch.nn import functional as F
 from gdlayer import ConvBlock, GaussianDerivativeConv2d
 from gdlayer.datasets import DataCorruptError, DataFile, DataNotFoundError
 from gdlayer.networks import vgg16
-from gdlayer.networks.vgg16 import (
-    VGG16,
-    VGG16_IMAGENET,
-    imagenet_vgg16,
-    load_weights,
-    replace_first_layer,
-    replace_head,
-)
+from gdlayer.networks.transfer import load_weights, replace_first_layer
+from gdlayer.networks.vgg16 import VGG16, VGG16_IMAGENET, imagenet_vgg16, replace_head
 
 SMALL = {"widths": (4, 4, 6, 6, 8), "hidden": 10, "grid": 2}
 CONVOLUTIONS = {
@@ -167,7 +161,7 @@ def test_all_but_the_first_layer_stays_in_evaluation_mode():
     replace_first_layer(model, ConvBlock(new_layer(bias=False)))
     modes = {name: module.training for name, module in model.named_modules()}
     assert {name for name, training in modes.items() if training} == {
-        "", "features", "features.0", "features.0.conv", "features.0.norm", "features.0.activation",
+        "", "features.0", "features.0.conv", "features.0.norm", "features.0.activation",
     }  # fmt: skip
     x = image()
     assert torch.equal(model(x), model(x))  # no dropout

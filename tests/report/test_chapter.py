@@ -8,6 +8,7 @@ from invented import Page, loaded_of, net, of_plan, record, save
 
 from gdlayer.experiments import experiments
 from gdlayer.experiments.experiment import Experiment
+from gdlayer.experiments.table2.sources import SOURCES
 from gdlayer.report.cells import summarise
 from gdlayer.report.chapter import choices_table, costs, outdated, runs
 from gdlayer.report.loaded import Loaded, load
@@ -35,10 +36,11 @@ def test_choices_table(experiment):
 
 def test_choices_of_layers_and_sources_in_words():
     text = choices_table(of_profile(TABLE2, "smoke"))
-    assert "| widths | scratch 16, 32, 64, 128, 128; imagenet 64, 128, 256, 512, 512 |" in text
+    assert "| widths | squeezenet as published; scratch 16, 32, 64, 128, 128; imagenet 64, 128, 256, 512, 512 |" in text
     rate = TABLE2.choices["learning_rate"]["value"]
-    scratch = rate["source"]["scratch"]
-    assert f"| learning rate | source scratch {scratch}; imagenet {rate['source']['imagenet']}; free-form " in text
+    by_source = "; ".join(f"{source} {value}" for source, value in rate["source"].items())
+    assert list(rate["source"]) == list(SOURCES)
+    assert f"| learning rate | source {by_source}; free-form " in text
 
 
 def test_a_choice_of_the_profile_comes_first(monkeypatch):
@@ -74,6 +76,15 @@ def test_runs_have_a_row_a_kind(tmp_path):
     empty = Page(runs(load(tmp_path, "quick", "table3", "tnbc-derived", tmp_path)))
     assert empty.rows == []
     assert "Profile quick: 0 of 6 trials have been run; the rest takes about " in empty.text
+
+
+def test_steps_are_told_with_what_they_stand_under(tmp_path):
+    """However deep the table of a profile is."""
+    shown = Page(runs(load(tmp_path, "paper", "table1", "fashion-mnist", tmp_path)))
+    steps = TABLE1.budget("paper", "table1")["steps"]
+    for network in ("batch-norm", "otherwise"):
+        for size, count in steps[network].items():
+            assert f"{count:,} ({network} {size})" in shown.text
 
 
 def test_settings_that_have_changed_since_are_told():

@@ -16,6 +16,8 @@ from gdlayer.report.missing import planned
 TABLE1, TABLE2, TABLE3 = experiments().values()
 LAYERS = TABLE1.trial.layers
 PAPER_LAYERS = LAYERS[:6]
+COLUMN = {layer: 1 + i for i, layer in enumerate(LAYERS)}
+"""Of each layer in a row of the table, after the heading."""
 SIZES = (1000, 5000, 10000, 30000, 60000)
 
 
@@ -34,22 +36,25 @@ def test_render():
     assert head == [
         "training images",
         *("Free-form 3×3", "RFNN", "DAU", "Ours", "Ours-few", "Ours-separated"),
-        *("Free-form 7×7|(control)", "N-Jet|(control)"),
+        *("Free-form 7×7|(control)", "Free-form 3×3, dilated|(control)", "N-Jet|(control)"),
     ]
     by_size = {row[0]: row[1:] for row in rows}
     assert list(by_size) == ["1,000", "5,000", "10,000", "30,000", "60,000", "parameters"]
     ours = f"82.0|{half(80, 82, 84)}|n = 3|(80.5)"
     assert by_size["1,000"] == [
         *("—|(78.8)", "—|(79.4)", "70.0†‡^a|n = 1|(79.9)", ours, "—|(79.7)", "—|(78.9)"),
-        *("—", "—"),
+        *("—", "—", "—"),
     ]
     assert half(80, 82, 84) == "± 5.0"
     assert by_size["5,000"] == [
         *("50.0‡^b|n = 1|(84.3)", "—|(86.2)", "—|(86.4)", "—|(88.3)", "—|(88.4)", "—|(88.7)"),
-        *("—", "87.7|n = 1"),
+        *("—", "—", "87.7|n = 1"),
     ]
-    assert by_size["60,000"] == ["—|(89.3)", "—|(91.2)", "—|(92.1)", "—|(93.1)", "—|(92.8)", "—|(91.4)", "—", "—"]
-    assert by_size["parameters"] == ["9,770", "—", "42,010", "12,810", "—", "—", "—", "10,814"]
+    assert by_size["60,000"] == [
+        *("—|(89.3)", "—|(91.2)", "—|(92.1)", "—|(93.1)", "—|(92.8)", "—|(91.4)"),
+        *("—", "—", "—"),
+    ]
+    assert by_size["parameters"] == ["9,770", "—", "42,010", "12,810", *["—"] * 4, "10,814"]
     for note in (
         "Percent; in parentheses the paper's. ± half of the 95 % interval over seeds (Student's t). n: seeds.",
         "Made in fp32 on a CPU, fashion-mnist, profile paper.",
@@ -83,7 +88,7 @@ def test_a_complete_table_of_the_full_protocol_needs_no_signs():
 def test_a_missing_control_is_explained_too():
     cells = complete()
     shown = page(cells.loc[cells["layer"] != "n-jet"])
-    assert shown.rows[1][8] == "—"
+    assert shown.rows[1][COLUMN["n-jet"]] == "—"
     assert "— No record" in shown.text
 
 
@@ -91,7 +96,7 @@ def test_the_record_stands_in_brackets():
     own = summarise([record("ours", 1000, accuracy=0.75, profile="quick", dataset=SAMPLE)], TABLE1)
     shown = page(own, complete(accuracy=0.9))
     assert shown.rows[1][4] == "75.0†‡|[90.0|± 0.0]|(80.5)"
-    assert shown.rows[1][8] == "—|[90.0|± 0.0]"
+    assert shown.rows[1][COLUMN["n-jet"]] == "—|[90.0|± 0.0]"
     assert "Made in fp32 on a CPU, fashion-mnist-sample, profile quick." in shown.text
     kept = "In brackets: the run kept in the repository, fp32 on a CPU, fashion-mnist, profile paper."
     assert kept in shown.text
@@ -148,11 +153,30 @@ def test_each_network_has_a_table_of_its_own():
     assert dict(zip(cells["network"], cells["mean"], strict=True)) == pytest.approx({"unpooled": 80, "pooled": 90})
     shown = page(cells)
     assert (shown.rows[1][4], shown.rows[6][4]) == ("80.0|(80.5)", "12,810")
-    pooled = page(cells, network="pooled")
-    assert [row[4] for row in pooled.rows[1:]] == ["90.0|(80.5)", "7"]
-    assert [row[0] for row in pooled.rows[1:]] == ["1,000", "parameters"]
+    pooled = page(cells, network="pooled", columns=2)  # the layers that have records
+    assert pooled.rows == [["training images", "Ours"], ["1,000", "90.0|(80.5)"], ["parameters", "7"]]
     none = Page(TABLE1.page.table(loaded_of(summarise([record()], TABLE1)), network="pooled"))
     assert (none.rows, none.text.strip()) == ([], "The pooled network is not part of this profile.")
+
+
+def test_a_network_that_is_planned_for_some_layers_shows_these_and_has_no_numbers_of_the_paper():
+    plan = plan_of()
+    layers = [layer for layer in LAYERS if layer in {*select(plan, {"network": "batch-norm"})["layer"]}]
+    assert 1 < len(layers) < len(LAYERS)
+    made = record("ours", network="batch-norm", parameters=7)
+    for records in ([], [made]):
+        cells = summarise(records, TABLE1)
+        shown = page(cells, None, plan, network="batch-norm", columns=1 + len(layers))
+        titles = [TABLE1.layers[layer].title for layer in layers]
+        assert [heading.split("|")[0] for heading in shown.rows[0][1:]] == titles
+        assert [row[0] for row in shown.rows[1:]] == ["1,000", "5,000", "parameters"]
+        assert not any("(8" in cell or "(9" in cell for row in shown.rows[1:] for cell in row)
+        own = [row[1 + layers.index("ours")] for row in shown.rows[1:]]
+        assert own[0].startswith("80.0" if records else "not run|")
+        assert own[1].startswith("not run|")
+        assert own[-1] == ("7" if records else "—")
+        durations = Page(TABLE1.page.durations(loaded_of(cells, None, plan), network="batch-norm"))
+        assert [row[0] for row in durations.rows[1:]] == titles
 
 
 def test_without_records():
@@ -200,7 +224,7 @@ def plan_of(*records: dict[str, Any], profile: str = "paper", judged_by: list[di
 
 
 def test_what_is_missing_says_so_and_how_long_it_takes():
-    steps = TABLE1.budget("paper", "table1")["steps"]
+    steps = TABLE1.budget("paper", "table1")["steps"]["otherwise"]
     done = [of_plan("ours", 1000, s, seconds=2.0 * steps["1000"]) for s in range(5)]
     some = [of_plan("ours", 5000, s, seconds=2.0 * steps["5000"]) for s in range(2)]
     records = [*done, *some]
@@ -215,7 +239,7 @@ def test_what_is_missing_says_so_and_how_long_it_takes():
 
 
 def test_how_long_it_takes_is_judged_by_the_cpu_and_by_other_records_where_there_are_none():
-    steps = TABLE1.budget("paper", "table1")["steps"]
+    steps = TABLE1.budget("paper", "table1")["steps"]["otherwise"]
     gpu = [of_plan("ours", 1000, 0, seconds=0.1, device="cuda")]
     shown = page(summarise(gpu, TABLE1), None, plan_of(*gpu))
     assert shown.rows[2][4] == "not run|an unknown time|(88.3)"

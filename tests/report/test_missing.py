@@ -3,6 +3,7 @@
 import pandas as pd
 
 from gdlayer.datasets.weights import VGG16_IMAGENET
+from gdlayer.experiments.table2.sources import SOURCES
 from gdlayer.report.missing import planned
 
 
@@ -14,7 +15,7 @@ def test_the_plan_of_a_record_does_not_depend_on_what_lies_on_this_machine(tmp_p
     weights.parent.mkdir(parents=True, exist_ok=True)
     weights.touch()
     pd.testing.assert_frame_equal(planned("paper", "table2", ["cats-dogs"], []), without)
-    assert set(without["source"]) == {"scratch"}
+    assert set(without["source"]) == {name for name, source in SOURCES.items() if not source.optional}
 
 
 def test_a_plan_leaves_out_data_sets_that_an_experiment_lacks():

@@ -8,6 +8,7 @@ from matplotlib.colors import to_hex
 
 from gdlayer.experiments import trial_types
 from gdlayer.experiments.profiles import plan
+from gdlayer.experiments.table2.sources import SOURCES
 from gdlayer.report import overview
 from gdlayer.report.claims import signed
 from gdlayer.report.loaded import Loaded, load
@@ -38,7 +39,7 @@ def test_the_heat_map_has_every_cell_that_the_paper_has(tmp_path):
     titles = [
         "Table 1, unpooled network (profile paper)",
         "Table 1, pooled network (profile paper)",
-        "Table 2, trained here, reduced (profile quick)",
+        "Table 2, small VGG16, trained here (profile quick)",
         "Table 3, TNBC, resolution-degraded copy (profile paper)",
     ]
     assert [(len(panel.rows), len(panel.columns)) for panel in panels] == [(5, 6), (3, 6), (7, 2), (2, 1)]
@@ -75,7 +76,9 @@ def test_verdicts_at_a_glance(tmp_path):
     assert [row[1] for row in rows[1:]] == ["Table 1"] * 7 + ["Table 2"] * 2 + ["Table 3"] * 5
     compete = next(row for row in rows if "can compete with" in row[0])
     assert compete[2] == "holds 2, undecided 2"
-    assert {row[2] for row in rows if row[1] == "Table 2"} == {"undecided 9", "undecided 5"}
+    optional = [source.optional for source in SOURCES.values()]
+    cases = [each * optional.count(False) + optional.count(True) for each in (8, 4)]  # four layers, on two splits or one
+    assert [row[2] for row in rows if row[1] == "Table 2"] == [f"undecided {count}" for count in cases]
 
 
 def test_provenance(tmp_path):
@@ -100,7 +103,7 @@ def test_provenance(tmp_path):
     assert (versions, commits, hours, lacking) == ("torch 2.13, gdlayer 0.1.0", "abcdef0+", "2.0", "1")
     assert left.endswith(" h")
     assert by_name["Table 2, paper"][:2] == [f"0 of {len(plan('paper', 'table2', ('cats-vs-dogs-200',)))}", "—"]
-    assert by_name["Table 1, quick"][0] == "1 of 40"
+    assert by_name["Table 1, quick"][0] == f"1 of {len(plan('quick', 'table1', (FULL,)))}"
     assert {"rates of Table 1, paper", "rates of Table 3, paper", "precision, Table 1, paper"} < set(by_name)
     assert "Table 2, quick" not in by_name
     own = Page(overview.provenance(tmp_path, "quick", tables)).rows

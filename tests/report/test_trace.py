@@ -192,6 +192,7 @@ def made_tables(name: str, loaded: dict[str, Loaded]) -> list[str]:
             runs(own),
             page.table(own),
             page.table(own, network="pooled"),
+            page.table(own, network="batch-norm"),
             page.durations(own),
             judgements.render(own),
         ]

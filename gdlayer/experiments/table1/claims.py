@@ -82,12 +82,12 @@ def judged(loaded: Loaded) -> list[Claim]:
     counts = {
         (layer, network): comparer.count({"layer": layer, "network": network})
         for layer in PAPER_LAYERS
-        for network in Table1Trial.networks
+        for network in Table1Trial.as_published
     }
     known = {titles[layer]: count for layer in PAPER_LAYERS if (count := counts[layer, MAIN])}
     sizes = ", ".join(f"{title} {count:,}" for title, count in known.items())
     fewer, third = [], []
-    for network in Table1Trial.networks:
+    for network in Table1Trial.as_published:
         separated = counts["ours-separated", network]
         for other in ("ours", "ours-few"):
             here, verdict, reason = _fewer(separated, counts[other, network])

@@ -1,4 +1,4 @@
-"""The layer types of Table 1: its six columns, then two controls that the paper lacks."""
+"""The layer types of Table 1: its six columns, then three controls that the paper lacks."""
 
 from gdlayer.experiments.experiment import LayerType
 
@@ -41,6 +41,15 @@ LAYERS = {
             in_paper=False,
             colour="#888888",
             marker="P",
+        ),
+        LayerType(
+            name="free-form-dilated",
+            title="Free-form 3×3, dilated",
+            make=f"{_MAKERS}:free_form",
+            options={"kernel_size": 3, "dilation": 3},
+            in_paper=False,
+            colour="#8C6D31",
+            marker="X",
         ),
         LayerType(name="n-jet", title="N-Jet", make=f"{_MAKERS}:njet", in_paper=False, colour="#0072B2", marker="*"),
     )

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 from markupsafe import Markup
 
+from gdlayer.experiments.experiment import LayerType
 from gdlayer.experiments.table1 import EXPERIMENT, LAYERS
 from gdlayer.experiments.table1.trial import Table1Trial
 from gdlayer.extras import extra
@@ -33,7 +34,7 @@ def table(loaded: Loaded, *, network: str = MAIN) -> Markup:
     Parameters
     ----------
     loaded : what there is
-    network : "unpooled" or "pooled"
+    network : "unpooled", "pooled" or "batch-norm"
     """
     own = select(loaded.cells, {"network": network})
     sizes = sorted({*_sizes(loaded, network), *(SIZES if network == MAIN else ())})
@@ -41,7 +42,7 @@ def table(loaded: Loaded, *, network: str = MAIN) -> Markup:
         return markup.note(f"The {network} network is not part of this profile.")
     columns = {
         layer.title if layer.in_paper else markup.lines(layer.title, markup.small("(control)")): {"layer": layer.name}
-        for layer in LAYERS.values()
+        for layer in _layers(loaded, network)
     }
     counts = [sorted(set(select(own, column)["parameters"])) for column in columns.values()]
     return grid(
@@ -54,9 +55,9 @@ def table(loaded: Loaded, *, network: str = MAIN) -> Markup:
 
 
 def panels(loaded: Loaded) -> list[Panel]:
-    """The table of each network, of the paper's layers and sizes."""
+    """The table of each network that may be the paper's, of the paper's layers and sizes."""
     found = []
-    for network in Table1Trial.networks:
+    for network in Table1Trial.as_published:
         asked = _sizes(loaded, network)
         rows = {f"{n:,}": {"n_train": n, "network": network, "metric": "test_accuracy"} for n in SIZES if n in asked}
         columns = {layer.title: {"layer": layer.name} for layer in LAYERS.values() if layer.in_paper}
@@ -67,13 +68,19 @@ def panels(loaded: Loaded) -> list[Panel]:
 def durations(loaded: Loaded, *, network: str = MAIN) -> Markup:
     """HTML of the seconds per trial; see :func:`gdlayer.report.chapter.costs`."""
     own = select(loaded.cells, {"network": network})
-    rows = {layer.title: {"layer": layer.name} for layer in LAYERS.values()}
+    rows = {layer.title: {"layer": layer.name} for layer in _layers(loaded, network)}
     return costs(own, rows, {f"{n:,} images": {"n_train": n} for n in sorted(set(own["n_train"]))})
 
 
 def _sizes(loaded: Loaded, network: str) -> set[int]:
     """Sizes that are planned or have records."""
     return {n for frame in (loaded.cells, loaded.plan) for n in select(frame, {"network": network})["n_train"]}
+
+
+def _layers(loaded: Loaded, network: str) -> list[LayerType]:
+    """Layer types that are planned or have records; in the main network all."""
+    names = {name for frame in (loaded.cells, loaded.plan) for name in select(frame, {"network": network})["layer"]}
+    return [layer for name, layer in LAYERS.items() if name in names or network == MAIN]
 
 
 def learning_curves(records: Sequence[dict[str, Any]], *, network: str = MAIN) -> Figure | None:

@@ -1,4 +1,4 @@
-"""Experiment 2: the first layer of a VGG16 for cats and dogs, replaced and trained alone."""
+"""Experiment 2: the first layer of a network for cats and dogs, replaced and trained alone."""
 
 from gdlayer.datasets import cats_dogs
 from gdlayer.experiments.experiment import Experiment

@@ -4,8 +4,7 @@ from typing import Any
 
 from gdlayer.experiments.table2 import LAYERS
 from gdlayer.experiments.table2.layers import FirstLayer
-from gdlayer.experiments.table2.page import SOURCES
-from gdlayer.experiments.table2.trial import Table2Trial
+from gdlayer.experiments.table2.sources import SOURCES
 from gdlayer.report import claims
 from gdlayer.report.cells import Selector
 from gdlayer.report.claims import UNDECIDED, Claim, Row
@@ -20,7 +19,7 @@ def judged(loaded: Loaded) -> list[Claim]:
     comparer = Comparer(loaded)
     free = {layer.start: layer for layer in LAYERS.values() if layer.family == "free-form"}
     ours = [layer for start in free for layer in LAYERS.values() if (layer.family, layer.start) == ("ours", start)]
-    run = [source for source in Table2Trial.sources if source == "scratch" or source in {*loaded.cells["source"]}]
+    run = [name for name, source in SOURCES.items() if not source.optional or name in {*loaded.cells["source"]}]
     better, included = [], []
     for source in run:
 
@@ -39,9 +38,9 @@ def judged(loaded: Loaded) -> list[Claim]:
             alone = comparer.control(cell(other.name), {other.title: cell(SOURCE.name)}, *told)
             case = f"{layer.title}, test, {source}"
             included.append(comparer.row(case, cell(layer.name), {SOURCE.title: cell(SOURCE.name)}, alone))
-    for source in (source for source in Table2Trial.sources if source not in run):
+    for source in (source for name, source in SOURCES.items() if name not in run):
         reason = f"{claims.NOT_RUN}: not at hand here"
-        absent = Row(SOURCES[source], "—", "—", UNDECIDED, reason)
+        absent = Row(source.title, "—", "—", UNDECIDED, reason)
         better.append(absent)
         included.append(absent)
     fairly = "A random start is held against a random start, a fitted one against the old layer trained on."

@@ -1,4 +1,4 @@
-"""Table 2: cats and dogs told apart by a VGG16 whose first layer alone was trained anew."""
+"""Table 2: cats and dogs told apart by a network whose first layer alone was trained anew."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -6,14 +6,13 @@ from typing import Any
 from markupsafe import Markup
 
 from gdlayer.experiments.table2 import EXPERIMENT, LAYERS
-from gdlayer.experiments.table2.trial import Table2Trial
+from gdlayer.experiments.table2.sources import SOURCES
 from gdlayer.report import markup
 from gdlayer.report.cells import Selector
 from gdlayer.report.chapter import costs
 from gdlayer.report.grid import Panel, grid
 from gdlayer.report.loaded import Loaded
 
-SOURCES = {"scratch": "trained here, reduced", "imagenet": "ImageNet weights"}
 _ROWS = {layer.title: {"layer": layer.name} for layer in LAYERS.values()}
 
 
@@ -24,12 +23,12 @@ def table(loaded: Loaded) -> Markup:
     """
     shown = _sources(loaded)
     columns: dict[str, Selector] = {
-        markup.lines(split, markup.small(SOURCES[source])): {"source": source, "metric": f"{split}_accuracy"}
+        markup.lines(split, markup.small(SOURCES[source].title)): {"source": source, "metric": f"{split}_accuracy"}
         for source in shown
         for split in ("val", "test")
     }
     html = grid(loaded, _ROWS, columns, corner="first layer")
-    left_out = [SOURCES[source] for source in Table2Trial.sources if source not in shown]
+    left_out = [source.title for name, source in SOURCES.items() if name not in shown]
     return html + markup.note("".join(f"No columns for {title}: not at hand here." for title in left_out))
 
 
@@ -38,7 +37,7 @@ def panels(loaded: Loaded) -> list[Panel]:
     columns = {part: {"metric": f"{part}_accuracy"} for part in ("val", "test")}
     return [
         Panel(
-            f"{EXPERIMENT.title}, {SOURCES[source]}",
+            f"{EXPERIMENT.title}, {SOURCES[source].title}",
             {title: {**row, "source": source} for title, row in _ROWS.items()},
             columns,
         )
@@ -48,8 +47,8 @@ def panels(loaded: Loaded) -> list[Panel]:
 
 def durations(loaded: Loaded) -> Markup:
     """HTML of parameters that train and seconds per trial; see :func:`gdlayer.report.chapter.costs`."""
-    sources = [source for source in Table2Trial.sources if source in {*loaded.cells["source"]}]
-    return costs(loaded.cells, _ROWS, {SOURCES[source]: {"source": source} for source in sources})
+    sources = [source for source in SOURCES if source in {*loaded.cells["source"]}]
+    return costs(loaded.cells, _ROWS, {SOURCES[source].title: {"source": source} for source in sources})
 
 
 def residuals(records: Sequence[dict[str, Any]]) -> Markup:
@@ -57,15 +56,15 @@ def residuals(records: Sequence[dict[str, Any]]) -> Markup:
     found: dict[tuple[str, str], list[float]] = {}
     for record in (r for r in records if "fit_residual" in r):
         found.setdefault((record["trial"]["layer"], record["trial"]["source"]), []).append(record["fit_residual"])
-    sources = [source for source in Table2Trial.sources if source in {key[1] for key in found}]
+    sources = [source for source in SOURCES if source in {key[1] for key in found}]
     layers = [layer for layer in LAYERS.values() if layer.name in {key[0] for key in found}]
     body = {layer.title: [_span(found.get((layer.name, source), [])) for source in sources] for layer in layers}
-    return markup.table(["first layer", *(SOURCES[source] for source in sources)], body)
+    return markup.table(["first layer", *(SOURCES[source].title for source in sources)], body)
 
 
 def _sources(loaded: Loaded) -> list[str]:
     """Those that are planned or have records."""
-    return [source for source in Table2Trial.sources if source in {*loaded.cells["source"], *loaded.plan["source"]}]
+    return [source for source in SOURCES if source in {*loaded.cells["source"], *loaded.plan["source"]}]
 
 
 def _span(values: Sequence[float]) -> str:

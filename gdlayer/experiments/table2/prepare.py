@@ -1,6 +1,7 @@
 """What a trial of experiment 2 trains and measures."""
 
 import io
+import pkgutil
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -13,11 +14,15 @@ from gdlayer.conv import GaussianDerivativeConv2d
 from gdlayer.datasets import balanced_subset, cats_dogs
 from gdlayer.experiments.record import write_beside
 from gdlayer.experiments.run import Task, Workplace, run
+from gdlayer.experiments.settings import check_fixed
 from gdlayer.experiments.table2.layers import LAYERS, FirstLayer
+from gdlayer.experiments.table2.sources import SOURCES, Source
 from gdlayer.experiments.table2.trial import Table2Trial
 from gdlayer.experiments.training import Standardise, accuracy
 from gdlayer.fit import fit_filters
-from gdlayer.networks import vgg16
+from gdlayer.networks.squeezenet import SqueezeNet
+from gdlayer.networks.transfer import TransferNetwork, load_weights, replace_first_layer
+from gdlayer.networks.vgg16 import IMAGENET_MEAN, IMAGENET_STD, VGG16
 
 Photos = tuple[np.ndarray, np.ndarray]
 """Images (n, h, w, 3) and labels (n,)."""
@@ -31,20 +36,22 @@ def prepare(trial: Table2Trial, settings: dict[str, Any], workplace: Workplace) 
     data = cats_dogs.load(trial.dataset, settings["resolution"])
     training, held_out = _split(data, settings.get("validation", 0), trial.seed)
     before = trial.needs
+    source = SOURCES[trial.source]
     if before is not None:
         _train_first(before, workplace)
     torch.manual_seed(trial.seed)  # the network draws random numbers too, before its layer does
     details: dict[str, Any] = {}
     if before is None:
-        network = source_network(trial.source, settings)
+        network = untrained_source(source, settings)
     else:
-        network = _vgg16(settings)
-        vgg16.load_weights(network, weights_path(before, workplace.results))
+        network = pkgutil.resolve_name(source.network)(settings)
+        load_weights(network, weights_path(before, workplace.results))
         old, row = network.features[0], LAYERS[trial.layer]
         assert isinstance(old, nn.Conv2d)
         layer, details = row.maker()(old, settings, row)
-        vgg16.replace_first_layer(network, layer)
-    model = nn.Sequential(Standardise(vgg16.IMAGENET_MEAN, vgg16.IMAGENET_STD), network).to(workplace.device)
+        replace_first_layer(network, layer)
+    pixels = pkgutil.resolve_name(source.pixels)()
+    model = nn.Sequential(pixels, network).to(workplace.device)
     images, labels = _on_device(training, workplace.device)
     parts = {part: _on_device(photos, workplace.device) for part, photos in held_out.items()}
 
@@ -72,24 +79,40 @@ def prepare(trial: Table2Trial, settings: dict[str, Any], workplace: Workplace) 
     )
 
 
-def source_network(source: str, settings: dict[str, Any]) -> vgg16.VGG16:
-    """The network before the change, untrained: "scratch" at reduced widths, or "imagenet" with the published weights.
+def untrained_source(source: Source, settings: dict[str, Any]) -> TransferNetwork:
+    """The network before the change and before its training on the two classes.
 
-    Of the latter only the new last layer trains, the usual transfer learning.
+    Of one with published weights only the new last layer trains, the usual transfer learning.
     """
-    if source == "scratch":
-        return _vgg16(settings)
-    network = vgg16.imagenet_vgg16(2)
+    if not source.pretrained:
+        return pkgutil.resolve_name(source.network)(settings)
+    network = pkgutil.resolve_name(source.pretrained)(2)
     network.requires_grad_(False)
-    network.classifier[6].requires_grad_(True)
+    network.head.requires_grad_(True)
     return network
+
+
+def sized_vgg16(settings: dict[str, Any]) -> VGG16:
+    """A VGG16 of the widths and sizes in the settings, with random weights."""
+    return VGG16(2, widths=settings["widths"], hidden=settings["hidden"], grid=settings["grid"])
+
+
+def squeezenet(settings: dict[str, Any]) -> SqueezeNet:
+    """A SqueezeNet as published, with random weights."""
+    check_fixed(settings, {"widths": "as published"})
+    return SqueezeNet(2)
+
+
+def standardised() -> Standardise:
+    """Pixels as VGG16's ImageNet weights expect them."""
+    return Standardise(IMAGENET_MEAN, IMAGENET_STD)
 
 
 def free_first_layer(old: nn.Conv2d, settings: dict[str, Any], row: FirstLayer) -> tuple[nn.Module, dict[str, Any]]:
     """The old layer itself, or one that starts by He's rule."""
     if row.start == "original":
         return old, {}
-    new = nn.Conv2d(old.in_channels, old.out_channels, row.kernel_size, padding=row.kernel_size // 2)
+    new = nn.Conv2d(old.in_channels, old.out_channels, row.kernel_size, stride=_stride(old), padding=_padding(old, row))
     nn.init.kaiming_normal_(new.weight, nonlinearity="relu")
     nn.init.zeros_(new.bias)  # type: ignore[arg-type]
     return new, {}
@@ -98,7 +121,13 @@ def free_first_layer(old: nn.Conv2d, settings: dict[str, Any], row: FirstLayer) 
 def gaussian_first_layer(old: nn.Conv2d, settings: dict[str, Any], row: FirstLayer) -> tuple[nn.Module, dict[str, Any]]:
     """A Gaussian derivative layer, at random or fitted to the old filters; then with its relative residual."""
     layer = GaussianDerivativeConv2d(
-        old.in_channels, old.out_channels, row.kernel_size, order=settings["order"], bases=settings["bases"]
+        old.in_channels,
+        old.out_channels,
+        row.kernel_size,
+        order=settings["order"],
+        bases=settings["bases"],
+        stride=_stride(old),
+        padding=_padding(old, row),
     )
     if row.start == "random":
         return layer, {}
@@ -119,8 +148,15 @@ def _train_first(source: Table2Trial, workplace: Workplace) -> None:
     run(source, workplace.results, device=workplace.device.type, force=lost)
 
 
-def _vgg16(settings: dict[str, Any]) -> vgg16.VGG16:
-    return vgg16.VGG16(2, widths=settings["widths"], hidden=settings["hidden"], grid=settings["grid"])
+def _stride(old: nn.Conv2d) -> tuple[int, int]:
+    return old.stride[0], old.stride[1]
+
+
+def _padding(old: nn.Conv2d, row: FirstLayer) -> tuple[int, int]:
+    """What keeps the outputs of a larger kernel where they were."""
+    assert not isinstance(old.padding, str)
+    grown = (row.kernel_size - old.kernel_size[0]) // 2
+    return old.padding[0] + grown, old.padding[1] + grown
 
 
 def _split(data: cats_dogs.PhotoSet, validation: int, seed: int) -> tuple[Photos, dict[str, Photos]]:

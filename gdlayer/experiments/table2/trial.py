@@ -5,22 +5,21 @@ from typing import Any, ClassVar
 
 from gdlayer.checks import one_of
 from gdlayer.datasets import cats_dogs
-from gdlayer.datasets.files import locate
-from gdlayer.datasets.weights import VGG16_IMAGENET
 from gdlayer.experiments.settings import chosen_rate
 from gdlayer.experiments.table2.layers import LAYERS
+from gdlayer.experiments.table2.sources import SOURCES
 from gdlayer.experiments.trial import Search, Trial
 
 
 @dataclass(frozen=True, kw_only=True)
 class Table2Trial(Trial):
-    """What stands first in a VGG16, and where the rest comes from; layer "source" is the network before the change."""
+    """What stands first in a network, and which network that is; layer "source" is the network before the change."""
 
     experiment = belongs_to = "table2"
     title = "Table 2"
     layers = tuple(LAYERS)
     datasets = tuple(cats_dogs.LABELS)
-    sources: ClassVar = ("scratch", "imagenet")
+    sources: ClassVar = tuple(SOURCES)
 
     source: str
 
@@ -30,12 +29,12 @@ class Table2Trial(Trial):
 
     @classmethod
     def possible(cls, dataset: str, *cell: Any) -> bool:
-        """Whether the source network needs no weights, or they lie on this machine: a plan fetches no 553 MB."""
-        return cell[0] != "imagenet" or locate(VGG16_IMAGENET) is not None
+        """Whether the source network can be had."""
+        return SOURCES[cell[0]].at_hand()
 
     @property
     def optional(self) -> bool:
-        return self.source == "imagenet"
+        return SOURCES[self.source].optional
 
     @property
     def needs(self) -> "Table2Trial | None":

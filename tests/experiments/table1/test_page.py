@@ -47,11 +47,11 @@ def test_published_numbers():
     assert paper["ours-separated", 60000] < paper["dau", 60000]
 
 
-def test_rows_are_the_papers_columns_and_two_controls():
+def test_rows_are_the_papers_columns_and_then_the_controls():
     assert [name for name, row in ROWS.items() if row.in_paper] == list(PAPER_LAYERS)
-    assert len(LAYERS) == len({row.title for row in ROWS.values()}) == 8
-    for look in ("colour", "marker"):
-        assert len({getattr(row, look) for row in ROWS.values()}) == 8
+    assert list(ROWS)[: len(PAPER_LAYERS)] == list(PAPER_LAYERS)
+    for look in ("title", "colour", "marker"):
+        assert len({getattr(row, look) for row in ROWS.values()}) == len(LAYERS)
 
 
 def legend(figure: Any) -> list[str]:
@@ -96,9 +96,9 @@ def test_every_layer_has_its_line_in_every_panel(sizes):
     records = [record(layer, n) for layer in LAYERS for n in sizes]
     figure = page1.learning_curves(records)
     assert figure is not None
-    assert [len(axis.lines) for axis in figure.axes if axis.axison] == [8] * len(sizes)
+    assert [len(axis.lines) for axis in figure.axes if axis.axison] == [len(LAYERS)] * len(sizes)
     assert legend(figure) == [row.title for row in ROWS.values()]
-    assert len({to_hex(line.get_color()) for line in figure.axes[0].lines}) == 8
+    assert len({to_hex(line.get_color()) for line in figure.axes[0].lines}) == len(LAYERS)
     figure.canvas.draw()
 
 
@@ -153,20 +153,20 @@ def test_one_size_is_one_panel():
     figure = page1.accuracy_against_parameters(summarise((record(layer) for layer in LAYERS), TABLE1))
     assert figure is not None
     assert len(figure.axes) == 1
-    assert len(figure.axes[0].containers) == 8
+    assert len(figure.axes[0].containers) == len(LAYERS)
     figure.canvas.draw()
 
 
-def test_a_ninth_layer_has_its_line_and_its_points(monkeypatch):
-    row = LayerType(name="ninth", title="Ninth", colour="#123456", marker="x")
-    monkeypatch.setitem(ROWS, "ninth", row)
-    monkeypatch.setattr(TABLE1.trial, "layers", (*LAYERS, "ninth"))
-    records = [record(layer) for layer in (*LAYERS, "ninth")]
+def test_a_further_layer_has_its_line_and_its_points(monkeypatch):
+    row = LayerType(name="further", title="Further", colour="#123456", marker="x")
+    monkeypatch.setitem(ROWS, "further", row)
+    monkeypatch.setattr(TABLE1.trial, "layers", (*LAYERS, "further"))
+    records = [record(layer) for layer in (*LAYERS, "further")]
     curves = page1.learning_curves(records)
     points = page1.accuracy_against_parameters(summarise(records, TABLE1))
     assert curves is not None
     assert points is not None
-    assert legend(curves)[-1] == legend(points)[-1] == "Ninth"
+    assert legend(curves)[-1] == legend(points)[-1] == "Further"
     assert to_hex(curves.axes[0].lines[-1].get_color()) == "#123456"
-    assert len(points.axes[0].containers) == 9
-    assert page1.table(loaded_of(summarise(records, TABLE1))).count("<th>") == 1 + 9 + 6
+    assert len(points.axes[0].containers) == len(LAYERS) + 1
+    assert page1.table(loaded_of(summarise(records, TABLE1))).count("<th>") == (1 + len(LAYERS) + 1) + len(SIZES) + 1

@@ -5,6 +5,7 @@ from invented import Page, half, loaded_of, page, vgg
 from gdlayer.experiments.table2 import EXPERIMENT as TABLE2
 from gdlayer.experiments.table2 import LAYERS
 from gdlayer.experiments.table2 import page as page2
+from gdlayer.experiments.table2.sources import SOURCES
 from gdlayer.experiments.table2.trial import Table2Trial
 from gdlayer.report.cells import summarise
 
@@ -19,7 +20,7 @@ def test_published_numbers():
         (("ours",), "test_accuracy"): 97.2,
     }
     assert {cell[0] for cell, _ in TABLE2.published} == {layer.family for layer in LAYERS.values()}
-    assert tuple(page2.SOURCES) == Table2Trial.sources
+    assert tuple(SOURCES) == Table2Trial.sources
 
 
 def test_table_2():
@@ -33,7 +34,7 @@ def test_table_2():
     )
     shown = page(cells, experiment=TABLE2, columns=3)
     head, *rows = shown.rows
-    assert head == ["first layer", "val|trained here, reduced", "test|trained here, reduced"]
+    assert head == ["first layer", "val|small VGG16, trained here", "test|small VGG16, trained here"]
     assert rows == [
         ["the network before", "90.0|± 0.0|n = 3", f"82.0|{half(80, 82, 84)}|n = 3|(92.8)"],
         ["Free-form 3×3, random start", "70.0‡^a|n = 1|(97.0)", "60.0‡^a|n = 1|(96.4)"],
@@ -45,7 +46,8 @@ def test_table_2():
     ]
     for note in (
         "n: seeds.",
-        "No columns for ImageNet weights: not at hand here.",
+        "No columns for SqueezeNet, ImageNet weights: not at hand here.",
+        "No columns for VGG16, ImageNet weights: not at hand here.",
         "† Trained and tested on the stand-in",
         "‡ Reduced budget",
         "— No record",
@@ -58,13 +60,13 @@ def test_table_2_keeps_the_sources_apart():
     cells = summarise(records, TABLE2)
     shown = page(cells, experiment=TABLE2, columns=5)
     assert shown.rows[0][1:] == [
-        *("val|trained here, reduced", "test|trained here, reduced"),
-        *("val|ImageNet weights", "test|ImageNet weights"),
+        *("val|small VGG16, trained here", "test|small VGG16, trained here"),
+        *("val|VGG16, ImageNet weights", "test|VGG16, ImageNet weights"),
     ]
     assert shown.rows[1][1:] == ["—", "—|(92.8)", "55.0", "50.0|(92.8)"]
     assert shown.rows[2][1:] == ["70.0|(97.0)", "60.0|(96.4)", "90.0|(97.0)", "80.0|(96.4)"]
     only = page(summarise(records[1:], TABLE2), experiment=TABLE2, columns=3)
-    assert only.rows[0][1:] == ["val|ImageNet weights", "test|ImageNet weights"]
+    assert only.rows[0][1:] == ["val|VGG16, ImageNet weights", "test|VGG16, ImageNet weights"]
     beside = page(summarise(records[:1], TABLE2), cells, experiment=TABLE2, columns=3)
     assert beside.rows[2][1:] == ["70.0|[70.0]|(97.0)", "60.0|[60.0]|(96.4)"]
 
@@ -77,7 +79,7 @@ def test_residuals_of_fitted_starts():
         vgg("source", 0.5, 0.5),
     ]
     assert Page(page2.residuals(records)).rows == [
-        ["first layer", "trained here, reduced", "ImageNet weights"],
+        ["first layer", "small VGG16, trained here", "VGG16, ImageNet weights"],
         ["Ours 7×7, fitted start", "—", "0.500"],
         ["Ours 3×3, fitted start", "0.010 to 0.210", "—"],
     ]
@@ -91,5 +93,5 @@ def test_costs_of_first_layers_keep_devices_and_sources_apart():
         vgg("ours-3x3", 0.5, 0.5, "imagenet", seconds=3600.0, parameters=2784),
     ]
     shown = Page(page2.durations(loaded_of(summarise(records, TABLE2), experiment=TABLE2)))
-    assert shown.rows[0] == ["", "parameters", "trained here, reduced", "ImageNet weights"]
+    assert shown.rows[0] == ["", "parameters", "small VGG16, trained here", "VGG16, ImageNet weights"]
     assert shown.rows[6] == ["Ours 3×3, random start", "696 or 2,784", "11|1^a", "3,600"]

@@ -28,6 +28,7 @@ from gdlayer.experiments.settings import hyperparameters
 from gdlayer.experiments.table2 import prepare
 from gdlayer.experiments.table2.trial import Table2Search, Table2Trial
 from gdlayer.networks import vgg16
+from gdlayer.networks.transfer import load_weights
 
 SIZES = {"train": 40, "val": 20, "test": 30}
 TINY: dict[str, Any] = {"resolution": 32, "widths": [4, 4, 4, 4, 4], "hidden": 8, "grid": 1, "bases": 2, "fit_steps": 3}
@@ -92,7 +93,7 @@ def test_the_metrics_are_those_of_the_weights_on_either_split(results):
     record = run(smoke("source"), results)
     data = cats_dogs.load(cats_dogs.SYNTHETIC, 64)
     network = vgg16.VGG16(2, widths=(16, 32, 64, 128, 128), hidden=256, grid=2)
-    vgg16.load_weights(network, prepare.weights_path(smoke("source"), results))
+    load_weights(network, prepare.weights_path(smoke("source"), results))
     network.eval()
     mean, std = torch.tensor([0.485, 0.456, 0.406]), torch.tensor([0.229, 0.224, 0.225])
     for split, images, labels in (
@@ -448,7 +449,7 @@ def test_commands_of_the_smoke_profile(capsys):
     [
         ("conv", "scratch", f"layer must be one of {', '.join(map(repr, Table2Trial.layers))}, got 'conv'"),
         ("ours", "scratch", f"layer must be one of {', '.join(map(repr, Table2Trial.layers))}, got 'ours'"),
-        ("source", "coco", "source must be one of 'scratch', 'imagenet', got 'coco'"),
+        ("source", "coco", f"source must be one of {', '.join(map(repr, Table2Trial.sources))}, got 'coco'"),
     ],
 )
 @pytest.mark.parametrize("command", ["run", "cell"])
