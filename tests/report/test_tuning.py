@@ -10,7 +10,7 @@ from gdlayer.experiments import experiments
 from gdlayer.experiments.profiles import plan
 from gdlayer.experiments.record import ResultsError
 from gdlayer.experiments.settings import chosen_rate, hyperparameters
-from gdlayer.experiments.table1.trial import Table1Trial
+from gdlayer.experiments.table1.trial import Table1Search, Table1Trial
 from gdlayer.experiments.table3.trial import Table3Trial
 from gdlayer.report import judgements, tuning
 from gdlayer.report.loaded import load
@@ -80,7 +80,11 @@ def test_an_unfinished_search_and_a_choice_at_odds_with_it_are_told(tmp_path, mo
 def test_networks_are_told_apart_in_the_search(tmp_path):
     search(tmp_path, "table1", lambda trial: 0.5, lambda trial: trial.seed or trial.layer != "ours")
     rows = Page(tuning.render(TABLE1, tmp_path)).rows
-    asked = {(trial.network, trial.layer) for trial in tuning.searched("table1-search", FULL)}
+    asked = {
+        (trial.network, trial.layer)
+        for trial in tuning.searched("table1-search", FULL)
+        if isinstance(trial, Table1Search)
+    }
     assert {network for network, _ in asked} == set(Table1Trial.networks)
     assert [row[0] for row in rows[1:]] == [
         row.title + ("" if network == "unpooled" else f", {network}")
