@@ -92,7 +92,9 @@ def test_plan_prints_commands_that_make_the_records(capsys, monkeypatch):
     assert cli.main(["plan", "table1", *SMOKE, "--results", "some where"]) == 0
     out, err = capsys.readouterr()
     lines = out.splitlines()
-    assert [line.split()[:5] for line in lines] == [["python", "-m", "gdlayer.experiments", "run", "table1"]] * len(LAYERS)
+    assert [line.split()[:5] for line in lines] == [["python", "-m", "gdlayer.experiments", "run", "table1"]] * len(
+        LAYERS
+    )
     assert [line.split()[5] for line in lines] == [f"--layer={layer}" for layer in LAYERS]
     assert err.startswith(f"{len(LAYERS)} trials, 0 finished; about an unknown time left with ")
     assert err.count("\n") == 1
@@ -100,7 +102,9 @@ def test_plan_prints_commands_that_make_the_records(capsys, monkeypatch):
     cli.main(["run", "table1", *CELL, *SMOKE])
     capsys.readouterr()
     cli.main(["plan", "table1", *SMOKE, "--jobs", "3"])
-    assert re.fullmatch(rf"{len(LAYERS)} trials, 1 finished; about \d+ s left with 3 at a time\n", capsys.readouterr().err)
+    assert re.fullmatch(
+        rf"{len(LAYERS)} trials, 1 finished; about \d+ s left with 3 at a time\n", capsys.readouterr().err
+    )
 
 
 def test_plan_of_quick_on_either_data_set(capsys):
@@ -108,7 +112,9 @@ def test_plan_of_quick_on_either_data_set(capsys):
     assert capsys.readouterr().out.count("--dataset=fashion-mnist --seed=0 --profile=quick ") == 5 * len(LAYERS)
     cli.main(["plan", "table1"])
     out, err = capsys.readouterr()
-    assert out.count("--dataset=fashion-mnist-sample --seed=0 --profile=quick ") == 2 * len(LAYERS)  # it has images for two sizes
+    assert out.count("--dataset=fashion-mnist-sample --seed=0 --profile=quick ") == 2 * len(
+        LAYERS
+    )  # it has images for two sizes
     note, summary = err.splitlines()
     assert note.startswith("note: fashion-mnist-sample instead of fashion-mnist: ")
     assert summary.startswith(f"{2 * len(LAYERS)} trials, 0 finished; ")
@@ -210,7 +216,9 @@ def test_as_a_process(tmp_path):
         [sys.executable, *trial.command(tmp_path / "out")], capture_output=True, text=True, timeout=120, cwd=tmp_path
     )
     assert (done.returncode, done.stderr) == (0, "")
-    assert done.stdout.startswith(f"[1/{len(LAYERS)}] table1 free-form 1000 on fashion-mnist-sample seed 0: test accuracy ")
+    assert done.stdout.startswith(
+        f"[1/{len(LAYERS)}] table1 free-form 1000 on fashion-mnist-sample seed 0: test accuracy "
+    )
     record = read_record(trial.record_path(tmp_path / "out"))
     assert record is not None
     assert record["data"]["n_test"] == 1000

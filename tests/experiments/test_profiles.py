@@ -65,7 +65,7 @@ def test_paper_has_five_and_three_seeds():
             for layer in LAYERS:
                 planned = 0 if (layer, network) == ("free-form-dilated", "pooled") else seeds
                 assert [t.seed for t in trials if t.cell == (layer, n, network)] == list(range(planned))
-    normalised = [t for t in trials if t.network == "batch-norm"]
+    normalised = [t for t in trials if t.cell[2] == "batch-norm"]
     assert {t.layer for t in normalised} == {"free-form", "rfnn", "ours", "free-form-same-support"}
     assert len(normalised) == 4 * 2 * 10
     assert len(trials) - len(normalised) == 9 * (3 * 5 + 2 * 3) + 8 * 3 * 3

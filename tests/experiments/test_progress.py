@@ -31,7 +31,9 @@ def test_seconds_left_by_the_cost_of_the_same_layer(results, tmp_path):
     assert left is not None
     other = Table3Trial(layer="gaussian-unet", split="group", profile="smoke", dataset="nuclei-synthetic")
     with_other = Progress([*trials, other], results, reference).seconds_left(1)
-    assert with_other == pytest.approx(left + 2 * (2 + 10 + (len(trials) - 3) * 1) / (len(trials) - 1) + STARTUP_SECONDS)
+    assert with_other == pytest.approx(
+        left + 2 * (2 + 10 + (len(trials) - 3) * 1) / (len(trials) - 1) + STARTUP_SECONDS
+    )
     assert Progress(trials, results).finished == 1
     for trial in trials:
         finish(trial, results)

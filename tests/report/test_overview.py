@@ -77,7 +77,8 @@ def test_verdicts_at_a_glance(tmp_path):
     compete = next(row for row in rows if "can compete with" in row[0])
     assert compete[2] == "holds 2, undecided 2"
     optional = [source.optional for source in SOURCES.values()]
-    cases = [each * optional.count(False) + optional.count(True) for each in (8, 4)]  # four layers, on two splits or one
+    per_source = (8, 4)  # four layers, on two splits or one
+    cases = [count * optional.count(False) + optional.count(True) for count in per_source]
     assert [row[2] for row in rows if row[1] == "Table 2"] == [f"undecided {count}" for count in cases]
 
 

@@ -57,5 +57,10 @@ def test_table_2_keeps_the_sources_apart(tmp_path):
     imagenet = [r | {"trial": r["trial"] | {"source": "imagenet"}} for r in pictures()]
     rows = judged_of(tmp_path, *imagenet, experiment="table2", datasets="cats-vs-dogs-200")
     verdicts = Counter((row.case.split(", ")[-1], row.verdict) for row in rows["better"])
-    assert verdicts == {("imagenet", HOLDS): 4, ("imagenet", FAILS): 4, ("scratch", UNDECIDED): 8, ("squeezenet", UNDECIDED): 8}
+    assert verdicts == {
+        ("imagenet", HOLDS): 4,
+        ("imagenet", FAILS): 4,
+        ("scratch", UNDECIDED): 8,
+        ("squeezenet", UNDECIDED): 8,
+    }
     assert all(row.why.startswith("not run yet") for row in rows["better"] if not row.case.endswith("imagenet"))
