@@ -3,44 +3,40 @@ PYTHON ?= python3
 PROFILE ?= quick
 CORES ?= all
 TABLE ?= 1
-LAYER ?= $(LAYER_OF_$(TABLE))
-LAYER_OF_1 := ours
-LAYER_OF_2 := ours-7x7
-LAYER_OF_3 := gaussian-unet
-N ?= 5000
-SOURCE ?= scratch
-SPLIT ?= tile
+CELL = $(if $(LAYER),--layer $(LAYER)) $(if $(N),--n-train $(N)) $(if $(SOURCE),--source $(SOURCE)) $(if $(SPLIT),--split $(SPLIT))
 DEVICE ?= cpu
 PARTS ?=
-CELL_OF_1 = --n-train $(N)
-CELL_OF_2 = --source $(SOURCE)
-CELL_OF_3 = --split $(SPLIT)
 
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+PIP := $(BIN)/python -m pip install -qq --disable-pip-version-check
+LOCKED := $(PIP) --no-deps --require-hashes
 # one thread a process: trials, tests and notebooks run side by side
 export OMP_NUM_THREADS := 1
 
-.PHONY: help reproduce test book cell bench lock clean
+.PHONY: help reproduce test test-matrix soak book cell bench lock clean
 .DEFAULT_GOAL := help
 
 help:  ## this list
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
 
-$(READY): requirements.lock pyproject.toml
+# torch: the CPU build where pip is shown it (PIP_FIND_LINKS, PIP_EXTRA_INDEX_URL), else PyPI's, on Linux with CUDA's libraries
+$(READY): requirements.lock requirements-cpu.lock requirements-cuda.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and f"Python 3.11 or newer is needed, {sys.executable} is {sys.version.split()[0]}: make PYTHON=python3.11")'
 	@echo "installing into $(VENV), a minute or two"
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	@$(BIN)/python -m pip install -qq --disable-pip-version-check -r requirements.lock
-	@$(BIN)/python -m pip install -qq --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@$(LOCKED) -r requirements-cpu.lock 2>/dev/null || true
+	@$(LOCKED) -r requirements.lock
+	@$(BIN)/python -c 'import torch' 2>/dev/null || $(LOCKED) -r requirements-cuda.lock
+	@$(PIP) --no-deps --no-build-isolation -e .
 	@touch $@
 
 reproduce: $(READY)  ## every trial of PROFILE (quick), then tables, chapters and a book of your own run
 	@$(BIN)/python workflow/reproduce.py --profile $(PROFILE) --cores $(CORES)
 
 cell: $(READY)  ## one cell again, beside the paper's: TABLE=1 LAYER=ours N=5000, or TABLE=2 SOURCE=..., TABLE=3 SPLIT=...
-	@$(BIN)/python -m gdlayer.experiments cell table$(TABLE) --layer $(LAYER) $(CELL_OF_$(TABLE)) --profile $(PROFILE)
+	@$(BIN)/python -m gdlayer.experiments cell table$(TABLE) $(CELL) --profile $(PROFILE)
 
 book: $(READY)  ## the book of the committed record: _build/html
 	@$(BIN)/python workflow/build_book.py _build/html
@@ -55,9 +51,16 @@ test: $(READY)  ## lint, types, tests, notebooks, book, and a smoke reproduction
 	$(BIN)/python -m pytest -n 2
 	$(BIN)/python -m pytest -p no:cacheprovider --nbval book  # one at a time: kernels that start together can take the same port
 	$(BIN)/python workflow/build_book.py _build/html
+	$(BIN)/python workflow/check_scripts.py _build/html
 	$(BIN)/python workflow/reproduce.py --profile smoke --cores 2
 
-lock: $(READY)  ## requirements.lock anew from pyproject.toml
+test-matrix: $(READY)  ## the tests of the layer on every Python and torch claimed that can be had: data/test-matrix.csv
+	$(BIN)/python workflow/matrix.py
+
+soak: $(READY)  ## 200 kills of make reproduce, none of which may cost a finished record, in an hour: data/soak-kills.csv
+	$(BIN)/python workflow/soak.py --kills 200 --csv data/soak-kills.csv
+
+lock: $(READY)  ## the lock files anew from pyproject.toml, with hashes
 	$(BIN)/python workflow/lock.py
 
 clean:  ## removes what was built; .venv, records in results/ and the record stay

@@ -25,7 +25,7 @@ from torch import Tensor
 from torch.nn import functional as F
 from torch.nn.grad import conv2d_input, conv2d_weight
 
-from gdlayer.modes import autocast_on, compiling
+from gdlayer.modes import autocast_on, compiling, with_known_signature
 
 COST = {"dense": 1.0, "pointwise": 1.5, "depthwise": 2.0, "moved": 55.0}
 """Time of a multiply-add in a dense, a 1 x 1 and a channel-by-channel convolution, and of a value written between two
@@ -211,6 +211,7 @@ def _like(x: Tensor, y: Tensor) -> Tensor:
     return _channels_last(y) if x.movedim(1, -1).is_contiguous() and not x.is_contiguous() else y.contiguous()
 
 
+@with_known_signature
 class _Convolution(torch.autograd.Function):
     """Output and input gradient through the factors, the gradient of the filters by one dense product.
 

@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.autograd import forward_ad
 
 from gdlayer.hermite import gaussian_derivatives, standard_gaussian_derivatives
-from gdlayer.modes import autocast_off, compiling, tracing
+from gdlayer.modes import autocast_off, compiling, tracing, with_known_signature
 
 
 def jet_orders(order: int | Iterable[Sequence[int]]) -> tuple[tuple[int, int], ...]:
@@ -191,6 +191,7 @@ def sampled_kernels(
     return _evaluate(sigma, mu, theta, grid, powers, rows[:1], highest)[0]
 
 
+@with_known_signature
 class _Kernels(torch.autograd.Function):
     r"""Eq. (1) with its derivatives in closed form: they are made of Gaussian derivatives again.
 

@@ -200,7 +200,7 @@ class GaussianDerivativeConv2d(Geometry, SynthesizedConv2d):
     def _sampled_kernels(self) -> Tensor:
         """The kernels, their pixels in a row: (B, N, kh kw)."""
         constants = self._points, self._orders, self._rows
-        return sampled_kernels(*self.geometry(), *constants, max(map(max, self.orders)))
+        return sampled_kernels(*self.geometry(), *constants, max([max(order) for order in self.orders]))
 
     def filters(self) -> Tensor:
         """The filters of eqs (2) and (3), the sums over n of weight times kernel: (f_out, f_in, kh, kw)."""

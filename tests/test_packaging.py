@@ -57,7 +57,10 @@ def wheel(sdist, tmp_path_factory) -> Path:
     """Made of the unpacked sdist, as by `python -m build`."""
     folder = tmp_path_factory.mktemp("unpacked")
     with tarfile.open(sdist) as archive:
-        archive.extractall(folder, filter="data")
+        if hasattr(tarfile, "data_filter"):
+            archive.extractall(folder, filter="data")
+        else:  # before Python 3.11.4
+            archive.extractall(folder)
     [source] = folder.iterdir()
     return build("wheel", source, tmp_path_factory.mktemp("wheel"))
 

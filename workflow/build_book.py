@@ -5,15 +5,26 @@ ones of the same name.
 """
 
 import argparse
+import errno
+import fcntl
+import os
 import shutil
 import subprocess
 import sys
-import tempfile
+import tomllib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
+import yaml
 from check_offline import check_offline
 
 ROOT = Path(__file__).parents[1]
+NO_SPACE = os.strerror(errno.ENOSPC)
+
+
+class BookError(RuntimeError):
+    """The book cannot be built."""
 
 
 def main() -> int:
@@ -21,34 +32,75 @@ def main() -> int:
     parser.add_argument("html", type=Path)
     parser.add_argument("--chapters", type=Path)
     options = parser.parse_args()
-    options.html.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=".book-", dir=options.html.parent) as scratch:
-        source, output = Path(scratch, "source"), Path(scratch, "output")
-        shutil.copytree(ROOT / "book", source / "book", ignore=shutil.ignore_patterns(".*"))
-        for name in ("_config.yml", "_toc.yml"):
-            shutil.copy(ROOT / name, source)
-        if options.chapters:
-            shutil.copytree(options.chapters, source / "book", dirs_exist_ok=True)
-        built = subprocess.run(
-            [
-                *(Path(sys.executable).with_name("jupyter-book"), "build", source, "--path-output", output),
-                *("-W", "-n", "--keep-going", "-q"),
-            ],
-            capture_output=True,
-            text=True,
-        )
-        if built.returncode:
-            print(built.stdout, built.stderr, "error: the book was not built", sep="\n", file=sys.stderr)
-            return 1
-        html = output / "_build" / "html"
-        faults, *_ = check_offline(html)
-        if faults:
-            print(*faults, "error: the book is not complete without a network", sep="\n", file=sys.stderr)
-            return 1
-        shutil.rmtree(options.html, ignore_errors=True)
-        html.rename(options.html)
+    try:
+        with place_beside(options.html) as scratch:
+            html = build(scratch, options.chapters)
+            shutil.rmtree(options.html, ignore_errors=True)
+            html.rename(options.html)
+    except (BookError, OSError) as error:
+        # shutil.Error is an OSError that lists what could not be copied
+        reason = NO_SPACE if NO_SPACE in str(error) else error
+        print(f"error: the book was not built in {options.html.parent.resolve()}: {reason}", file=sys.stderr)
+        return 1
     print(f"the book: {(options.html / 'index.html').resolve()}")
     return 0
+
+
+@contextmanager
+def place_beside(html: Path) -> Iterator[Path]:
+    """An empty folder to build in; waits while another process builds there, clears up after one that was killed."""
+    html.parent.mkdir(parents=True, exist_ok=True)
+    scratch = html.with_name(f".{html.name}")
+    folder = os.open(html.parent, os.O_RDONLY)
+    try:
+        fcntl.flock(folder, fcntl.LOCK_EX)
+        shutil.rmtree(scratch, ignore_errors=True)
+        scratch.mkdir()
+        yield scratch
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+        os.close(folder)
+
+
+def build(scratch: Path, chapters: Path | None) -> Path:
+    """The folder of the finished pages.
+
+    Raises
+    ------
+    BookError
+        If there is a warning or an error, or a page needs a network.
+    """
+    source, output = scratch / "source", scratch / "output"
+    shutil.copytree(ROOT / "book", source / "book", ignore=shutil.ignore_patterns(".*"))
+    shutil.copy(ROOT / "_toc.yml", source)
+    (source / "_config.yml").write_text(configuration(ROOT), encoding="utf-8")
+    if chapters:
+        shutil.copytree(chapters, source / "book", ignore=shutil.ignore_patterns(".*"), dirs_exist_ok=True)
+    built = subprocess.run(
+        [
+            *(Path(sys.executable).with_name("jupyter-book"), "build", source, "--path-output", output),
+            *("-W", "-n", "--keep-going", "-q"),
+        ],
+        capture_output=True,
+        text=True,
+    )
+    if built.returncode:
+        raise BookError(f"\n{built.stdout}\n{built.stderr}")
+    html = output / "_build" / "html"
+    faults, *_ = check_offline(html)
+    if faults:
+        raise BookError("\n".join(("it is not complete without a network", *faults)))
+    return html
+
+
+def configuration(root: Path) -> str:
+    """``_config.yml``, with the repository's address and buttons if pyproject.toml has its address."""
+    config = yaml.safe_load((root / "_config.yml").read_text(encoding="utf-8"))
+    project = tomllib.loads((root / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    if address := project.get("urls", {}).get("Repository"):
+        config["repository"]["url"] = address
+        config["html"] |= {"use_repository_button": True, "use_issues_button": True}
+    return yaml.safe_dump(config)
 
 
 if __name__ == "__main__":

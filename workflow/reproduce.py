@@ -3,6 +3,7 @@
 import argparse
 import json
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -43,6 +44,7 @@ def main() -> int:
         print(f"{experiment}: {', '.join(chosen)}")
     print(f"profile {options.profile}: {progress.total} trials, {progress.finished} finished; ", end="")
     print(f"about {left} left on {cores} cores, then the book", flush=True)
+    clear_stale(trials)
     page = Path("_build", options.profile, "html", "index.html").resolve()
     status = subprocess.run(
         [
@@ -52,7 +54,14 @@ def main() -> int:
         ],
         env=os.environ | {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"},
     ).returncode
-    print(f"the book of this run: {page}" if status == 0 else "not finished; call again to go on", flush=True)
+    if status:
+        print("not finished; call again to go on", flush=True)
+        try:
+            check_results(trials)  # Snakemake does not say that the disk is full
+        except ResultsError as error:
+            print(f"error: {error}", file=sys.stderr)
+    else:
+        print(f"the book of this run: {page}", flush=True)
     return status
 
 
@@ -60,7 +69,7 @@ def count_cores(option: str) -> int:
     if option == "all":
         return os.cpu_count() or 1
     if not option.isdecimal() or int(option) < 1:
-        raise ValueError(f"cores is {option!r}, allowed are 'all' and integers from 1 on")
+        raise ValueError(f"cores must be 'all' or an integer >= 1, got {option!r}")
     return int(option)
 
 
@@ -73,6 +82,16 @@ def check_results(trials: list[Trial]) -> None:
     except OSError as error:
         raise ResultsError(f"results cannot be written to {RESULTS.resolve()}: {error.strerror}") from error
     unfinished(trials, RESULTS)
+
+
+def clear_stale(trials: list[Trial]) -> None:
+    """Removes tables that lack a record, which would stand for whole, and Snakemake's copies of records.
+
+    It would put such a copy of a killed run in the place of the record of a trial that fails.
+    """
+    for trial in unfinished(trials, RESULTS):
+        (RESULTS / trial.profile / f"{trial.experiment}.csv").unlink(missing_ok=True)
+    shutil.rmtree(".snakemake/backups", ignore_errors=True)
 
 
 if __name__ == "__main__":

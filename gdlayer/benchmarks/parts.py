@@ -1,15 +1,16 @@
 """The parts of the benchmark. A part is a list of jobs; a job returns rows of the record."""
 
+import os
 import time
 from collections.abc import Callable, Iterator
 from copy import deepcopy
 from dataclasses import dataclass
 from functools import partial
+from tempfile import TemporaryDirectory
+from unittest.mock import patch
 
 import torch
 from torch import Tensor, nn
-from torch._dynamo.exc import TorchDynamoException
-from torch._inductor.utils import fresh_inductor_cache
 from torch.nn import functional as F
 
 from gdlayer.algorithms import ALGORITHMS, FULL, SEPARATED, Sizes
@@ -168,14 +169,14 @@ def _compiled(shape: Shape, name: str, device: str, effort: float) -> Rows:
     layer = ours(shape, separated=name == "separated").to(device)
     task = Task(shape, device)
     label = f"{name}, compiled"
-    torch._dynamo.reset()
+    torch.compiler.reset()
     compiled = deepcopy(layer)
     compiled.compile(fullgraph=True)
     start = time.perf_counter()
     try:
-        with fresh_inductor_cache():
+        with TemporaryDirectory() as empty, patch.dict(os.environ, TORCHINDUCTOR_CACHE_DIR=empty):
             task.function(compiled)()
-    except TorchDynamoException as error:
+    except RuntimeError as error:
         return [{"layer": label, **shape._asdict(), "unavailable": str(error).splitlines()[0]}]
     seconds = rounded(time.perf_counter() - start)
     rows = task.compare({"conv2d": conv2d(shape), name: layer, label: compiled}, 2 * effort)

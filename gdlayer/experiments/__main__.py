@@ -2,8 +2,10 @@
 
 import argparse
 import os
+import signal
 import sys
 from collections.abc import Mapping, Sequence
+from contextlib import closing
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -149,18 +151,28 @@ def _run_missing(trials: Sequence[Trial], options: argparse.Namespace) -> None:
     ------
     TrialsFailedError
         At the end, if some failed.
+    KeyboardInterrupt
+        By SIGINT or SIGTERM, once the trials that ran are stopped.
     """
     missing = unfinished(trials, options.results)
     progress = Progress(trials, options.results, committed_record())
     _announce(progress, options)
     failed = 0
-    for done in run_all(missing, options.results, jobs=options.jobs, device=options.device):
-        if done.record:
-            progress.add(done.trial, done.record)
-            _report(done.trial, done.record, progress, options)
-        else:
-            failed += 1
-            _say(f"{_words(done.trial)} seed {done.trial.seed}: {done.error}")
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        with closing(run_all(missing, options.results, jobs=options.jobs, device=options.device)) as several:
+            for done in several:
+                if done.record:
+                    progress.add(done.trial, done.record)
+                    _report(done.trial, done.record, progress, options)
+                else:
+                    failed += 1
+                    _say(f"{_words(done.trial)} seed {done.trial.seed}: {done.error}")
+    except KeyboardInterrupt:
+        _say("the trials that ran are stopped, their checkpoints stay")
+        raise
+    finally:
+        signal.signal(signal.SIGTERM, before)
     if failed:
         raise TrialsFailedError(f"{failed} of {len(missing)} trials failed; call again to go on")
 

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+import time
 from collections.abc import Generator, Iterable
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
@@ -41,19 +42,31 @@ def unfinished(trials: Iterable[Trial], results: Path) -> list[Trial]:
 def run_all(trials: Iterable[Trial], results: Path, *, jobs: int, device: str = "cpu") -> Generator[Done, None, None]:
     """Runs trials in the order given, ``jobs`` at a time with one thread each, and yields each as it ends.
 
-    A trial that fails does not stop the others. Whatever dies, and however, can be called again: finished records stay,
-    started trials go on from their checkpoints.
+    A trial that fails does not stop the others. Closing the generator, as an exception in its caller does, stops the
+    trials that run. Whatever dies, and however, can be called again: finished records stay, started trials go on from
+    their checkpoints.
     """
+    running: set[subprocess.Popen[str]] = set()
 
     def run(trial: Trial) -> Done:
         command = [sys.executable, *trial.command(results), f"--device={device}"]
-        process = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True)
+        with subprocess.Popen(
+            command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        ) as process:
+            running.add(process)
+            _, errors = process.communicate()
+            running.remove(process)
         record = read_record(trial.record_path(results)) if process.returncode == 0 else None
-        return Done(trial, record, process.stderr.strip() or f"ended with status {process.returncode}")
+        return Done(trial, record, errors.strip() or f"ended with status {process.returncode}")
 
     pool = ThreadPoolExecutor(jobs)
+    futures = [pool.submit(run, trial) for trial in trials]
     try:
-        for future in as_completed([pool.submit(run, trial) for trial in trials]):
+        for future in as_completed(futures):
             yield future.result()
     finally:
-        pool.shutdown(cancel_futures=True)
+        pool.shutdown(wait=False, cancel_futures=True)
+        while not all(future.done() for future in futures):
+            for process in tuple(running):
+                process.terminate()
+            time.sleep(0.05)

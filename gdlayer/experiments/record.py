@@ -185,6 +185,15 @@ def check_current(record: dict[str, Any], hyperparameters: dict[str, Any], path:
         raise ResultsError(f"{path} was made with other settings ({'; '.join(changed)}); move it away to run it anew")
 
 
+def machine_name(device: str) -> str:
+    """The model of the GPU or CPU that a record is made on."""
+    if device == "cuda":
+        import torch
+
+        return torch.cuda.get_device_name()
+    return _cpu_name()
+
+
 def provenance(device: str, threads: int) -> dict[str, Any]:
     """Where, with what and by which code a record was made."""
     import torch
@@ -199,7 +208,7 @@ def provenance(device: str, threads: int) -> dict[str, Any]:
         },
         "machine": {
             "device": device,
-            "name": torch.cuda.get_device_name() if device == "cuda" else _cpu_name(),
+            "name": machine_name(device),
             "cores": os.cpu_count(),
             "threads": threads,
             "system": f"{platform.system()} {platform.machine()}",

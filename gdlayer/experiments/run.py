@@ -1,7 +1,7 @@
 """From a trial to its record."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from gdlayer.experiments import experiments
 from gdlayer.experiments.memory import peak_memory_bytes
-from gdlayer.experiments.record import check_current, provenance, read_record, reserve
+from gdlayer.experiments.record import ResultsError, check_current, machine_name, provenance, read_record, reserve
 from gdlayer.experiments.settings import hyperparameters
 from gdlayer.experiments.training import Recipe, train
 from gdlayer.experiments.trial import Trial
@@ -72,7 +72,7 @@ def run(trial: Trial, results: Path, *, device: str = "cpu", force: bool = False
     Raises
     ------
     gdlayer.experiments.record.ResultsError
-        If the record cannot be written, or exists with other hyper-parameters.
+        If the record cannot be written, or exists with other hyper-parameters, or if its block is of another machine.
     gdlayer.datasets.DataError
         If the data cannot be had.
     """
@@ -81,6 +81,7 @@ def run(trial: Trial, results: Path, *, device: str = "cpu", force: bool = False
     if not force and (finished := read_record(path)):
         check_current(finished, settings, path)
         return finished
+    check_block(trial, results, machine_name(device))
     with reserve(path) as place:
         if not force and (finished := read_record(path)):  # by the process that held the place until now
             return finished
@@ -89,6 +90,27 @@ def run(trial: Trial, results: Path, *, device: str = "cpu", force: bool = False
         place.write(record)
         workplace.checkpoint.unlink(missing_ok=True)
     return record
+
+
+def check_block(trial: Trial, results: Path, machine: str) -> None:
+    """Compares the machine with that of the block: the records of all layers of the same cell and seed.
+
+    Layers are compared within blocks, and models of CPU round differently.
+
+    Raises
+    ------
+    gdlayer.experiments.record.ResultsError
+        If a record of the block was made on another machine.
+    """
+    for layer in trial.layers:
+        path = replace(trial, layer=layer).record_path(results)
+        record = read_record(path) if layer != trial.layer else None
+        made_on = record["machine"]["name"] if record else machine
+        if made_on != machine:
+            raise ResultsError(
+                f"{path} was made on {made_on}, this is {machine}: all layers of a cell and seed must run on one model;"
+                " finish them there, or move that record away"
+            )
 
 
 def conduct(trial: Trial, settings: dict[str, Any], workplace: Workplace) -> dict[str, Any]:

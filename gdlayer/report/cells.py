@@ -8,6 +8,7 @@ import numpy as np
 
 from gdlayer.experiments import experiments
 from gdlayer.experiments.experiment import Experiment
+from gdlayer.experiments.record import write_beside
 from gdlayer.extras import extra
 
 with extra("report"):
@@ -46,6 +47,7 @@ def per_trial(records: Iterable[dict[str, Any]], experiment: Experiment) -> pd.D
         | {
             "precision": r["hyperparameters"]["precision"],
             "device": r["machine"]["device"],
+            "machine": r["machine"].get("name"),
             "parameters": r["parameters"],
             "metric": metric,
             "seed": r["trial"]["seed"],
@@ -55,7 +57,7 @@ def per_trial(records: Iterable[dict[str, Any]], experiment: Experiment) -> pd.D
         for r in records
         for metric, value in r["metrics"].items()
     ]
-    return pd.DataFrame(rows, columns=[*names, *KIND, "parameters", "metric", "seed", "value", "seconds"])
+    return pd.DataFrame(rows, columns=[*names, *KIND, "machine", "parameters", "metric", "seed", "value", "seconds"])
 
 
 def summarise(records: Iterable[dict[str, Any]], experiment: Experiment) -> pd.DataFrame:
@@ -93,8 +95,8 @@ def interval(mean: np.ndarray, std: np.ndarray, count: np.ndarray) -> tuple[np.n
 
 
 def write_csv(cells: pd.DataFrame, path: Path) -> None:
-    """The cells as a CSV file, three decimals."""
-    cells.to_csv(path, index=False, float_format="%.3f", lineterminator="\n")
+    """The cells as a CSV file, three decimals; whole or not at all."""
+    write_beside(path, cells.to_csv(index=False, float_format="%.3f", lineterminator="\n").encode())
 
 
 def select(cells: pd.DataFrame, selector: Selector) -> pd.DataFrame:

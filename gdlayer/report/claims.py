@@ -1,7 +1,7 @@
 """The paper's claims judged by the record: paired differences with intervals, and stated rules for the verdicts."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from markupsafe import Markup
@@ -67,7 +67,8 @@ def paired(trials: pd.DataFrame, one: Selector, other: Selector, alike: Sequence
 
     .. math:: \bar d \pm t_{0.975, n-1} \, s_d / \sqrt n
 
-    Only trials of the same kind make a pair, and only pairs of one kind are averaged: of the kind with the most.
+    Only trials of the same kind and machine make a pair, and only pairs of one kind are averaged: of the kind with the
+    most.
 
     Parameters
     ----------
@@ -80,13 +81,15 @@ def paired(trials: pd.DataFrame, one: Selector, other: Selector, alike: Sequence
     Estimate, or None if there is no pair
     """
     pairs: dict[tuple[str, ...], list[float]] = {}
-    second = {
-        (tuple(getattr(row, name) for name in alike), row.seed): row.value for row in rows_of(select(trials, other))
-    }
+
+    def kind_of_pair(row: Any) -> tuple[str, ...]:
+        return tuple(getattr(row, name) for name in alike)
+
+    second = {(kind_of_pair(row), row.seed, row.machine): row.value for row in rows_of(select(trials, other))}
     for row in rows_of(select(trials, one)):
-        key = tuple(getattr(row, name) for name in alike)
-        if (key, row.seed) in second:
-            pairs.setdefault(key, []).append(row.value - second[key, row.seed])
+        kind = kind_of_pair(row)
+        if (value := second.get((kind, row.seed, row.machine))) is not None:
+            pairs.setdefault(kind, []).append(row.value - value)
     if not pairs:
         return None
     kind = max(sorted(pairs), key=lambda kind: len(pairs[kind]))

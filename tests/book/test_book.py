@@ -1,12 +1,16 @@
 """The sources of the book, checked without building it, and the offline check itself."""
 
 import re
+import shutil
+import tomllib
 from pathlib import Path
 from typing import Any
 
+import check_scripts
 import nbformat
 import pytest
 import yaml
+from build_book import configuration
 from check_offline import check_offline, main
 from pybtex.database import parse_file
 
@@ -74,6 +78,25 @@ def test_configuration_names_files_that_exist():
     for file in config["bibtex_bibfiles"]:
         assert (ROOT / file).is_file(), file
     assert config["execute"] == {"execute_notebooks": "off", "stderr_output": "error"}
+
+
+def test_the_repository_has_its_address_from_one_place(tmp_path: Path):
+    """pyproject.toml; without one there the book has neither link nor button."""
+    shutil.copy(ROOT / "_config.yml", tmp_path)
+    (tmp_path / "pyproject.toml").write_text("[project]", "utf-8")
+    config = yaml.safe_load(configuration(tmp_path))
+    assert config["repository"]["url"] == ""
+    assert not any(key.startswith("use_") and key.endswith("_button") for key in config["html"])
+    (tmp_path / "pyproject.toml").write_text('[project.urls]\nRepository = "https://forge.test/a/b"', "utf-8")
+    config = yaml.safe_load(configuration(tmp_path))
+    assert config["repository"]["url"] == "https://forge.test/a/b"
+    assert config["html"]["use_repository_button"] is config["html"]["use_issues_button"] is True
+
+
+def test_the_citation_repeats_the_address():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text("utf-8"))
+    assert citation.get("repository-code") == project.get("urls", {}).get("Repository")
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=name)
@@ -262,3 +285,26 @@ def test_an_empty_folder_is_a_fault(tmp_path: Path, capsys: pytest.CaptureFixtur
     assert main([str(tmp_path)]) == 1
     assert main([]) == 2
     assert "usage:" in capsys.readouterr().err
+
+
+# The check of scripts
+
+
+def test_script_errors_are_found(site: Path, capsys: pytest.CaptureFixture[str]):
+    if not any(map(shutil.which, check_scripts.BROWSERS)):
+        pytest.skip("no Chromium")
+    (site / "index.html").write_text("<body><script>const a = 1; console.log('fine')</script>", "utf-8")
+    assert check_scripts.main(site) == 0
+    assert capsys.readouterr().out == "2 pages without a script error\n"
+    (site / "page.html").write_text("<body><script>let a</script><script>let a</script>", "utf-8")
+    assert check_scripts.main(site) == 1
+    fault = "page.html: Uncaught SyntaxError: Identifier 'a' has already been declared at file:///"
+    assert capsys.readouterr().out.startswith(fault)
+
+
+def test_without_a_browser_the_check_is_skipped_aloud(
+    site: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setenv("PATH", "")
+    assert check_scripts.main(site) == 0
+    assert capsys.readouterr().out.startswith("SKIPPED: no script error was looked for, ")

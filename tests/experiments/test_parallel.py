@@ -1,5 +1,6 @@
 """Many trials at a time, by the functions and by the commands ``all`` and ``search``."""
 
+import contextlib
 import json
 import os
 import re
@@ -75,13 +76,20 @@ def test_a_trial_that_fails_does_not_stop_the_others(results, quick_commands):
     assert failed.error == "error: dau-n1000-s0 is impossible"
 
 
-def test_nobody_waits_for_results_that_are_not_wanted(results, quick_commands):
-    """Whoever stops asking, as by ctrl-C, gets no further trial started."""
-    trials = plan("smoke", "table1", (SAMPLE,))
-    several = parallel.run_all(trials, results, jobs=1)
-    next(several)
+def test_trials_whose_results_are_not_wanted_are_stopped(results, quick_commands, monkeypatch):
+    """Whoever stops asking, as by ctrl-C, leaves no trial running and gets no further one started."""
+    quick, trials = Trial.command, plan("smoke", "table1", (SAMPLE,))
+    slow = "import pathlib, time; pathlib.Path('slow').touch(); time.sleep(600)"
+    monkeypatch.setattr(Trial, "command", lambda t, r: quick(t, r) if t is trials[0] else ["-c", slow])
+    several = parallel.run_all(trials, results, jobs=2)
+    assert next(several).trial is trials[0]
+    until = time.monotonic() + 60
+    while not Path("slow").exists():
+        assert time.monotonic() < until
+        time.sleep(0.02)
     several.close()
-    assert quick_commands.read_text().count("start") <= 2
+    assert time.monotonic() < until
+    assert quick_commands.read_text().count("start") == 1
 
 
 def test_all_runs_the_tables_and_checks_that_have_no_record(capsys, quick_commands):
@@ -148,6 +156,39 @@ def test_search_runs_what_is_missing_and_prints_the_table(capsys, quick_commands
     out, err = capsys.readouterr()
     assert len(out.splitlines()) == 3
     assert err.startswith("2 trials, 2 finished; ")
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=lambda number: number.name)
+def test_a_signal_to_all_stops_its_trials(number):
+    """Sent to the command alone, in the midst of its trials: none runs on, their checkpoints stay."""
+    command = [sys.executable, "-m", "gdlayer.experiments", "all", "table1-precision", "--profile=smoke", "--jobs=2"]
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # else it is ignored where the tests' own is
+    process = subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+    )
+    signal.signal(signal.SIGINT, before)
+    folder = Path("results/smoke/table1-precision") / SAMPLE
+    checkpoint = folder / ".ours-n1000-bf16-s0.checkpoint"
+    try:
+        until = time.monotonic() + 100
+        while len(list(folder.glob(".*.part"))) < 2:
+            assert time.monotonic() < until
+            time.sleep(0.02)
+        checkpoint.write_bytes(b"as far as it came")
+        process.send_signal(number)
+        out, err = process.communicate(timeout=60)
+        with pytest.raises(ProcessLookupError):
+            os.killpg(process.pid, 0)
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+    assert (process.returncode, out) == (130, "")
+    assert err.splitlines()[1:] == [
+        "the trials that ran are stopped, their checkpoints stay",
+        "interrupted; call again to go on",
+    ]
+    assert checkpoint.exists()
+    assert not list(folder.glob("*.json"))
 
 
 def test_a_killed_run_of_all_goes_on(tmp_path):

@@ -55,6 +55,24 @@ def test_a_record_is_complete(results):
     assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\+00:00", record["started"])
 
 
+def test_a_block_stays_on_one_machine(results):
+    """All layers of a cell and seed; another seed or size is another block."""
+    rfnn, dau = smoke("rfnn"), smoke("dau")
+    record = run(rfnn, results)
+    here, path = record["machine"]["name"], rfnn.record_path(results)
+    path.write_text(json.dumps(record | {"machine": record["machine"] | {"name": "another CPU"}}))
+    message = (
+        f"{path} was made on another CPU, this is {here}: all layers of a cell and seed must run on one model; "
+        "finish them there, or move that record away"
+    )
+    with pytest.raises(ResultsError, match=f"^{re.escape(message)}$"):
+        run(dau, results)
+    assert names(path) == [path.name]
+    assert run(rfnn, results)["machine"]["name"] == "another CPU"
+    for other in (dataclasses.replace(dau, seed=1), dataclasses.replace(dau, n_train=50)):
+        assert run(other, results)["machine"]["name"] == here
+
+
 def test_training_gets_the_trial(results, monkeypatch):
     """The balanced subset of its size and seed, its network, its recipe."""
     seen: dict[str, Any] = {}

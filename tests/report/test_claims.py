@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from invented import FULL, SAMPLE, runs_of
+from invented import FULL, SAMPLE, record, runs_of
 from scipy import stats
 
 from gdlayer.experiments import experiments
@@ -51,6 +51,16 @@ def test_differences_are_paired_over_seeds():
     half = 4.302653 * np.std([1, 2, 0.5], ddof=1) / math.sqrt(3)  # t of 2 degrees of freedom, from a printed table
     assert found.low == pytest.approx(found.mean - half, abs=1e-5)
     assert found.high == pytest.approx(found.mean + half, abs=1e-5)
+
+
+def test_a_pair_is_of_one_machine():
+    """The seed alone is not enough: models of CPU round differently."""
+    machines = [{"machine": {"device": "cpu", "name": name}} for name in ("one CPU", "another CPU")]
+    ours = [record("ours", seed=seed, accuracy=0.9, **machines[0]) for seed in range(4)]
+    dau = [record("dau", seed=seed, accuracy=0.8, **machines[seed == 3]) for seed in range(4)]
+    found = estimate_of(ours, dau)
+    assert found is not None
+    assert (found.seeds, found.left_out) == (3, 0)
 
 
 @given(st.lists(st.tuples(st.floats(0, 1), st.floats(0, 1)), min_size=2, max_size=6))

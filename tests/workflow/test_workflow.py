@@ -1,6 +1,8 @@
 """``make reproduce`` up to the point where it hands over, what it hands over, and the execution of chapters."""
 
+import contextlib
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -12,6 +14,7 @@ import nbformat
 import pytest
 import refresh
 import reproduce
+import soak
 from nbclient.exceptions import CellExecutionError
 
 from gdlayer.experiments import experiments
@@ -23,6 +26,11 @@ from gdlayer.experiments.trial import Trial
 REPOSITORY = Path(reproduce.__file__).parents[1]
 SAMPLE = REPOSITORY / "gdlayer" / "datasets" / "sample" / "fashion-mnist"
 EMBEDDED = {"table1": "fashion-mnist-sample", "table2": "textures-synthetic", "table3": "nuclei-synthetic"}
+METRICS = {
+    "table1": ["test_accuracy"],
+    "table2": ["val_accuracy", "test_accuracy"],
+    "table3": ["pixel_accuracy", "dice", "iou", "background_accuracy"],
+}
 TRIALS = [trial for experiment, dataset in EMBEDDED.items() for trial in plan("smoke", experiment, (dataset,))]
 
 
@@ -72,7 +80,7 @@ def test_unknown_profile():
 @pytest.mark.parametrize("cores", ["0", "-1", "many", "1.5"])
 def test_wrong_cores(cores):
     error = error_of("--profile", "smoke", f"--cores={cores}")
-    assert error == f"cores is {cores!r}, allowed are 'all' and integers from 1 on"
+    assert error == f"cores must be 'all' or an integer >= 1, got {cores!r}"
 
 
 @pytest.mark.parametrize("profile", ["quick", "paper"])
@@ -135,19 +143,23 @@ def test_snakemake_gets_the_profile_and_its_data(monkeypatch, capsys, tmp_path, 
         return subprocess.CompletedProcess([], status)
 
     monkeypatch.setattr(subprocess, "run", called)
-    write_records(TRIALS[:2] + TRIALS[8:10] + TRIALS[15:16])
+    write_records(TRIALS[:2] + TRIALS[8:10] + TRIALS[15:])
+    tables = [Path("results", "smoke", f"{name}.csv") for name in EMBEDDED]
+    for table in tables:
+        table.touch()
     monkeypatch.setattr(sys, "argv", ["reproduce.py", "--profile", "smoke", "--cores", "3"])
     assert reproduce.main() == status
     out, err = capsys.readouterr()
-    # 6 trials of 4 steps at 2 s, 5 and 5 of 2 steps at 4 s, and the start of each
+    # 6 trials of 4 steps at 2 s, 5 of 2 steps at 4 s, and the start of each
     assert out.splitlines() == [
         "table1: fashion-mnist-sample",
         "table2: textures-synthetic",
         "table3: nuclei-synthetic",
-        "profile smoke: 21 trials, 5 finished; about 64 s left on 3 cores, then the book",
+        "profile smoke: 21 trials, 10 finished; about 44 s left on 3 cores, then the book",
         last.format(page=tmp_path / "_build" / "smoke" / "html" / "index.html"),
     ]
     assert err == ""
+    assert [table.exists() for table in tables] == [False, False, True]  # made anew if a record is missing
     (command,) = calls
     assert command[1:5] == ["-m", "snakemake", "--snakefile", "workflow/Snakefile"]
     assert command[command.index("--cores") + 1] == "3"
@@ -212,7 +224,7 @@ def test_a_trial_waits_for_the_record_of_its_source():
     path = str(source.record_path(Path("results")))
     dependents = [trial for trial in TRIALS if trial.needs == source]
     assert len(dependents) == 6
-    for trial in dependents:  # run again, their source being newer then
+    for trial in dependents:  # asked again after their source; finished as they are, they keep their records
         (job,) = [job for job in jobs if f"output: {trial.record_path(Path('results'))}" in job]
         assert f"input: {path}\n" in job
     (job,) = [job for job in jobs if f"output: {path}" in job]
@@ -229,23 +241,113 @@ def prepare_a_dry_run() -> None:
     Path("book").mkdir()
     for chapter in (*experiments(), "overview"):
         Path("book", f"{chapter}.ipynb").touch()
-    for file in ("_config.yml", "_toc.yml"):
+    for file in ("_config.yml", "_toc.yml", "pyproject.toml"):
         shutil.copy(REPOSITORY / file, file)
 
 
 def dry_run(datasets: dict[str, list[str]]) -> str:
-    done = subprocess.run(
+    done = snakemake(datasets, "--dry-run", "--printshellcmds", "--quiet", "host")
+    assert done.returncode == 0, done.stderr
+    return done.stdout + done.stderr
+
+
+def snakemake(datasets: dict[str, list[str]], *arguments: object) -> subprocess.CompletedProcess[str]:
+    """Snakemake in the working directory, with its profile."""
+    return subprocess.run(
         [
             *(sys.executable, "-m", "snakemake", "--snakefile", "workflow/Snakefile", "--cores", "2"),
-            *("--dry-run", "--printshellcmds", "--nolock"),
+            *("--workflow-profile", "workflow/profiles/local", *map(str, arguments)),
             *("--config", "profile=smoke", f"datasets={json.dumps(datasets)}", "results=results"),
         ],
+        env=os.environ | {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"},
         capture_output=True,
         text=True,
         timeout=120,
     )
+
+
+# Kills
+
+
+def test_kills_lose_no_finished_record(capsys):
+    """Four of the 200 of ``make soak``, each within 2 s of a new record."""
+    assert soak.main(["--kills=4", "--at-records=1", "--seed=2"]) == 0
+    *lines, last = capsys.readouterr().out.splitlines()
+    assert re.fullmatch(r"4 kills while \d+ records stood finished: 0 lost or damaged", last)
+    assert {line.split()[-9] for line in lines[:4]} == {"scheduler", "everything"}
+
+
+def test_damage_is_counted(tmp_path, monkeypatch):
+    monkeypatch.setattr(soak, "COPIED", ())
+    victim = soak.Victim(tmp_path)
+    paths = write_records(TRIALS[:4])
+    assert not victim.damage()
+    victim.stood = victim.records()
+    assert len(victim.stood) == 4
+    assert not victim.damage()
+    paths[0].unlink()
+    paths[1].write_text(paths[1].read_text() + "\n")
+    paths[2].write_text(paths[2].read_text()[:50])
+    assert victim.damage() == {"lost": 1, "changed": 2, "half-written": 1}
+
+
+# Full disks
+
+
+@pytest.fixture
+def disk(tmp_path):
+    """A file system of 1 MiB."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    try:
+        subprocess.run(
+            ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", folder], check=True, capture_output=True, text=True
+        )
+    except (OSError, subprocess.CalledProcessError) as error:
+        pytest.skip(f"no file system can be mounted here: {getattr(error, 'stderr', error)}")
+    yield folder
+    subprocess.run(["umount", "--lazy", folder], check=True)
+
+
+def fill(folder: Path) -> None:
+    with (folder / "fill").open("wb", buffering=0) as stream, contextlib.suppress(OSError):
+        while True:
+            stream.write(bytes(4096))
+
+
+def test_a_book_on_a_full_disk_is_one_line_and_goes_on_with_room(disk):
+    done = run("build_book.py", disk / "html")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr == f"error: the book was not built in {disk}: No space left on device\n"
+    assert list(disk.iterdir()) == []
+    subprocess.run(["mount", "-o", "remount,size=100m", disk], check=True)
+    done = run("build_book.py", disk / "html")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout == f"the book: {disk / 'html' / 'index.html'}\n"
+    assert [path.name for path in disk.iterdir()] == ["html"]
+
+
+def test_a_chapter_on_a_full_disk_is_one_line(disk):
+    write_chapter('profile = "quick"', "print(profile)")
+    fill(disk)
+    done = run("execute_chapter.py", "chapter.ipynb", disk / "chapter.ipynb", "profile=smoke")
+    assert done.returncode == 1
+    assert done.stderr == f"error: results cannot be written to {disk}: No space left on device\n"
+    assert [path.name for path in disk.iterdir()] == ["fill"]
+
+
+def test_tables_need_no_room_in_tmpdir(disk, monkeypatch):
+    """Nor does Snakemake, which would put its scheduling problem there."""
+    prepare_a_dry_run()
+    for trial in TRIALS:
+        metrics = dict.fromkeys(METRICS[trial.experiment], 0.5)
+        write_records([trial], metrics=metrics, parameters=10, machine={"device": "cpu"})
+    tables = [Path("results", "smoke", f"{name}.csv") for name in EMBEDDED]
+    fill(disk)
+    monkeypatch.setenv("TMPDIR", str(disk))
+    done = snakemake({name: [dataset] for name, dataset in EMBEDDED.items()}, *tables)
     assert done.returncode == 0, done.stderr
-    return done.stdout + done.stderr
+    assert all(table.exists() for table in tables)
 
 
 # Chapters
