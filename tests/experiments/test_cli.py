@@ -62,8 +62,8 @@ def test_run(capsys, monkeypatch):
     assert record is not None
     accuracy = f"{100 * record['metrics']['test_accuracy']:.2f}"
     assert re.fullmatch(
-        rf"\[1/{len(LAYERS)}\] table1 free-form 1000 on fashion-mnist-sample seed 0: test accuracy {accuracy} % in \d+ s; "
-        r"about \d+ (s|min) left\n",
+        rf"\[1/{len(LAYERS)}\] table1 free-form 1000 on fashion-mnist-sample seed 0: "
+        rf"test accuracy {accuracy} % in \d+ s; about \d+ (s|min) left\n",
         out,
     )
     assert err == ""

@@ -104,7 +104,8 @@ def test_all_runs_the_tables_and_checks_that_have_no_record(capsys, quick_comman
     lines = out.splitlines()
     assert len(lines) == total - 5
     assert re.fullmatch(
-        rf"\[{total}/{total}\] table1\S* \S+ 1000.* on fashion-mnist-sample seed 0: test accuracy 50\.00 % in 8 s; about 0 s left",
+        rf"\[{total}/{total}\] table1\S* \S+ 1000.* on fashion-mnist-sample seed 0: "
+        r"test accuracy 50\.00 % in 8 s; about 0 s left",
         lines[-1],
     )
     assert cli.main(arguments) == 0

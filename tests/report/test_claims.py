@@ -55,7 +55,9 @@ def test_differences_are_paired_over_seeds():
 
 def test_a_pair_is_of_one_machine():
     """The seed alone is not enough: models of CPU round differently."""
-    machines = [{"machine": {"device": "cpu", "name": name}} for name in ("one CPU", "another CPU")]
+    machines: list[dict[str, Any]] = [
+        {"machine": {"device": "cpu", "name": name}} for name in ("one CPU", "another CPU")
+    ]
     ours = [record("ours", seed=seed, accuracy=0.9, **machines[0]) for seed in range(4)]
     dau = [record("dau", seed=seed, accuracy=0.8, **machines[seed == 3]) for seed in range(4)]
     found = estimate_of(ours, dau)
