@@ -19,6 +19,7 @@ from nbclient.exceptions import CellExecutionError
 
 from gdlayer.experiments import experiments
 from gdlayer.experiments.profiles import plan
+from gdlayer.experiments.progress import STARTUP_SECONDS
 from gdlayer.experiments.record import REQUIRED
 from gdlayer.experiments.settings import hyperparameters
 from gdlayer.experiments.trial import Trial
@@ -32,6 +33,7 @@ METRICS = {
     "table3": ["pixel_accuracy", "dice", "iou", "background_accuracy"],
 }
 TRIALS = [trial for experiment, dataset in EMBEDDED.items() for trial in plan("smoke", experiment, (dataset,))]
+OF = {name: [trial for trial in TRIALS if trial.experiment == name] for name in EMBEDDED}
 
 
 @pytest.fixture(autouse=True)
@@ -101,7 +103,7 @@ def test_real_data_that_cannot_be_had():
 
 @pytest.mark.parametrize(("experiment", "steps"), [("table1", 4), ("table2", 2), ("table3", 2)])
 def test_a_record_with_other_settings(experiment, steps):
-    trials = [trial for trial in TRIALS if trial.experiment == experiment]
+    trials = OF[experiment]
     path = write_records(trials[:3])[2]
     record = json.loads(path.read_text())
     record["hyperparameters"]["steps"] = 99
@@ -143,19 +145,21 @@ def test_snakemake_gets_the_profile_and_its_data(monkeypatch, capsys, tmp_path, 
         return subprocess.CompletedProcess([], status)
 
     monkeypatch.setattr(subprocess, "run", called)
-    write_records(TRIALS[:2] + TRIALS[8:10] + TRIALS[15:])
+    write_records([*OF["table1"][:2], *OF["table2"][:2], *OF["table3"]])
+    pending = len(OF["table1"]) - 2 + len(OF["table2"]) - 2
     tables = [Path("results", "smoke", f"{name}.csv") for name in EMBEDDED]
     for table in tables:
         table.touch()
     monkeypatch.setattr(sys, "argv", ["reproduce.py", "--profile", "smoke", "--cores", "3"])
     assert reproduce.main() == status
     out, err = capsys.readouterr()
-    # 6 trials of 4 steps at 2 s, 5 of 2 steps at 4 s, and the start of each
+    seconds = pending * (8 + STARTUP_SECONDS) / 3  # 4 steps at 2 s or 2 at 4 s, and the start of each
     assert out.splitlines() == [
         "table1: fashion-mnist-sample",
         "table2: textures-synthetic",
         "table3: nuclei-synthetic",
-        "profile smoke: 21 trials, 10 finished; about 44 s left on 3 cores, then the book",
+        f"profile smoke: {len(TRIALS)} trials, {len(TRIALS) - pending} finished; about {seconds:.0f} s left on 3 cores,"
+        " then the book",
         last.format(page=tmp_path / "_build" / "smoke" / "html" / "index.html"),
     ]
     assert err == ""
@@ -186,13 +190,14 @@ def test_what_is_embedded_is_announced(monkeypatch, capsys):
     ):
         assert note.startswith(f"note: {names}: ")
     assert lines[3:6] == [f"{name}: {dataset}" for name, dataset in EMBEDDED.items()]
-    assert lines[6].startswith("profile quick: 29 trials, 0 finished; about an unknown time")
+    planned = sum(len(plan("quick", name, (dataset,))) for name, dataset in EMBEDDED.items())
+    assert lines[6].startswith(f"profile quick: {planned} trials, 0 finished; about an unknown time")
 
 
 def test_snakemake_plans_what_is_missing():
     """A dry run: the commands of the pending trials, the tables, the chapters, the book."""
     prepare_a_dry_run()
-    pending = TRIALS[6:8] + TRIALS[9:11] + TRIALS[-2:]
+    pending = OF["table1"][-2:] + OF["table2"][1:3] + OF["table3"][-2:]
     write_records([trial for trial in TRIALS if trial not in pending])
     output = dry_run({name: [dataset] for name, dataset in EMBEDDED.items()})
     for rule, count in (("trial", 6), ("table", 3), ("chapter", 3), ("overview", 1), ("book", 1)):
