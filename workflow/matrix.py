@@ -27,7 +27,7 @@ class CannotBeHadError(Exception):
 
 
 def main() -> int:
-    rows = []
+    rows: list[tuple[str, ...]] = [COLUMNS]
     for python, torch in [(PYTHONS[0], OLDEST_TORCH), *((python, "") for python in PYTHONS)]:
         try:
             rows.append(run(python, torch))
@@ -35,9 +35,9 @@ def main() -> int:
         except CannotBeHadError as error:
             rows.append((python, torch or "locked", "", "", "", f"not run: {error}"))
             print(f"SKIPPED: Python {python}, torch {torch or 'as locked'}: {error}", flush=True)
-    with RECORD.open("w", newline="", encoding="utf-8") as stream:
-        csv.writer(stream, lineterminator="\n").writerows([COLUMNS, *rows])
-    return 1 if any(row[-1] != "0" and not row[-1].startswith("not run") for row in rows) else 0
+        with RECORD.open("w", newline="", encoding="utf-8") as stream:
+            csv.writer(stream, lineterminator="\n").writerows(rows)
+    return 1 if any(row[-1] != "0" and not row[-1].startswith("not run") for row in rows[1:]) else 0
 
 
 def run(python: str, torch: str) -> tuple[str, ...]:
