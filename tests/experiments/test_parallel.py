@@ -1,6 +1,7 @@
 """Many trials at a time, by the functions and by the commands ``all`` and ``search``."""
 
 import contextlib
+import fcntl
 import json
 import os
 import re
@@ -159,30 +160,41 @@ def test_search_runs_what_is_missing_and_prints_the_table(capsys, quick_commands
     assert err.startswith("2 trials, 2 finished; ")
 
 
+def session_size(process: subprocess.Popen[str]) -> int:
+    return len(subprocess.run(["ps", "-o", "pid=", "-s", str(process.pid)], capture_output=True).stdout.split())
+
+
+def kill_session(process: subprocess.Popen[str]) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+    process.communicate()
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=lambda number: number.name)
 def test_a_signal_to_all_stops_its_trials(number):
     """Sent to the command alone, in the midst of its trials: none runs on, their checkpoints stay."""
     command = [sys.executable, "-m", "gdlayer.experiments", "all", "table1-precision", "--profile=smoke", "--jobs=2"]
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # else it is ignored where the tests' own is
-    process = subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
-    )
-    signal.signal(signal.SIGINT, before)
     folder = Path("results/smoke/table1-precision") / SAMPLE
+    folder.mkdir(parents=True)
     checkpoint = folder / ".ours-n1000-bf16-s0.checkpoint"
-    try:
+    checkpoint.write_bytes(b"as far as it came")
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # else it is ignored where the tests' own is
+    with contextlib.ExitStack() as held, contextlib.ExitStack() as ended:
+        for layer in ("free-form", "ours"):  # neither comes further than to the place of its record
+            place = held.enter_context((folder / f".{layer}-n1000-bf16-s0.json.lock").open("ab"))
+            fcntl.flock(place, fcntl.LOCK_EX)
+        process = subprocess.Popen(
+            command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+        )
+        signal.signal(signal.SIGINT, before)
+        ended.callback(kill_session, process)
         until = time.monotonic() + 100
-        while len(list(folder.glob(".*.part"))) < 2:
+        while session_size(process) < 3:
             assert time.monotonic() < until
-            time.sleep(0.02)
-        checkpoint.write_bytes(b"as far as it came")
+            time.sleep(0.1)
         process.send_signal(number)
         out, err = process.communicate(timeout=60)
-        with pytest.raises(ProcessLookupError):
-            os.killpg(process.pid, 0)
-    finally:
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
+        assert session_size(process) == 0
     assert (process.returncode, out) == (130, "")
     assert err.splitlines()[1:] == [
         "the trials that ran are stopped, their checkpoints stay",
