@@ -130,9 +130,9 @@ class Victim:
         if not (build / "html" / "index.html").exists():
             faults.append("there is no book")
         hidden = [path for folder in (self.results, build) for path in folder.rglob(".*")]
-        return faults + [
-            f"left behind: {path.relative_to(self.folder)}" for path in hidden if path.name != ".buildinfo"
-        ]
+        # the empty lock file of a killed trial can stay: it locks nothing
+        left = [path for path in hidden if path.name != ".buildinfo" and path.suffix != ".lock"]
+        return faults + [f"left behind: {path.relative_to(self.folder)}" for path in left]
 
     def clear(self) -> None:
         for folder in (self.results, self.folder / "_build", self.folder / ".snakemake"):
