@@ -14,7 +14,7 @@ from gdlayer.experiments.memory import peak_memory_bytes
 from gdlayer.experiments.record import ResultsError, check_current, machine_name, provenance, read_record, reserve
 from gdlayer.experiments.settings import hyperparameters
 from gdlayer.experiments.training import Recipe, train
-from gdlayer.experiments.trial import Trial
+from gdlayer.experiments.trial import Search, Trial
 
 
 @dataclass(frozen=True)
@@ -95,14 +95,15 @@ def run(trial: Trial, results: Path, *, device: str = "cpu", force: bool = False
 def check_block(trial: Trial, results: Path, machine: str) -> None:
     """Compares the machine with that of the block: the records of all layers of the same cell and seed.
 
-    Layers are compared within blocks, and models of CPU round differently.
+    Layers are compared within blocks, and models of CPU round differently. A search compares the rates of one layer,
+    which are much further apart than that.
 
     Raises
     ------
     gdlayer.experiments.record.ResultsError
         If a record of the block was made on another machine.
     """
-    for layer in trial.layers:
+    for layer in () if isinstance(trial, Search) else trial.layers:
         path = replace(trial, layer=layer).record_path(results)
         record = read_record(path) if layer != trial.layer else None
         made_on = record["machine"]["name"] if record else machine

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 import torch
-from invented import FEW_TEST_IMAGES, SAMPLE, finish, processed, python, smoke
+from invented import FEW_TEST_IMAGES, SAMPLE, finish, processed, python, smoke, sought
 
 from gdlayer.datasets import balanced_subset, fashion_mnist
 from gdlayer.experiments import run as runner
@@ -71,6 +71,14 @@ def test_a_block_stays_on_one_machine(results):
     assert run(rfnn, results)["machine"]["name"] == "another CPU"
     for other in (dataclasses.replace(dau, seed=1), dataclasses.replace(dau, n_train=50)):
         assert run(other, results)["machine"]["name"] == here
+
+
+def test_a_search_may_go_on_elsewhere(results):
+    """It compares the rates of one layer, not layers."""
+    rfnn, dau = sought("rfnn"), sought("dau")
+    record, path = run(rfnn, results), rfnn.record_path(results)
+    path.write_text(json.dumps(record | {"machine": record["machine"] | {"name": "another CPU"}}))
+    assert run(dau, results)["machine"]["name"] == record["machine"]["name"]
 
 
 def test_training_gets_the_trial(results, monkeypatch):
