@@ -15,7 +15,7 @@ LOCKED := $(PIP) --no-deps --require-hashes
 # one thread a process: trials, tests and notebooks run side by side
 export OMP_NUM_THREADS := 1
 
-.PHONY: help reproduce test test-matrix soak book cell bench lock clean
+.PHONY: help reproduce test test-matrix soak book cell bench archive lock clean
 .DEFAULT_GOAL := help
 
 help:  ## this list
@@ -59,6 +59,9 @@ test-matrix: $(READY)  ## the tests of the layer on every Python and torch claim
 
 soak: $(READY)  ## 200 kills of make reproduce, none of which may cost a finished record, in an hour: data/soak-kills.csv
 	$(BIN)/python workflow/soak.py --kills 200 --csv data/soak-kills.csv
+
+archive: $(READY)  ## wheel, source, book, record, checksums and metadata for a repository that gives DOIs: _build/archive
+	$(BIN)/python workflow/archive.py
 
 lock: $(READY)  ## the lock files anew from pyproject.toml, with hashes
 	$(BIN)/python workflow/lock.py
