@@ -7,7 +7,10 @@ Four data sets, never to be mixed in one number:
   are used, the other images are counted.
 - `"tnbc-derived"`: the same images at about half of their detail, enlarged again.
 - `"monuseg-crops"`: two crops of each of 25 images of the MoNuSeg challenge (Kumar et al., IEEE TMI 2017 and 2020).
-- `"nuclei-synthetic"`: procedural, see `gdlayer.datasets.synthetic.nuclei`.
+  Those of five more images are spare.
+- `"nuclei-synthetic"`: procedural, see `gdlayer.datasets.synthetic.nuclei`; ten more are spare.
+
+Spare images are of patients that no data set has: what is chosen on them knows nothing of what is tested.
 
 An alpha channel is dropped and counted; an image that is neither RGB nor RGBA is an error. In a mask 0 is background
 and one other value, usually 255, is nucleus; a third value is an error.
@@ -38,6 +41,8 @@ LABELS = {
     MONUSEG: "MoNuSeg crops (50)",
     SYNTHETIC: "synthetic nuclei",
 }
+SPARE_LABELS = {MONUSEG: "MoNuSeg crops (the other 10)", SYNTHETIC: "synthetic nuclei, spare"}
+"""Of the data sets of which `load_spare` has more images."""
 SIZE = 512
 
 # The SHA256s are those that torch-em checks.
@@ -66,6 +71,9 @@ PACK_SHA256 = {
     MONUSEG: "08a6daecc87995d790602ca195b265413c7061b0df4281d00244909c85013f18",
 }
 """One digest over the SHA256s of every image and mask that is read, in the order of the manifest."""
+SPARE_SHA256 = {MONUSEG: "0fca36ae2910ed1681d8348bdfaf1b200d652a3d87d2cb59331180c824f7a528"}
+"""The same, over the spare ones."""
+_SYNTHETIC_SPARE = (2, 2, 2, 2, 2)
 
 _MANIFEST_LINES = {
     TNBC_DERIVED: (
@@ -153,11 +161,39 @@ def load(name: str = TNBC) -> NucleusSet:
     if one_of("name", name, LABELS) == TNBC:
         return _load_archive()
     if name in MANIFESTS:
-        return _load_pack(name)
-    images, masks, patients = synthetic.nuclei()
+        return _load_pack(name, spare=False)
+    return _synthetic(LABELS[name], *synthetic.nuclei())
+
+
+def load_spare(name: str = MONUSEG) -> NucleusSet:
+    """Load the spare images of a data set: ten, of five patients none of which any data set has.
+
+    Parameters
+    ----------
+    name : {"monuseg-crops", "nuclei-synthetic"}
+
+    Returns
+    -------
+    NucleusSet
+        Its name is that of the data set, its label tells that they are the spare ones.
+
+    Raises
+    ------
+    ValueError
+        Another name.
+    DataError
+        As `load`.
+    """
+    if one_of("name", name, SPARE_LABELS) == MONUSEG:
+        return _load_pack(name, spare=True)
+    images, masks, patients = synthetic.nuclei(seed=1, patients=_SYNTHETIC_SPARE)
+    return _synthetic(SPARE_LABELS[name], images, masks, np.char.add("spare-", patients))
+
+
+def _synthetic(label: str, images: np.ndarray, masks: np.ndarray, patients: np.ndarray) -> NucleusSet:
     return NucleusSet(
-        name=name,
-        label=LABELS[name],
+        name=SYNTHETIC,
+        label=label,
         images=images,
         masks=masks,
         groups=patients,
@@ -393,11 +429,12 @@ def _load_archive() -> NucleusSet:
     )
 
 
-def _load_pack(name: str) -> NucleusSet:
+def _load_pack(name: str, *, spare: bool) -> NucleusSet:
     manifest, source = find(MANIFESTS[name])
     folder = manifest.parent
     rows = read_manifest(manifest, *_MANIFEST_LINES[name])
-    pairs = [_Pair(row["name"], row["group"], row["picture"], row["mask"]) for row in rows if row.get("in_50") != "0"]
+    chosen = [row for row in rows if (row.get("in_50") == "0") == spare]
+    pairs = [_Pair(row["name"], row["group"], row["picture"], row["mask"]) for row in chosen]
     for pair in pairs:
         for this, other in ((pair.image, pair.mask), (pair.mask, pair.image)):
             if not (folder / other).exists():
@@ -417,14 +454,15 @@ def _load_pack(name: str) -> NucleusSet:
 
     images, masks, alpha_dropped = _read(pairs, read)
     sha256 = hashlib.sha256("".join(hashes).encode()).hexdigest()
-    if sha256 != PACK_SHA256[name]:
+    expected = (SPARE_SHA256 if spare else PACK_SHA256)[name]
+    if sha256 != expected:
         raise DataCorruptError(
             f"{folder} is not the pack {name}: one digest over its {len(hashes)} pictures is {sha256}, "
-            f"expected {PACK_SHA256[name]}; replace it by an undamaged copy"
+            f"expected {expected}; replace it by an undamaged copy"
         )
     return NucleusSet(
         name=name,
-        label=LABELS[name],
+        label=(SPARE_LABELS if spare else LABELS)[name],
         images=images,
         masks=masks,
         groups=np.array([pair.group for pair in pairs]),

@@ -112,7 +112,7 @@ class Trial:
 class Search(Trial):
     """A learning rate tried on training data that are held out: the test data have no say in the choice.
 
-    How much is held out is its setting ``validation``, which other trials do not have.
+    How much is held out is its setting ``validation``, which other trials do not have, or the experiment's own rule.
     """
 
     metric: ClassVar[str] = "validation_accuracy"

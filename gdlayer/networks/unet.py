@@ -1,14 +1,14 @@
 """The U-net of Table 3: one definition, with free-form or Gaussian derivative convolutions."""
 
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from gdlayer.block import ConvBlock
-from gdlayer.checks import one_of
+from gdlayer.checks import one_of, positive_int
 from gdlayer.conv import GaussianDerivativeConv2d
 from gdlayer.initialization import RELU_GAIN
 from gdlayer.padding import Conv2dSame
@@ -73,9 +73,9 @@ class Decoder(nn.Module):
 class UNet(nn.Module):
     """A U-net (Ronneberger et al., 2015) matching the published counts: 97,202 and 25,298.
 
-    Widths 8-16-32 and 14 convolutions, all of one layer type: on each of two levels two and a strided one, at the
-    bottom two, on each level upwards one after the up-sampling and two after the concatenation; the very last is the
-    output. The paper prints no more of its nets than the counts, which others match too.
+    Widths 8-16-32 unless told, and 14 convolutions, all of one layer type: on each of two levels two and a strided one,
+    at the bottom two, on each level upwards one after the up-sampling and two after the concatenation; the very last is
+    the output. The paper prints no more of its nets than the counts, which others match too.
 
     Up-sampling repeats pixels (nearest neighbour): it adds no smoothing of its own to a comparison of filters, is the
     default of Keras, in which the authors write, and has a deterministic gradient on a GPU, as bilinear has not.
@@ -87,6 +87,8 @@ class UNet(nn.Module):
     ``gaussian``     ``batch``  the paper's: eq. (3) with K = 2, B = f_out/4,  25,298
                                 the output with K = 3, B = 1; all with BN
     ``free-form``    ``batch``  the classical net with BN, a control           97,404
+    ``free-form``    ``batch``  the same at widths 4-8-16, a control of the    24,704
+                                size of the Gaussian net
     ===============  =========  =============================================  ==========
 
     All convolutions are initialised by one rule, to keep the second moment of white input, with the gain of a
@@ -100,6 +102,8 @@ class UNet(nn.Module):
         As :class:`~gdlayer.block.ConvBlock`.
     kernel_size : int
         Support of all filters, of either type; the paper says 5 x 5 of the classical net only.
+    widths : three int
+        Channels of the two levels and of the bottom.
     in_channels, num_classes : int
 
     Shapes
@@ -109,7 +113,7 @@ class UNet(nn.Module):
     Raises
     ------
     ValueError
-        If ``convolution`` or ``norm`` is unknown.
+        If ``convolution`` or ``norm`` is unknown, or ``widths`` are not three integers from 1 on.
     """
 
     def __init__(
@@ -118,21 +122,25 @@ class UNet(nn.Module):
         *,
         norm: str = "batch",
         kernel_size: int = 5,
+        widths: Sequence[int] = (8, 16, 32),
         in_channels: int = 3,
         num_classes: int = 2,
     ) -> None:
         super().__init__()
         conv = CONVOLUTIONS[one_of("convolution", convolution, CONVOLUTIONS)]
+        if len(widths) != 3:
+            raise ValueError(f"widths must be three integers >= 1, got {widths!r}")
+        first, second, bottom = (positive_int("each of widths", width) for width in widths)
 
         def block(f_in: int, f_out: int, *, stride: int = 1) -> ConvBlock:
             return ConvBlock(conv(f_in, f_out, kernel_size, stride=stride), norm=norm)
 
-        output = ConvBlock(conv(8, num_classes, kernel_size, output=True), norm=norm, activation=nn.Identity())
-        self.enc0 = Encoder(block, in_channels, 8)
-        self.enc1 = Encoder(block, 8, 16)
-        self.bottom = nn.Sequential(OrderedDict(conv1=block(16, 32), conv2=block(32, 32)))
-        self.dec1 = Decoder(block, 32, 16, conv2=block(16, 16))
-        self.dec0 = Decoder(block, 16, 8, conv2=output)
+        output = ConvBlock(conv(first, num_classes, kernel_size, output=True), norm=norm, activation=nn.Identity())
+        self.enc0 = Encoder(block, in_channels, first)
+        self.enc1 = Encoder(block, first, second)
+        self.bottom = nn.Sequential(OrderedDict(conv1=block(second, bottom), conv2=block(bottom, bottom)))
+        self.dec1 = Decoder(block, bottom, second, conv2=block(second, second))
+        self.dec0 = Decoder(block, second, first, conv2=output)
 
     def forward(self, x: Tensor) -> Tensor:
         features0, x = self.enc0(x)

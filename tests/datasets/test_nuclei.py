@@ -301,6 +301,26 @@ def test_pack_of_other_pictures_is_an_error(pack):
     assert nuclei.PACK_SHA256["monuseg-crops"] in str(caught.value)
 
 
+def test_spare_crops_are_those_that_the_fifty_leave_out(pack, monkeypatch):
+    folder = pack("monuseg-crops")
+    with pytest.raises(DataCorruptError, match=r"images/TCGA-C_a\.png: its partner masks/TCGA-C_a\.png is missing$"):
+        nuclei.load_spare()
+    files = {"images/TCGA-C_a.png": png(pixels(7)), "masks/TCGA-C_a.png": mask(7)}
+    for file, content in files.items():
+        (folder / file).write_bytes(content)
+    with pytest.raises(DataCorruptError, match=rf"expected {nuclei.SPARE_SHA256['monuseg-crops']}; replace it"):
+        nuclei.load_spare()
+    monkeypatch.setitem(nuclei.SPARE_SHA256, "monuseg-crops", digest(list(files.values())))
+    spare = nuclei.load_spare()
+    assert (spare.name, spare.label) == ("monuseg-crops", "MoNuSeg crops (the other 10)")
+    assert (spare.names, spare.groups.tolist()) == (("TCGA-C_a",), ["TCGA-C"])
+    np.testing.assert_array_equal(spare.images, [pixels(7)], strict=True)
+    np.testing.assert_array_equal(spare.masks, [shape_of(7)], strict=True)
+    assert nuclei.load("monuseg-crops").names == ("TCGA-A_a", "TCGA-A_b", "TCGA-B_a")
+    with pytest.raises(ValueError, match=r"^name must be one of 'monuseg-crops', 'nuclei-synthetic', got 'tnbc'$"):
+        nuclei.load_spare("tnbc")
+
+
 def test_pack_counts_alpha_too(pack):
     pack("monuseg-crops", {"images/TCGA-A_b.png": png(pixels(1, 4))})
     data = nuclei.load("monuseg-crops")
@@ -559,3 +579,16 @@ def test_real_packs(monkeypatch, cache, name, patients, fraction):
     sizes = [len(nuclei.group_fold(tiles.groups, 5, fold)[1]) for fold in range(5)]
     assert (sum(sizes), max(sizes) - min(sizes) <= 32) == (800, True)
     assert not cache.exists()
+
+
+@real_data
+def test_real_spare_crops_are_of_patients_that_no_data_set_has(monkeypatch):
+    """TCGA names a patient by the first twelve characters."""
+    monkeypatch.setenv("GDLAYER_DATA", GIVEN_DATA)
+    monkeypatch.setattr(nuclei, "SIZE", 512)
+    spare, data = nuclei.load_spare(), nuclei.load("monuseg-crops")
+    assert spare.images.shape == (10, 512, 512, 3)
+    assert spare.masks.mean() == pytest.approx(0.3232, abs=1e-3)
+    spare_patients, patients = ({group[:12] for group in found.groups} for found in (spare, data))
+    assert (len(spare_patients), len(patients)) == (5, 25)
+    assert not spare_patients & patients

@@ -55,7 +55,7 @@ def test_smoke_is_every_cell_once_on_what_is_embedded():
     }
     assert [t.cell for t in plan("smoke", "table1", (SAMPLE,))] == [(layer, 1000, "unpooled") for layer in LAYERS]
     assert len(plan("smoke", "table2", datasets["table2"])) == 7
-    assert len(plan("smoke", "table3", datasets["table3"])) == 6
+    assert len(plan("smoke", "table3", datasets["table3"])) == 8
 
 
 def test_paper_has_five_and_three_seeds():
@@ -70,7 +70,7 @@ def test_paper_has_five_and_three_seeds():
     assert len(normalised) == 4 * 2 * 10
     assert len(trials) - len(normalised) == 9 * (3 * 5 + 2 * 3) + 8 * 3 * 3
     assert len(plan("paper", "table2", Table2Trial.datasets[:1])) == 7 * (5 + 3)
-    assert len(plan("paper", "table3", Table3Trial.datasets[:2])) == 2 * 3 * 2 * 5
+    assert len(plan("paper", "table3", Table3Trial.datasets[:2])) == 2 * 4 * 2 * 5
 
 
 def test_precision_is_checked_on_cells_of_the_table():

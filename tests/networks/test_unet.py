@@ -40,7 +40,9 @@ def count(module: nn.Module) -> int:
     return sum(parameter.numel() for parameter in module.parameters() if parameter.requires_grad)
 
 
-@pytest.mark.parametrize(("variant", "total"), [("unet", 97202), ("gaussian-unet", 25298), ("unet-bn", 97404)])
+@pytest.mark.parametrize(
+    ("variant", "total"), [("unet", 97202), ("gaussian-unet", 25298), ("unet-bn", 97404), ("unet-small", 24704)]
+)
 def test_published_counts(variant, total):
     assert count(net(variant)) == total
 
@@ -51,11 +53,14 @@ def test_layers_are_those_of_the_table(variant):
     assert list(blocks) == [row[0] for row in TABLE]
     for name, stride, f_in, f_out, classical, gaussian in TABLE:
         conv = blocks[name].conv
+        if variant == "unet-small":  # every channel but those of the image and of the classes is halved
+            f_in, f_out = (n if n < 8 else n // 2 for n in (f_in, f_out))
         assert isinstance(conv, GaussianDerivativeConv2d if "gaussian" in variant else nn.Conv2d)
         assert (conv.in_channels, conv.out_channels) == (f_in, f_out)
         assert (conv.kernel_size, conv.stride) == ((5, 5), (stride, stride))
         assert (conv.bias is None) == (variant != "unet")
         expected = {"unet": classical, "unet-bn": classical + f_out, "gaussian-unet": gaussian}
+        expected["unet-small"] = 25 * f_in * f_out + 2 * f_out
         assert count(blocks[name]) == expected[variant], name
         if isinstance(conv, GaussianDerivativeConv2d):
             last = name == "dec0.conv2"
@@ -125,6 +130,7 @@ def test_channels_classes_and_support():
     assert model(torch.randn(2, 1, 16, 16)).shape == (2, 5, 16, 16)
     assert count(model) == 25298 - 2 * 8 * 6 + 3 * 8 * 10 + 3 * 2  # the support costs a Gaussian layer nothing
     assert count(net("unet", kernel_size=7)) == 49 * 3880 + 202
+    assert net("gaussian-unet", widths=(4, 12, 20))(torch.randn(2, 3, 16, 16)).shape == (2, 2, 16, 16)
 
 
 @variants
@@ -152,7 +158,7 @@ def test_initial_logits_are_of_order_one():
     with torch.no_grad():
         without = torch.stack([net("unet")(x).square().mean() for _ in range(20)])
         assert 0.5 < without.mean() < 2
-        for variant in ("unet-bn", "gaussian-unet"):
+        for variant in ("unet-bn", "gaussian-unet", "unet-small"):
             torch.testing.assert_close(net(variant)(x).square().mean(), torch.tensor(1.0), rtol=1e-2, atol=0)
 
 
@@ -165,3 +171,7 @@ def test_unknown_options():
         UNet("unet")
     with pytest.raises(ValueError, match=r"^norm must be one of 'batch', 'beta', got 'layer'$"):
         UNet(norm="layer")
+    with pytest.raises(ValueError, match=r"^widths must be three integers >= 1, got \(8, 16\)$"):
+        UNet(widths=(8, 16))
+    with pytest.raises(ValueError, match=r"^each of widths must be an integer >= 1, got 0$"):
+        UNet(widths=(8, 16, 0))

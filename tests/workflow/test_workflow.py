@@ -30,7 +30,7 @@ EMBEDDED = {"table1": "fashion-mnist-sample", "table2": "textures-synthetic", "t
 METRICS = {
     "table1": ["test_accuracy"],
     "table2": ["val_accuracy", "test_accuracy"],
-    "table3": ["pixel_accuracy", "dice", "iou", "background_accuracy"],
+    "table3": ["pixel_accuracy", "dice", "iou", "nucleus_f1", "background_accuracy"],
 }
 TRIALS = [trial for experiment, dataset in EMBEDDED.items() for trial in plan("smoke", experiment, (dataset,))]
 OF = {name: [trial for trial in TRIALS if trial.experiment == name] for name in EMBEDDED}

@@ -1,4 +1,7 @@
-"""The networks of Table 3: its two columns, then a control that tells the layer from the batch normalisation."""
+"""The networks of Table 3: its two columns, then controls.
+
+One tells the layer from the batch normalisation, one from the number of parameters.
+"""
 
 from gdlayer.experiments.experiment import LayerType
 
@@ -19,6 +22,13 @@ LAYERS = {
             title="U-net with BN (control)",
             make=_UNET,
             options={"convolution": "free-form", "norm": "batch"},
+            in_paper=False,
+        ),
+        LayerType(
+            name="unet-small",
+            title="U-net, small",
+            make=_UNET,
+            options={"convolution": "free-form", "norm": "batch", "widths": (4, 8, 16)},
             in_paper=False,
         ),
     )

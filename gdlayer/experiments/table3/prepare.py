@@ -13,34 +13,38 @@ from gdlayer.experiments.record import write_beside
 from gdlayer.experiments.run import Task, Workplace
 from gdlayer.experiments.settings import check_fixed
 from gdlayer.experiments.table3.layers import LAYERS
-from gdlayer.experiments.table3.trial import Table3Trial
+from gdlayer.experiments.table3.trial import Table3Search, Table3Trial
 from gdlayer.experiments.training import Standardise, forward
+from gdlayer.extras import extra
+
+with extra("experiments"):
+    from scipy import ndimage
+    from torchmetrics.functional.detection import panoptic_quality
 
 FIXED = {"architecture": "14 convolutions, widths 8-16-32"}
 """Choices for which the code has no other option, so that the list of choices cannot claim one."""
 
-METRICS = ("pixel_accuracy", "dice", "iou", "background_accuracy")
+METRICS = ("pixel_accuracy", "dice", "iou", "nucleus_f1", "background_accuracy")
 TEST_FRACTION = 0.25
 """Of the tiles, where they are split one by one."""
 FOLDS = 5
 """Of the cross-validation by patient or source image; seed s holds out fold s modulo 5."""
 SHOWN = 4
 """Test tiles whose predictions are kept for Figure 2."""
+_WITHIN_A_TILE = np.array([np.zeros((3, 3)), [[0, 1, 0], [1, 1, 1], [0, 1, 0]], np.zeros((3, 3))])
+"""Which of its neighbours in (tile, y, x) a pixel is connected with."""
 
 
 def prepare(trial: Table3Trial, settings: dict[str, Any], workplace: Workplace) -> Task:
     """A U-net for the training tiles, measured on all pixels of the others; some of its predictions are kept.
 
-    A search splits the training tiles again and measures on the patients held out: the test tiles have no part in it.
+    A search does the same on the spare images: no picture of a patient that a table tests has a part in it.
     """
     check_fixed(settings, FIXED)
-    data = nuclei.tiles(nuclei.load(trial.dataset), settings["tile_size"])
+    sought = isinstance(trial, Table3Search)
+    data = nuclei.tiles((nuclei.load_spare if sought else nuclei.load)(trial.dataset), settings["tile_size"])
     train_tiles, held_out = split(data, trial.split, trial.seed)
-    part, prefix = "test", ""
-    if "validation" in settings:
-        kept, out = nuclei.group_split(data.groups[train_tiles], settings["validation"], trial.seed)
-        train_tiles, held_out = train_tiles[kept], train_tiles[out]
-        part, prefix = "validation", "validation_"
+    part, prefix = ("validation", "validation_") if sought else ("test", "")
     images = torch.from_numpy(data.images).permute(0, 3, 1, 2)
     masks = torch.from_numpy(data.masks).long()
     scaled = data.images[train_tiles] / 255
@@ -52,8 +56,9 @@ def prepare(trial: Table3Trial, settings: dict[str, Any], workplace: Workplace) 
     held_out_images, held_out_masks = images[held_out].to(workplace.device), masks[held_out].to(workplace.device)
 
     def measure() -> dict[str, float]:
-        metrics = pixel_metrics(predict(model, held_out_images, precision), held_out_masks)
-        return {f"{prefix}{name}": value for name, value in metrics.items()}
+        predicted = predict(model, held_out_images, precision)
+        metrics = pixel_metrics(predicted, held_out_masks) | {"nucleus_f1": nucleus_f1(predicted, held_out_masks)}
+        return {f"{prefix}{name}": metrics[name] for name in METRICS}
 
     def save_pictures() -> None:
         shown = np.linspace(0, len(held_out) - 1, SHOWN).round().astype(int)
@@ -80,7 +85,7 @@ def prepare(trial: Table3Trial, settings: dict[str, Any], workplace: Workplace) 
             f"n_{part}": len(held_out),
             "groups_on_both_sides": len(set(data.groups[train_tiles]) & set(data.groups[held_out])),
         },
-        finish=save_pictures if part == "test" else None,
+        finish=None if sought else save_pictures,
     )
 
 
@@ -118,6 +123,33 @@ def pixel_metrics(predicted: Tensor, truth: Tensor) -> dict[str, float]:
         "iou": hit / (hit + wrong) if hit + wrong else 1.0,
         "background_accuracy": 1 - truth.sum().item() / truth.numel(),
     }
+
+
+def nucleus_f1(predicted: Tensor, truth: Tensor) -> float:
+    r"""Of all nuclei of all tiles together: a nucleus is found where a predicted one overlaps it at an IoU above 1/2.
+
+    .. math:: F_1 = \frac{2 TP}{2 TP + FP + FN}
+
+    Nuclei are the components of a mask, pixels being neighbours across a side; nuclei that touch in the mask are one.
+    No two predicted nuclei can find the same one. Where there is none and none is predicted, F1 is 1.
+
+    Parameters
+    ----------
+    predicted, truth : (n, h, w), 1 where there is a nucleus
+    """
+    predicted_mask, true_mask = (mask.bool().cpu().numpy() for mask in (predicted, truth))
+    either = predicted_mask | true_mask
+    if not either.any():
+        return 1.0
+    found, true = (_nuclei_at(either, mask) for mask in (predicted_mask, true_mask))
+    quality = panoptic_quality(found, true, things={1}, stuffs={0}, return_sq_and_rq=True, return_per_class=True)
+    return quality[0, 2].item()  # the recognition quality, which is F1, of class 1
+
+
+def _nuclei_at(points: np.ndarray, masks: np.ndarray) -> Tensor:
+    """(1, number of points, 2): whether a point is of a nucleus, and of which. All other points decide nothing."""
+    numbers, _ = ndimage.label(masks, structure=_WITHIN_A_TILE)
+    return torch.from_numpy(np.stack([masks[points], numbers[points]], -1).astype(np.int64))[None]
 
 
 def _save_arrays(path: Path, **arrays: np.ndarray) -> None:

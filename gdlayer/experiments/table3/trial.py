@@ -29,9 +29,13 @@ class Table3Trial(Trial):
 
 @dataclass(frozen=True, kw_only=True)
 class Table3Search(Search, Table3Trial):
-    """A learning rate for a U-net of Table 3, tried on the tiles of whole patients among the training tiles."""
+    """A learning rate for a U-net of Table 3, tried on the spare images of a data set: no table tests their patients.
+
+    The folds are of the spare patients: seed s trains without the tiles of fold s, and is measured on them.
+    """
 
     experiment = "table3-search"
     title = "rates of Table 3"
-    datasets = (nuclei.TNBC, nuclei.TNBC_DERIVED, nuclei.SYNTHETIC)
+    datasets = tuple(nuclei.SPARE_LABELS)
+    splits = ("group",)
     metric = "validation_pixel_accuracy"

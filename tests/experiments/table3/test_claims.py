@@ -6,7 +6,7 @@ from invented import judged_of, nets, save
 
 from gdlayer.experiments.table3.claims import competing_margin
 from gdlayer.report import judgements
-from gdlayer.report.claims import FAILS, HOLDS, UNDECIDED, Row, signed
+from gdlayer.report.claims import FAILS, HOLDS, UNDECIDED, signed
 from gdlayer.report.loaded import load
 
 
@@ -17,7 +17,7 @@ def test_the_margin_is_the_papers_own_difference():
 
 @pytest.mark.parametrize(("gaussian", "verdict"), [(-0.2, HOLDS), (-0.4, FAILS), (1.0, HOLDS)])
 def test_table_3(tmp_path, gaussian, verdict):
-    records = [*nets(gaussian, 0.5), *nets(-1.0, -2.0, dataset="monuseg-crops")]
+    records = [*nets(gaussian, 0.5, -0.1), *nets(-1.0, -2.0, -3.0, dataset="monuseg-crops")]
     rows = judged_of(tmp_path, *records, experiment="table3", datasets="tnbc-derived,monuseg-crops")
     tile, group, *others = rows["compete"]
     assert (tile.paper, tile.verdict, group.paper, group.verdict) == ("−0.3", verdict, "—", verdict)
@@ -26,11 +26,38 @@ def test_table_3(tmp_path, gaussian, verdict):
     above = "above" if gaussian > 0.5 else "below"
     assert f"against U-net with BN {signed(gaussian - 0.5)}" in tile.why
     assert f", {above}<br>Dice against U-net {signed(gaussian)}" in tile.why
+    assert f"<br>F1 by nucleus: against U-net {signed(gaussian / 2)}" in tile.why
     assert [(row.paper, row.verdict) for row in others] == [("—", FAILS)] * 2
-    assert rows["quarter"] == [Row("Gaussian U-net of U-net", "25 %", "26.0 %", HOLDS, "counted")]
+    (quarter,) = rows["quarter"]
+    assert quarter[:4] == ("Gaussian U-net of U-net", "25 %", "26.0 %", HOLDS)
+    reason, *controls = quarter.why.split("<br>")
+    assert reason == "counted"
+    assert [control.partition(" [")[0] for control in controls] == [
+        f"against U-net, small, on {data}, {split}: difference {signed(difference)}"
+        for data, difference in (
+            ("TNBC, resolution-degraded copy", gaussian + 0.1),
+            ("MoNuSeg crops (50)", 2.0),
+        )
+        for split in ("by tile", "by patient or image")
+    ]
+    assert controls[-1].endswith("], above")
     (counted,) = rows["count-gaussian-unet"]
     assert (counted.paper, counted.here, counted.verdict) == ("25,298", "25,298", HOLDS)
     assert [row.why for row in rows["similar"]] == ["no predictions are kept"] * 2
+
+
+def test_without_the_small_net_and_without_f1(tmp_path):
+    """As the first records are."""
+    records = [r for r in nets(0.1, 0.5) if r["trial"]["layer"] != "unet-small"]
+    for made_up in records:
+        del made_up["metrics"]["nucleus_f1"]
+    rows = judged_of(tmp_path, *records, experiment="table3", datasets="tnbc-derived")
+    assert {row.verdict for row in rows["compete"]} == {HOLDS}
+    assert all("<br>F1 by nucleus: not run yet" in row.why for row in rows["compete"])
+    (quarter,) = rows["quarter"]
+    assert quarter.verdict == HOLDS
+    assert quarter.why.count("against U-net, small, on TNBC, resolution-degraded copy, by ") == 2
+    assert quarter.why.count(": not run yet") == 2
 
 
 def test_another_count_than_the_papers_fails(tmp_path):
@@ -47,7 +74,7 @@ def test_predictions_are_as_similar_as_those_of_two_classical_nets(tmp_path, own
     for made_up in nets(0, 0):
         layer, seed = made_up["trial"]["layer"], made_up["trial"]["seed"]
         predicted = np.zeros((1, 20, 20), bool)
-        apart = {"unet": 0, "gaussian-unet": 3 + own + seed // 4, "unet-bn": 3}[layer]
+        apart = {"unet": 0, "gaussian-unet": 3 + own + seed // 4, "unet-bn": 3, "unet-small": 9}[layer]
         predicted.reshape(-1)[apart : 100 + apart] = True
         if made_up["trial"]["split"] == "tile":
             (path,) = save(tmp_path, made_up)

@@ -37,36 +37,58 @@ def test_table_3():
         ],
         TABLE3,
     )
-    shown = page(cells, experiment=TABLE3, columns=7, dataset="tnbc-derived")
-    single = ("85.0|n = 1", "75.0|n = 1", "65.0|n = 1")
+    shown = page(cells, experiment=TABLE3, columns=9, dataset="tnbc-derived")
+    single = ("85.0|n = 1", "75.0|n = 1", "65.0|n = 1", "42.5|n = 1")
+    f1 = f"46.0|{half(45, 46, 47)}|n = 3"
     assert shown.rows == [
         [
             "TNBC, resolution-degraded copy",
-            *("accuracy|by tile", "Dice|by tile", "IoU|by tile"),
-            *(f"{metric}|by patient or image" for metric in ("accuracy", "Dice", "IoU")),
+            *(f"{metric}|{split}" for split in ("by tile", "by patient or image") for metric in page3.METRICS.values()),
         ],
-        ["U-net", *(f"{v}.0|{half(90, 92, 94)}|n = 3{p}" for v, p in ((92, "|(94.7)"), (82, ""), (72, ""))), *single],
-        ["Gaussian U-net", "—|(94.4)", "—", "—", "70.0‡^a|n = 1", "60.0‡^a|n = 1", "50.0‡^a|n = 1"],
-        ["U-net with BN (control)", *["—"] * 6],
-        ["everything background", "87.5", "0.0", "0.0", "88.0", "0.0", "0.0"],
+        [
+            "U-net",
+            *(f"{v}.0|{half(90, 92, 94)}|n = 3{p}" for v, p in ((92, "|(94.7)"), (82, ""), (72, ""))),
+            f1,
+            *single,
+        ],
+        ["Gaussian U-net", "—|(94.4)", *["—"] * 3, *(f"{v}.0‡^a|n = 1" for v in (70, 60, 50, 35))],
+        ["U-net with BN (control)", *["—"] * 8],
+        ["U-net, small", *["—"] * 8],
+        ["everything background", "87.5", *["0.0"] * 3, "88.0", *["0.0"] * 3],
     ]
-    other = page(cells, experiment=TABLE3, columns=7, dataset="monuseg-crops")
+    other = page(cells, experiment=TABLE3, columns=9, dataset="monuseg-crops")
     assert other.rows[0][0] == "MoNuSeg crops (50)"
     assert other.rows[2][1] == "30.0"  # the paper's numbers are of TNBC
     assert other.rows[1][1] == "—"
     assert cells.loc[cells["dataset"] == "monuseg-crops", "paper"].isna().all()
-    assert other.rows[4] == ["everything background", "87.5", "0.0", "0.0", "—", "0.0", "0.0"]
+    assert other.rows[5] == ["everything background", "87.5", *["0.0"] * 3, "—", *["0.0"] * 3]
+    assert page3.F1 in shown.text
+    assert page3.BEFORE_F1 not in shown.text
 
 
 def test_tables_2_and_3_without_records_and_beside_the_record():
     empty = summarise([], TABLE3)
-    shown = page(empty, experiment=TABLE3, columns=7, dataset="tnbc")
-    assert [row[1] for row in shown.rows[1:]] == ["—|(94.7)", "—|(94.4)", "—", "—"]
+    shown = page(empty, experiment=TABLE3, columns=9, dataset="tnbc")
+    assert [row[1] for row in shown.rows[1:]] == ["—|(94.7)", "—|(94.4)", "—", "—", "—"]
     kept = summarise([net("unet", 0.5, profile="quick")], TABLE3)
-    shown = page(empty, kept, experiment=TABLE3, columns=7, dataset="tnbc-derived")
-    assert shown.rows[1][1:5] == ["—|[50.0‡]|(94.7)", "—|[40.0‡]", "—|[30.0‡]", "—|[—]"]
+    shown = page(empty, kept, experiment=TABLE3, columns=9, dataset="tnbc-derived")
+    assert shown.rows[1][1:6] == ["—|[50.0‡]|(94.7)", "—|[40.0‡]", "—|[30.0‡]", "—|[25.0‡]", "—|[—]"]
     assert "In brackets: the run kept in the repository, fp32 on a CPU, tnbc-derived, profile quick." in shown.text
     assert page(summarise([], TABLE2), experiment=TABLE2, columns=1).rows[0] == ["first layer"]
+
+
+def test_records_made_before_f1_was_measured_have_a_dash():
+    """Told under the table, also of the record beside a user's own run."""
+    made = [net("unet", 0.9, seed=s) for s in range(3)]
+    before = [made[0] | {"metrics": {k: v for k, v in made[0]["metrics"].items() if k != "nucleus_f1"}}]
+    old, mixed = (summarise(records, TABLE3) for records in (before, before + made[1:]))
+    for cells, shown in ((old, "—"), (mixed, f"45.0|{half(45, 45)}|n = 2")):
+        table = page(cells, experiment=TABLE3, columns=9, dataset="tnbc-derived")
+        assert table.rows[1][4] == shown
+        assert page3.BEFORE_F1 in table.text
+    new = summarise(made, TABLE3)
+    assert page3.BEFORE_F1 in page(new, old, experiment=TABLE3, columns=9, dataset="tnbc-derived").text
+    assert page3.BEFORE_F1 not in page(new, new, experiment=TABLE3, columns=9, dataset="tnbc-derived").text
 
 
 def write_pictures(path: Path, names: str = "abc", seed: int = 0) -> Path:

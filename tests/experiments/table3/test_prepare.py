@@ -18,6 +18,7 @@ from gdlayer.datasets import nuclei, synthetic
 from gdlayer.experiments import __main__ as cli
 from gdlayer.experiments import run as runner
 from gdlayer.experiments import training
+from gdlayer.experiments.profiles import plan
 from gdlayer.experiments.record import REQUIRED, ResultsError
 from gdlayer.experiments.run import run
 from gdlayer.experiments.settings import hyperparameters
@@ -26,7 +27,7 @@ from gdlayer.experiments.table3.trial import Table3Search, Table3Trial
 from gdlayer.networks.unet import UNet
 
 PATIENTS = (1, 1, 1, 1)
-PARAMETERS = {"unet": 97_202, "gaussian-unet": 25_298, "unet-bn": 97_404}
+PARAMETERS = {"unet": 97_202, "gaussian-unet": 25_298, "unet-bn": 97_404, "unet-small": 24_704}
 
 
 @pytest.fixture(autouse=True)
@@ -95,6 +96,88 @@ def test_metrics_by_hand(predicted, truth, expected):
     metrics = prepare.pixel_metrics(torch.tensor([[predicted]]), torch.tensor([[truth]]))
     found = tuple(metrics[name] for name in ("pixel_accuracy", "dice", "iou", "background_accuracy"))
     assert found == pytest.approx(expected)
+
+
+def f1(predicted: np.ndarray, truth: np.ndarray) -> float:
+    """Of one tile or several."""
+    return prepare.nucleus_f1(*(torch.from_numpy(mask.reshape(-1, *mask.shape[-2:])) for mask in (predicted, truth)))
+
+
+def boxes(*corners: tuple[int, int, int, int]) -> np.ndarray:
+    """A tile of 12 x 12 pixels with nuclei, each by its first and last rows and columns, these left out."""
+    mask = np.zeros((12, 12), np.int64)
+    for top, bottom, left, right in corners:
+        mask[top:bottom, left:right] = 1
+    return mask
+
+
+NUCLEUS, OTHER = (0, 4, 0, 4), (6, 10, 6, 10)
+BIG = (0, 4, 0, 8)
+
+
+@pytest.mark.parametrize(
+    ("predicted", "truth", "expected"),
+    [
+        (boxes(), boxes(), 1.0),
+        (boxes(), boxes(NUCLEUS), 0.0),
+        (boxes(NUCLEUS), boxes(), 0.0),
+        (boxes(NUCLEUS, OTHER), boxes(NUCLEUS, OTHER), 1.0),
+        (boxes(NUCLEUS), boxes(NUCLEUS, OTHER), 2 / 3),
+        (boxes(NUCLEUS, OTHER), boxes(NUCLEUS), 2 / 3),
+        (boxes((0, 4, 0, 3), (0, 4, 5, 8)), boxes(BIG), 0.0),  # split, each part at 3/8
+        (boxes((0, 4, 0, 5), (0, 4, 6, 8)), boxes(BIG), 2 / 3),  # split, one part at 5/8
+        (boxes(BIG), boxes((0, 4, 0, 4), (0, 4, 5, 8)), 0.0),  # merged, each nucleus at 4/8 or less
+        (boxes(BIG), boxes((0, 4, 0, 6), (0, 4, 7, 8)), 2 / 3),  # merged, one nucleus at 6/8
+        (boxes((0, 4, 0, 4), (4, 8, 4, 8)), boxes((0, 4, 0, 4), (4, 8, 4, 8)), 1.0),  # they touch at a corner: two
+        (boxes((0, 4, 0, 4), (0, 4, 4, 8)), boxes((0, 4, 0, 4), (0, 4, 5, 8)), 0.0),  # across a side: one
+        (boxes((0, 4, 1, 5)), boxes(NUCLEUS), 1.0),  # 12 of 20 pixels
+        (boxes((0, 4, 0, 2)), boxes(NUCLEUS), 0.0),  # just half is not enough
+    ],
+)
+def test_f1_of_nuclei_by_hand(predicted, truth, expected):
+    assert f1(predicted, truth) == pytest.approx(expected)
+
+
+def test_f1_counts_the_nuclei_of_all_tiles_together_and_joins_none_across_tiles():
+    """Not a mean over tiles: 1 of 1 found, then 1 of 3."""
+    truth = np.stack([boxes(NUCLEUS), boxes(NUCLEUS, OTHER, (0, 2, 8, 10))])
+    predicted = np.stack([boxes(NUCLEUS), boxes(OTHER)])
+    assert f1(predicted, truth) == pytest.approx(2 * 2 / (2 * 2 + 2))
+    same = np.stack([boxes(NUCLEUS)] * 3)
+    assert f1(np.stack([boxes(NUCLEUS), boxes(), boxes()]), same) == pytest.approx(2 / 4)
+
+
+@given(
+    st.lists(st.booleans(), min_size=72, max_size=72),
+    st.lists(st.integers(0, 9), min_size=72, max_size=72),
+)
+def test_f1_of_nuclei_by_every_pair(mask, flips):
+    """Against components and overlaps one by one."""
+    truth = np.array(mask).reshape(2, 6, 6)
+    predicted = truth ^ (np.array(flips) == 0).reshape(2, 6, 6)
+    found, true = (
+        [n for tile in masks for n in components(tile)] for masks in (enumerate(predicted), enumerate(truth))
+    )
+    hits = sum(len(a & b) / len(a | b) > 0.5 for a in found for b in true)
+    expected = 2 * hits / (len(found) + len(true)) if found or true else 1
+    assert f1(predicted, truth) == pytest.approx(expected)
+
+
+def components(tile: tuple[int, np.ndarray]) -> list[set[tuple[int, int, int]]]:
+    """The pixels of each nucleus of a tile, by flooding."""
+    number, mask = tile
+    left, found = set(zip(*(axis.tolist() for axis in mask.nonzero()), strict=True)), []
+    while left:
+        edge = [left.pop()]
+        nucleus = set(edge)
+        while edge:
+            y, x = edge.pop()
+            near = {(y + 1, x), (y - 1, x), (y, x + 1), (y, x - 1)} & left
+            left -= near
+            nucleus |= near
+            edge += near
+        found.append({(number, *pixel) for pixel in nucleus})
+    return found
 
 
 def test_metrics_are_of_all_pixels_together():
@@ -180,6 +263,7 @@ def test_a_record_and_its_pictures(results, trained, layer):
             "pixel_accuracy": (tp + tn) / said.size,
             "dice": 2 * tp / (2 * tp + fp + fn) if tp + fp + fn else 1,
             "iou": tp / (tp + fp + fn) if tp + fp + fn else 1,
+            "nucleus_f1": f1(said, data.masks[test]),
             "background_accuracy": 1 - data.masks[test].mean(),
         }
     )
@@ -341,34 +425,58 @@ def test_pictures_that_cannot_be_written(results, monkeypatch):
 # The search
 
 
-@pytest.mark.parametrize("seed", [0, 1])
-def test_table3_is_sought_on_patients_among_the_training_tiles(results, trained, seed):
-    trial = Table3Search(
-        layer="unet", split="tile", learning_rate=0.001, seed=seed, profile="smoke", dataset=nuclei.SYNTHETIC
+def sought(layer: str = "unet", seed: int = 0) -> Table3Search:
+    return Table3Search(
+        layer=layer, split="group", learning_rate=0.001, seed=seed, profile="smoke", dataset=nuclei.SYNTHETIC
     )
-    record = run(trial, results)
-    data = nuclei.tiles(nuclei.load(nuclei.SYNTHETIC), 64)
-    training_tiles, test_tiles = prepare.split(data, "tile", seed)
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_a_search_takes_no_picture_of_a_patient_that_a_table_tests(results, trained, seed):
+    """All its tiles are spare ones, each patient's on one side."""
+    record = run(sought(seed=seed), results)
+    spare = nuclei.tiles(nuclei.load_spare(nuclei.SYNTHETIC), 64)
+    tested = {g for s in range(len(PATIENTS)) for g in tiles().groups[prepare.split(tiles(), "group", s)[1]]}
+    assert tested == set(tiles().groups)
+    assert not tested & set(spare.groups)
+    train, held_out = prepare.split(spare, "group", seed)
     (call,) = trained
     used = rows_of(call["images"].permute(0, 2, 3, 1).contiguous())
-    train = [i for i, image in enumerate(data.images) if image.tobytes() in used]
-    held_out = sorted(set(training_tiles) - set(train))
-    assert set(train) < set(training_tiles)
-    assert not set(data.groups[train]) & set(data.groups[held_out])
-    assert not used & rows_of(data.images[test_tiles])
-    assert record["data"]["n_train"] == len(train)
-    assert record["data"]["n_validation"] == len(held_out) > 0
-    assert record["data"]["groups_on_both_sides"] == 0
+    assert used == rows_of(spare.images[train])
+    assert not used & rows_of(tiles().images)
+    assert not set(spare.groups[train]) & set(spare.groups[held_out])
+    assert record["data"] == {
+        **{"name": "nuclei-synthetic", "label": "synthetic nuclei, spare", "source": "synthetic"},
+        **{"sha256": spare.sha256, "n_train": len(train), "n_validation": len(held_out)},
+        "groups_on_both_sides": 0,
+    }
     with torch.no_grad():
-        said = call["model"].eval()(torch.from_numpy(data.images[held_out]).permute(0, 3, 1, 2)).argmax(1).bool()
+        said = call["model"].eval()(torch.from_numpy(spare.images[held_out]).permute(0, 3, 1, 2)).argmax(1).bool()
     assert record["metrics"]["validation_pixel_accuracy"] == pytest.approx(
-        (said.numpy() == data.masks[held_out]).mean()
+        (said.numpy() == spare.masks[held_out]).mean()
     )
     assert set(record["metrics"]) == {
-        f"validation_{name}" for name in ("pixel_accuracy", "dice", "iou", "background_accuracy")
+        f"validation_{name}" for name in ("pixel_accuracy", "dice", "iou", "nucleus_f1", "background_accuracy")
     }
-    assert [path.name for path in trial.record_path(results).parent.iterdir()] == [f"{trial.id}.json"]
+    path = sought(seed=seed).record_path(results)
+    assert [p.name for p in path.parent.iterdir()] == [f"unet-group-lr0.001-s{seed}.json"]
     assert Table3Search.metric in record["metrics"]
+
+
+def test_the_searchs_seeds_hold_out_every_spare_patient_once(monkeypatch):
+    monkeypatch.setattr(prepare, "FOLDS", 5)
+    spare = nuclei.tiles(nuclei.load_spare(nuclei.SYNTHETIC), 64)
+    seeds = {t.seed for t in plan("paper", "table3-search", (nuclei.MONUSEG,))}
+    held_out = [set(spare.groups[prepare.split(spare, "group", seed)[1]]) for seed in sorted(seeds)]
+    assert sorted(held_out, key=min) == [{group} for group in sorted(set(spare.groups))]
+
+
+def test_a_search_as_it_was_cannot_be_asked_for():
+    """On training tiles, of patients that the group folds test."""
+    with pytest.raises(ValueError, match=r"^split must be one of 'group', got 'tile'$"):
+        Table3Search(layer="unet", split="tile", learning_rate=0.001, dataset=nuclei.MONUSEG)
+    with pytest.raises(ValueError, match=r"^dataset must be one of 'monuseg-crops', 'nuclei-synthetic', got 'tnbc'$"):
+        Table3Search(layer="unet", split="group", learning_rate=0.001, dataset=nuclei.TNBC)
 
 
 # The command line
@@ -377,9 +485,11 @@ def test_table3_is_sought_on_patients_among_the_training_tiles(results, trained,
 def test_commands_of_the_smoke_profile(capsys):
     assert cli.main(["run", "table3", "--layer=gaussian-unet", "--split=group", "--profile=smoke"]) == 0
     out, err = capsys.readouterr()
-    metrics = r"pixel accuracy {0} %, dice {0} %, iou {0} %, background accuracy {0} %".format(r"\d+\.\d\d")
+    metrics = r"pixel accuracy {0} %, dice {0} %, iou {0} %, nucleus f1 {0} %, background accuracy {0} %".format(
+        r"\d+\.\d\d"
+    )
     assert re.fullmatch(
-        rf"\[1/6\] table3 gaussian-unet group on nuclei-synthetic seed 0: {metrics} in \d+ s; about \d+ (s|min) left\n",
+        rf"\[1/8\] table3 gaussian-unet group on nuclei-synthetic seed 0: {metrics} in \d+ s; about \d+ (s|min) left\n",
         out,
     )
     assert err == ""
@@ -387,7 +497,7 @@ def test_commands_of_the_smoke_profile(capsys):
     out, err = capsys.readouterr()
     planned = [re.findall(r"--(?:layer|split)=(\S+)", line) for line in out.splitlines()]
     assert planned == [[layer, split] for split in ("tile", "group") for layer in Table3Trial.layers]
-    assert err.startswith("6 trials, 1 finished; about ")
+    assert err.startswith("8 trials, 1 finished; about ")
     for split, paper in (("tile", ["  paper            pixel accuracy 94.7 %"]), ("group", [])):
         assert cli.main(["cell", "table3", "--layer=unet", f"--split={split}", "--profile=smoke"]) == 0
         first, *lines, last = capsys.readouterr().out.splitlines()
@@ -399,7 +509,7 @@ def test_commands_of_the_smoke_profile(capsys):
 @pytest.mark.parametrize(
     ("layer", "split", "message"),
     [
-        ("vgg16", "tile", "layer must be one of 'unet', 'gaussian-unet', 'unet-bn', got 'vgg16'"),
+        ("vgg16", "tile", "layer must be one of 'unet', 'gaussian-unet', 'unet-bn', 'unet-small', got 'vgg16'"),
         ("unet", "image", "split must be one of 'tile', 'group', got 'image'"),
     ],
 )
