@@ -32,6 +32,7 @@ def test_every_layer_gets_the_same_budget(profile, search):
     """In each column of the table: as many rates, seeds and steps; what is asked for is all sought."""
     trials = planned(profile, search, search.datasets[0])
     budget = experiments()[search.belongs_to].budget(profile, search.experiment)
+    assert budget["seeds"] >= 2 or profile == "smoke"
     subjects = chosen_rates(trials)
     assert {subject[0] for subject in subjects} == set(search.layers)
     columns = [name for name in search.cell_fields() if name != "learning_rate"]
@@ -43,7 +44,7 @@ def test_every_layer_gets_the_same_budget(profile, search):
         rates = entry_of(budget["learning_rate"], own[0].cell)
         assert rates == sorted(set(rates))
         tried = sorted((t.learning_rate, t.seed) for t in own)
-        assert tried == [(rate, seed) for rate in rates for seed in range(2 if profile == "paper" else 1)]
+        assert tried == [(rate, seed) for rate in rates for seed in range(budget["seeds"])]
         if subject[0] != "source":
             settings = {json.dumps(hyperparameters(t) | {"learning_rate": None}) for t in own}
             budgets[own[0].cell[1:-1]] |= {(len(rates), one) for one in settings}
