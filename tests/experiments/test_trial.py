@@ -122,7 +122,7 @@ def test_no_two_trials_share_a_record(profile):
         (EXAMPLES[1], {"layer": "unet"}, f"layer must be one of {quoted(Table2Trial.layers)}, got 'unet'"),
         (EXAMPLES[1], {"source": "coco"}, "source must be one of 'squeezenet', 'scratch', 'imagenet', got 'coco'"),
         (EXAMPLES[1], {"dataset": FULL}, f"dataset must be one of {quoted(Table2Trial.datasets)}, got {FULL!r}"),
-        (EXAMPLES[2], {"layer": "ours"}, "layer must be one of 'unet', 'gaussian-unet', 'unet-bn', 'unet-small', got 'ours'"),
+        (EXAMPLES[2], {"layer": "ours"}, f"layer must be one of {quoted(Table3Trial.layers)}, got 'ours'"),
         (EXAMPLES[2], {"split": "image"}, "split must be one of 'tile', 'group', got 'image'"),
     ],
     ids=str,

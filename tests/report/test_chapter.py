@@ -71,11 +71,11 @@ def test_runs_have_a_row_a_kind(tmp_path):
         ["tnbc", "paper", "a CPU, 1 thread", "fp32", "2.9", "None with changes", "1", "0.50"],
     ]
     steps = TABLE3.budget("paper", "table3")["steps"]
-    assert "Profile paper: 3 of 30 trials have been run; the rest takes about " in shown.text
+    assert "Profile paper: 3 of 40 trials have been run; the rest takes about " in shown.text
     assert f"of one core. Steps of training: {steps:,}." in shown.text
     empty = Page(runs(load(tmp_path, "quick", "table3", "tnbc-derived", tmp_path)))
     assert empty.rows == []
-    assert "Profile quick: 0 of 6 trials have been run; the rest takes about " in empty.text
+    assert "Profile quick: 0 of 8 trials have been run; the rest takes about " in empty.text
 
 
 def test_steps_are_told_with_what_they_stand_under(tmp_path):

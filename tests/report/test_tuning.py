@@ -74,7 +74,8 @@ def test_an_unfinished_search_and_a_choice_at_odds_with_it_are_told(tmp_path, mo
     quick = load(tmp_path, "quick", "table3", "tnbc-derived", tmp_path)
     assert "tuned" not in judgements.render(quick)  # its rates are not from this search
     loaded = load(tmp_path, "paper", "table3", "tnbc-derived", tmp_path)
-    assert "perhaps not at their best: U-net, Gaussian U-net, U-net with BN (control), U-net, small." in judgements.render(loaded)
+    named = ", ".join(layer.title for layer in TABLE3.layers.values())
+    assert f"perhaps not at their best: {named}." in judgements.render(loaded)
 
 
 def test_networks_are_told_apart_in_the_search(tmp_path):

@@ -148,7 +148,7 @@ def nucleus_f1(predicted: Tensor, truth: Tensor) -> float:
 
 def _nuclei_at(points: np.ndarray, masks: np.ndarray) -> Tensor:
     """(1, number of points, 2): whether a point is of a nucleus, and of which. All other points decide nothing."""
-    numbers, _ = ndimage.label(masks, structure=_WITHIN_A_TILE)
+    numbers, _ = ndimage.label(masks, structure=_WITHIN_A_TILE)  # pyright: ignore[reportGeneralTypeIssues]
     return torch.from_numpy(np.stack([masks[points], numbers[points]], -1).astype(np.int64))[None]
 
 
