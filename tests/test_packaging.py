@@ -112,6 +112,11 @@ class Installed(PathFinder):
     def find_spec(cls, name, path=None, target=None):
         return None if name.partition(".")[0] in cls.missing else super().find_spec(name, path, target)
 
+    @classmethod
+    def find_distributions(cls, *context):
+        found = super().find_distributions(*context)
+        return (one for one in found if one.metadata["Name"].replace("-", "_") not in cls.missing)
+
 sys.meta_path[sys.meta_path.index(PathFinder)] = Installed
 """
 
