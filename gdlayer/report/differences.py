@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from gdlayer.extras import extra
+from gdlayer.report.cells import KIND, Selector, main_kind, select
 
 with extra("report"):
     import pandas as pd
@@ -61,6 +62,23 @@ class Difference:
     def chance_of_less(self, bound: float) -> float:
         """p value of the hypothesis that the true difference is ``bound`` or more, against that it is less."""
         return float(stats.t.cdf((self.mean - bound) / self.error, self.freedom))
+
+
+def blocks_of(trials: pd.DataFrame, cell: Selector, layers: Sequence[str]) -> pd.DataFrame:
+    """A row per block and a column per layer, in percent; NaN where a trial is missing.
+
+    Only trials of one kind are compared: of the kind with the most.
+
+    Parameters
+    ----------
+    trials : as :func:`gdlayer.report.cells.per_trial` gives them
+    cell : selector of what the layers are compared in, and of a metric
+    layers : the columns
+    """
+    chosen = select(trials, cell)
+    if (most := main_kind(chosen)) is not None:
+        chosen = select(chosen, dict(zip(KIND, most, strict=True)))
+    return chosen.pivot(index=["machine", "seed"], columns="layer", values="value").reindex(columns=list(layers))
 
 
 def difference(blocks: pd.DataFrame, one: str, other: str) -> Difference | None:

@@ -35,13 +35,13 @@ class Question:
 QUESTIONS = {
     "trainable": Question(
         asks="Does it help to train σ, μ and θ?",
-        varies="What trains",
+        varies="σ, μ, θ",
         values={
-            "ours": "σ, μ, θ",
-            "trains-none": "none of them",
-            "trains-sigma": "σ alone",
-            "trains-mu": "μ alone",
-            "trains-theta": "θ alone",
+            "ours": "all trained",
+            "trains-none": "all fixed",
+            "trains-sigma": "only σ trained",
+            "trains-mu": "only μ trained",
+            "trains-theta": "only θ trained",
         },
     ),
     "order": Question(
@@ -51,13 +51,13 @@ QUESTIONS = {
     ),
     "bases": Question(
         asks="How many bases are needed?",
-        varies="Bases per layer",
+        varies="Bases",
         values={
-            "ours": "half of the filters",
-            "bases-1": "one",
-            "bases-eighth": "an eighth of the filters",
-            "bases-quarter": "a quarter of the filters",
-            "bases-all": "one per filter",
+            "ours": "B = f_out / 2",
+            "bases-1": "B = 1",
+            "bases-eighth": "B = f_out / 8",
+            "bases-quarter": "B = f_out / 4",
+            "bases-all": "B = f_out",
         },
     ),
     "kernel-size": Question(
@@ -73,7 +73,7 @@ QUESTIONS = {
     "equal-size": Question(
         asks="Is the separated combination better than a narrower full network of as many parameters?",
         varies="Combination at equal size",
-        values={"narrow": "full, narrower", "separated": "separated"},
+        values={"narrow": "narrower full network", "separated": "separated"},
     ),
     "geometry": Question(
         asks="Does each kernel need a geometry of its own?",
