@@ -91,8 +91,8 @@ def difference(blocks: pd.DataFrame, one: str, other: str) -> Difference | None:
     .. math:: s_{\bar d} = s \sqrt{2 / n}, \qquad
         s^2 = \frac{\sum_{lb} (y_{lb} - \bar y_l - \bar y_b + \bar y)^2}{(L - 1)(n - 1)}
 
-    over all L layers, where their residuals have equal variances by Levene's test; otherwise over the two alone, which
-    is the paired t test.
+    over all L layers, where their residuals have equal variances by Levene's test, which needs three blocks; otherwise
+    over the two alone, which is the paired t test.
 
     Parameters
     ----------
@@ -103,7 +103,7 @@ def difference(blocks: pd.DataFrame, one: str, other: str) -> Difference | None:
     if pairs.empty:
         return None
     complete = blocks.loc[pairs.index].dropna(axis="columns")
-    pooled = len(pairs) > 1 and complete.shape[1] > 2 and _equal_variances(complete)
+    pooled = len(pairs) > 2 and complete.shape[1] > 2 and _equal_variances(complete)
     variance, freedom = _residual_variance(complete if pooled else pairs)
     mean = float((pairs[one] - pairs[other]).to_numpy().mean())
     return Difference(mean, float(np.sqrt(2 * variance / len(pairs))), freedom, len(pairs), pooled)

@@ -34,7 +34,7 @@ def table(loaded: Loaded) -> Markup:
 
 
 def panels(loaded: Loaded) -> list[Panel]:
-    """None: the paper prints no numbers of these."""
+    """None: what the paper prints of these stands in Table 1."""
     return []
 
 
