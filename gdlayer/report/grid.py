@@ -83,7 +83,7 @@ def grid(
 
     body = {heading: [entry(s) for s in line] for heading, line in zip(rows, selectors, strict=True)}
     table = markup.table([corner, *columns], body | dict(foot or {}))
-    printed = any(published_at(loaded.experiment, selector) is not None for selector in every)
+    printed = bool(loaded.experiment.published)
     return table + markup.note(legend(table, own, kept, sum(left.values()), printed=printed))
 
 
