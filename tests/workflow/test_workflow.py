@@ -245,7 +245,7 @@ def test_a_trial_waits_for_the_record_of_its_source():
     assert re.search(rf"^trial +{1 + 6 + 12}$", output, re.MULTILINE), output
     assert "--profile smoke --datasets tnbc monuseg-crops --results results" in output
     assert "profile=smoke datasets=tnbc,monuseg-crops results=../results" in output
-    assert "table3=tnbc,monuseg-crops' results=../results" in output
+    assert "table3=tnbc,monuseg-crops ablations=fashion-mnist-sample' results=../results" in output
 
 
 def prepare_a_dry_run() -> None:
