@@ -37,8 +37,13 @@ def trial_of(layer: str) -> AblationTrial:
 def network_of(layer: str, tmp_path: Any) -> FourConv:
     trial = trial_of(layer)
     workplace = Workplace(torch.device("cpu"), tmp_path, trial.record_path(tmp_path))
-    model = prepare(trial, hyperparameters(trial), workplace).model
-    return model[1]
+    network = prepare(trial, hyperparameters(trial), workplace).model.get_submodule("1")
+    assert isinstance(network, FourConv)
+    return network
+
+
+def convolutions_of(network: FourConv) -> list[GaussianDerivativeConv2d]:
+    return [module for module in network.modules() if isinstance(module, GaussianDerivativeConv2d)]
 
 
 def expected_count(layer: str) -> int:
@@ -58,7 +63,7 @@ def test_the_network_of_a_variant(layer, tmp_path):
     network = network_of(layer, tmp_path)
     trainable = [p for p in network.parameters() if p.requires_grad]
     assert sum(p.numel() for p in trainable) == expected_count(layer)
-    convolutions = [module for module in network.modules() if isinstance(module, GaussianDerivativeConv2d)]
+    convolutions = convolutions_of(network)
     assert len(convolutions) == 4
     size = int(layer.removeprefix("size-")) if layer.startswith("size-") else 7
     for conv in convolutions:
@@ -79,7 +84,7 @@ def test_the_counts_that_the_choices_tell():
 
 def test_the_authors_start(tmp_path):
     """Uniform on (-1, 1); the geometry of the first layer, drawn before, is that of Ours."""
-    own, theirs = (network_of(layer, tmp_path).features[0].conv for layer in ("ours", "authors"))
+    own, theirs = (convolutions_of(network_of(layer, tmp_path))[0] for layer in ("ours", "authors"))
     assert 0.9 < theirs.weight.abs().max() < 1
     assert own.weight.abs().max() > 2
     assert torch.equal(own.mu, theirs.mu)
