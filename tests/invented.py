@@ -24,7 +24,7 @@ from gdlayer.report import judgements
 from gdlayer.report.loaded import Loaded, load
 from gdlayer.report.missing import planned
 
-TABLE1, TABLE2, TABLE3 = experiments().values()
+TABLE1, TABLE2, TABLE3, *_ = experiments().values()
 SIZES = (1000, 5000, 10000, 30000, 60000)
 FULL, SAMPLE = "fashion-mnist", "fashion-mnist-sample"
 
@@ -96,7 +96,7 @@ def record(layer: str = "ours", n: int = 1000, seed: int = 0, accuracy: float = 
 
 
 def record_of(experiment: str, metrics: dict[str, float], **fields: Any) -> dict[str, Any]:
-    """An invented record of experiment 2 or 3; ``fields`` has what names its cell, and more."""
+    """An invented record of another experiment; ``fields`` has what names its cell, and more."""
     names = ("layer", *experiments()[experiment].trial.cell_fields())
     cell = {name: fields.pop(name) for name in names}
     defaults: dict[str, Any] = {"dataset": "cats-vs-dogs-200" if experiment == "table2" else "tnbc-derived"}
@@ -114,6 +114,11 @@ def net(layer: str, accuracy: float, split: str = "tile", background: float = 0.
     metrics = {"pixel_accuracy": accuracy, "dice": accuracy - 0.1, "iou": accuracy - 0.2, "nucleus_f1": accuracy / 2}
     metrics["background_accuracy"] = background
     return record_of("table3", metrics, layer=layer, split=split, **fields)
+
+
+def ablation(layer: str, accuracy: float, n: int = 1000, **fields: Any) -> dict[str, Any]:
+    made = {"dataset": FULL} | fields
+    return record_of("ablations", {"test_accuracy": accuracy}, layer=layer, n_train=n, **made)
 
 
 def save(folder: Path, *records: dict[str, Any]) -> list[Path]:

@@ -23,6 +23,7 @@ from gdlayer.benchmarks.timing import compare, rounded
 from gdlayer.datasets import fashion_mnist
 from gdlayer.experiments.memory import keep_freed_memory
 from gdlayer.experiments.settings import hyperparameters
+from gdlayer.experiments.table1.layers import LAYERS
 from gdlayer.experiments.table1.prepare import build_network
 from gdlayer.experiments.table1.trial import Table1Trial
 from gdlayer.experiments.training import Captured, Recipe, forward
@@ -287,7 +288,7 @@ def _training_step(layer: str, precision: str, device: str) -> Callable[[], None
     torch.manual_seed(0)
     images = torch.randint(256, (8 * batch, 1, 28, 28), dtype=torch.uint8, device=device)
     labels = torch.randint(10, (8 * batch,), device=device)
-    model = build_network(layer, settings).to(device)
+    model = build_network(LAYERS[layer].maker(), settings).to(device)
     optimiser = torch.optim.Adam(model.parameters(), lr=RATE, fused=True, capturable=device == "cuda")
 
     def step(chosen: Tensor) -> None:

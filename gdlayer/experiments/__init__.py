@@ -15,6 +15,7 @@ FOLDERS = {
     "table1": "gdlayer.experiments.table1",
     "table2": "gdlayer.experiments.table2",
     "table3": "gdlayer.experiments.table3",
+    "ablations": "gdlayer.experiments.ablations",
 }
 """The registry: name -> package. Nothing is imported before it is asked for, and torch only to run a trial."""
 

@@ -20,10 +20,10 @@ with extra("report"):
 
 
 def setting_in_words(value: Any) -> str:
-    """A setting as text; tables as "key value; ..."."""
+    """A setting as text; tables as "key value; ...", an empty list as "none"."""
     if isinstance(value, dict):
         return "; ".join(f"{key} {setting_in_words(item)}" for key, item in value.items())
-    return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+    return (", ".join(map(str, value)) or "none") if isinstance(value, list) else str(value)
 
 
 def choices_table(loaded: Loaded) -> str:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from gdlayer.extras import extra
+from gdlayer.report.cells import KIND, Selector, main_kind, select
 
 with extra("report"):
     import pandas as pd
@@ -63,6 +64,23 @@ class Difference:
         return float(stats.t.cdf((self.mean - bound) / self.error, self.freedom))
 
 
+def blocks_of(trials: pd.DataFrame, cell: Selector, layers: Sequence[str]) -> pd.DataFrame:
+    """A row per block and a column per layer, in percent; NaN where a trial is missing.
+
+    Only trials of one kind are compared: of the kind with the most.
+
+    Parameters
+    ----------
+    trials : as :func:`gdlayer.report.cells.per_trial` gives them
+    cell : selector of what the layers are compared in, and of a metric
+    layers : the columns
+    """
+    chosen = select(trials, cell)
+    if (most := main_kind(chosen)) is not None:
+        chosen = select(chosen, dict(zip(KIND, most, strict=True)))
+    return chosen.pivot(index=["machine", "seed"], columns="layer", values="value").reindex(columns=list(layers))
+
+
 def difference(blocks: pd.DataFrame, one: str, other: str) -> Difference | None:
     r"""The mean of ``one`` minus ``other`` over the blocks that have both; None without one.
 
@@ -73,8 +91,8 @@ def difference(blocks: pd.DataFrame, one: str, other: str) -> Difference | None:
     .. math:: s_{\bar d} = s \sqrt{2 / n}, \qquad
         s^2 = \frac{\sum_{lb} (y_{lb} - \bar y_l - \bar y_b + \bar y)^2}{(L - 1)(n - 1)}
 
-    over all L layers, where their residuals have equal variances by Levene's test; otherwise over the two alone, which
-    is the paired t test.
+    over all L layers, where their residuals have equal variances by Levene's test, which needs three blocks; otherwise
+    over the two alone, which is the paired t test.
 
     Parameters
     ----------
@@ -85,7 +103,7 @@ def difference(blocks: pd.DataFrame, one: str, other: str) -> Difference | None:
     if pairs.empty:
         return None
     complete = blocks.loc[pairs.index].dropna(axis="columns")
-    pooled = len(pairs) > 1 and complete.shape[1] > 2 and _equal_variances(complete)
+    pooled = len(pairs) > 2 and complete.shape[1] > 2 and _equal_variances(complete)
     variance, freedom = _residual_variance(complete if pooled else pairs)
     mean = float((pairs[one] - pairs[other]).to_numpy().mean())
     return Difference(mean, float(np.sqrt(2 * variance / len(pairs))), freedom, len(pairs), pooled)

@@ -83,7 +83,8 @@ def grid(
 
     body = {heading: [entry(s) for s in line] for heading, line in zip(rows, selectors, strict=True)}
     table = markup.table([corner, *columns], body | dict(foot or {}))
-    return table + markup.note(legend(table, own, kept, sum(left.values())))
+    printed = bool(loaded.experiment.published)
+    return table + markup.note(legend(table, own, kept, sum(left.values()), printed=printed))
 
 
 def _shown(cells: pd.DataFrame, selectors: Iterable[Selector]) -> pd.DataFrame:
@@ -115,10 +116,10 @@ def kinds_in_words(letters: Mapping[tuple[str, ...], str]) -> Markup:
     return Markup("Otherwise: {}.").format(markup.items(*told)) if told else Markup()
 
 
-def legend(table: str, own: pd.DataFrame, kept: pd.DataFrame | None = None, left: float = 0.0) -> Markup:
+def legend(table: str, own: pd.DataFrame, kept: pd.DataFrame | None, left: float, *, printed: bool) -> Markup:
     """What the signs in a rendered table mean, those that are there; and what it was made with."""
     counts = sorted(set(own["seeds"]))
-    notes: list[str] = ["Percent; in parentheses the paper's."]
+    notes: list[str] = ["Percent; in parentheses the paper's." if printed else "Percent."]
     if "±" in table:
         notes.append("± half of the 95 % interval over seeds (Student's t).")
     if "n =" in table:

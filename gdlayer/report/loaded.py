@@ -45,7 +45,7 @@ def load(
         Or :data:`FULLEST`.
     experiment : str
     datasets : str
-        Names separated by commas; by default all that have records.
+        Names separated by commas; by default all that have records, or if none has the paper's own.
     committed : folder
         Of the repository's record, by default found where there is one. Its fullest profile is shown beside other
         results, and it tells how long trials take.
@@ -81,6 +81,7 @@ def choose_profile(folder: Path, profile: str, experiment: str, datasets: Iterab
 
 
 def _recorded(folder: Path, profile: str, experiment: str) -> tuple[str, ...]:
-    """The data sets that have records of the profile, or of the fullest that has any."""
+    """The data sets that have records of the profile, or of the fullest that has any; before the first the paper's."""
     profiles = ("paper", "quick") if profile == FULLEST else (profile,)
-    return next((names for name in profiles if (names := recorded_datasets(folder, name, experiment))), ())
+    found = (recorded_datasets(folder, name, experiment) for name in profiles)
+    return next(filter(None, found), experiments()[experiment].trial.datasets[:1])

@@ -200,7 +200,7 @@ def load_all(results: str | Path, profile: str, datasets: str = "", committed: P
     ----------
     results, profile, committed : as for :func:`gdlayer.report.loaded.load`
     datasets : "experiment=name,name experiment=name"
-        By default all that have records.
+        By default all that have records, or if none has the paper's own.
     """
     chosen = dict(part.split("=") for part in datasets.split())
     return {name: load(results, profile, name, chosen.get(name, ""), committed) for name in experiments()}

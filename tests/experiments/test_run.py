@@ -20,6 +20,7 @@ from gdlayer.experiments import training
 from gdlayer.experiments.record import REQUIRED, ResultsError, check_current, read_record, reserve
 from gdlayer.experiments.run import run
 from gdlayer.experiments.settings import hyperparameters
+from gdlayer.experiments.table1.layers import LAYERS
 from gdlayer.experiments.table1.prepare import build_network
 
 
@@ -103,7 +104,7 @@ def test_training_gets_the_trial(results, monkeypatch):
         **{name: settings[name] for name in training.Recipe.__dataclass_fields__ if name != "seed"},
     }
     torch.manual_seed(2)
-    expected = build_network("ours-few", settings)
+    expected = build_network(LAYERS["ours-few"].maker(), settings)
     assert all(torch.equal(a, b) for a, b in zip(seen["model"].parameters(), expected.parameters(), strict=True))
     assert record["seconds"] == 1.25
     images, labels = torch.from_numpy(data.test_images[:, None]), torch.from_numpy(data.test_labels)

@@ -30,6 +30,8 @@ def test_every_choice_has_a_value_and_a_reason(experiment):
     assert {"learning_rate", "batch_size", "schedule", "alpha"} <= choices.keys()
     rates = choices["learning_rate"]["value"]
     layers = set(experiments()[experiment].layers)
+    if not isinstance(rates, dict):
+        return  # one for all
     by_network = rates if experiment == "table1" else {"": rates}
     for network, by_layer in by_network.items():
         without = {"pooled": {"free-form-dilated"}, "batch-norm": layers}.get(network, set())

@@ -15,7 +15,7 @@ from gdlayer.experiments import experiments
 from gdlayer.report import __main__ as cli
 from gdlayer.report.cells import marks, published_at, select, summarise, write_csv
 
-TABLE1, TABLE2, TABLE3 = experiments().values()
+TABLE1, TABLE2, TABLE3, *_ = experiments().values()
 LAYERS = TABLE1.trial.layers
 
 

@@ -13,7 +13,7 @@ from gdlayer.report.cells import summarise
 from gdlayer.report.chapter import choices_table, costs, outdated, runs
 from gdlayer.report.loaded import Loaded, load
 
-TABLE1, TABLE2, TABLE3 = experiments().values()
+TABLE1, TABLE2, TABLE3, *_ = experiments().values()
 
 
 def of_profile(experiment: Experiment, profile: str) -> Loaded:
@@ -37,6 +37,7 @@ def test_choices_table(experiment):
 def test_choices_of_layers_and_sources_in_words():
     text = choices_table(of_profile(TABLE2, "smoke"))
     assert "| widths | squeezenet as published; scratch 16, 32, 64, 128, 128; imagenet 64, 128, 256, 512, 512 |" in text
+    assert "; trains-none none; trains-sigma sigma; " in choices_table(of_profile(experiments()["ablations"], "smoke"))
     rate = TABLE2.choices["learning_rate"]["value"]
     by_source = "; ".join(f"{source} {value}" for source, value in rate["source"].items())
     assert list(rate["source"]) == list(SOURCES)

@@ -30,7 +30,7 @@ from gdlayer.report.claims import (
 )
 from gdlayer.report.loaded import load
 
-TABLE1, TABLE2, TABLE3 = experiments().values()
+TABLE1, TABLE2, TABLE3, *_ = experiments().values()
 OURS = {"layer": "ours", "n_train": 1000, "network": "unpooled", "metric": "test_accuracy"}
 DAU = {**OURS, "layer": "dau"}
 KIND = (FULL, "paper", "fp32", "cpu")

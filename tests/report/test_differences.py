@@ -5,15 +5,41 @@ import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from invented import record
 from scipy import stats
 
-from gdlayer.report.differences import Difference, difference, holm
+from gdlayer.experiments.table1 import EXPERIMENT as TABLE1
+from gdlayer.report.cells import per_trial
+from gdlayer.report.differences import Difference, blocks_of, difference, holm
 
 
 def blocks(n: int, layers: int, rng: np.random.Generator, noise: float | list[float] = 0.3) -> pd.DataFrame:
     """Values of additive layers and seeds, with noise."""
     y = 90 + np.arange(layers) * 0.5 + rng.normal(size=(n, 1)) + rng.normal(size=(n, layers)) * noise
     return pd.DataFrame(y, columns=[f"layer {i}" for i in range(layers)])
+
+
+def test_a_block_is_of_one_seed_machine_and_kind():
+    made = [record(layer, 1000, seed, seed / 10 + 0.1) for layer in ("ours", "dau") for seed in range(3)]
+    for one, name in zip(made, ("a", "a", "a", "a", "a", "b"), strict=True):
+        one["machine"]["name"] = name
+    made += [record("rfnn", 1000, precision="bf16"), record("ours", 5000)]
+    cell = {"n_train": 1000, "metric": "test_accuracy", "network": "unpooled"}
+    table = blocks_of(per_trial(made, TABLE1), cell, ["dau", "rfnn", "ours"])
+    assert list(table) == ["dau", "rfnn", "ours"]
+    expected = {("a", 0): (10, 10), ("a", 1): (20, 20), ("a", 2): (np.nan, 30), ("b", 2): (30, np.nan)}
+    assert list(table.index) == list(expected)
+    np.testing.assert_allclose(table[["dau", "ours"]], list(expected.values()))
+    assert table[["rfnn"]].dropna().empty
+    nothing = blocks_of(per_trial([], TABLE1), cell, ["dau", "ours"])
+    assert (nothing.shape, difference(nothing, "dau", "ours")) == ((0, 2), None)
+
+
+def test_two_blocks_are_too_few_to_pool():
+    """Two residuals of a layer are as far from 0 as each other, so that nothing tells their spread."""
+    found = difference(blocks(2, 4, np.random.default_rng(6)), "layer 1", "layer 0")
+    assert found is not None
+    assert not found.pooled
 
 
 @pytest.mark.parametrize("n", [2, 3, 10])

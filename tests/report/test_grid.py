@@ -13,7 +13,7 @@ from gdlayer.report.cells import marks, select, summarise
 from gdlayer.report.grid import grid
 from gdlayer.report.missing import planned
 
-TABLE1, TABLE2, TABLE3 = experiments().values()
+TABLE1, TABLE2, TABLE3, *_ = experiments().values()
 LAYERS = TABLE1.trial.layers
 PAPER_LAYERS = LAYERS[:6]
 COLUMN = {layer: 1 + i for i, layer in enumerate(LAYERS)}

@@ -109,7 +109,7 @@ def test_provenance(tmp_path):
     assert {"rates of Table 1, paper", "rates of Table 3, paper", "precision, Table 1, paper"} < set(by_name)
     assert "Table 2, quick" not in by_name
     own = Page(overview.provenance(tmp_path, "quick", tables)).rows
-    assert [row[0] for row in own[1:]] == ["Table 1, quick", "Table 2, quick", "Table 3, quick"]
+    assert [row[0] for row in own[1:]] == ["Table 1, quick", "Table 2, quick", "Table 3, quick", "Ablations, quick"]
 
 
 def test_every_trial_has_its_title():
@@ -121,5 +121,5 @@ def test_by_default_all_that_is_recorded_is_shown(tmp_path):
     save(tmp_path, net("unet", 0.9), net("unet", 0.8, dataset="monuseg-crops"), net("unet", 0.7, profile="quick"))
     tables = overview.load_all(tmp_path, "fullest", "", tmp_path)
     assert tables["table3"].datasets == ("tnbc-derived", "monuseg-crops")
-    assert tables["table1"].datasets == ()
+    assert tables["table1"].datasets == (FULL,)
     assert overview.load_all(tmp_path, "quick", "", tmp_path)["table3"].datasets == ("tnbc-derived",)

@@ -14,9 +14,10 @@ from typing import Any
 import nbformat
 import papermill
 import pytest
-from invented import SAMPLE, Page, loaded_of, net, record, save, trial_of, vgg
+from invented import SAMPLE, Page, ablation, loaded_of, net, record, save, trial_of, vgg
 
 from gdlayer.experiments import experiments
+from gdlayer.experiments.ablations.layers import QUESTIONS
 from gdlayer.experiments.record import check_current, every_record, load_records, recorded_datasets
 from gdlayer.experiments.settings import hyperparameters
 from gdlayer.experiments.table1 import rounding
@@ -33,6 +34,7 @@ EXPERIMENTS = experiments()
 CHAPTERS = (*EXPERIMENTS, "overview")
 FOLDERS = sorted(path.relative_to(COMMITTED).as_posix() for path in COMMITTED.glob("*/*") if path.is_dir())
 TABLES = [folder for folder in FOLDERS if folder.split("/")[1] in EXPERIMENTS]
+RECORDED = [name for name in EXPERIMENTS if name in {folder.split("/")[1] for folder in FOLDERS}]
 
 
 def committed(folder: str) -> list[tuple[Path, dict[str, Any]]]:
@@ -205,6 +207,14 @@ def made_tables(name: str, loaded: dict[str, Loaded]) -> list[str]:
             page.durations(own),
             judgements.render(own),
         ]
+    if name == "ablations":
+        return [
+            runs(own),
+            *(page.answer(own, question) for question in QUESTIONS),
+            page.table(own),
+            page.durations(own),
+            judgements.render(own),
+        ]
     return [
         tuned,
         runs(own),
@@ -237,8 +247,11 @@ def test_choices_in_a_chapter_are_those_of_its_profile(name, loaded):
 def test_chapters_show_the_record(name):
     given = parameters(chapter(name))
     assert (given.pop("profile"), given.pop("results")) == ("fullest", "../data/results")
-    recorded = ",".join(recorded_datasets(COMMITTED, "paper", name)) if name in EXPERIMENTS else ""
-    assert given == {"datasets": recorded}
+    if name == "overview":
+        assert given == {"datasets": ""}
+    else:  # before the first record the data set of the paper
+        recorded = recorded_datasets(COMMITTED, "paper", name) or EXPERIMENTS[name].trial.datasets[:1]
+        assert given == {"datasets": ",".join(recorded)}
 
 
 @pytest.mark.parametrize("name", CHAPTERS)
@@ -248,7 +261,7 @@ def test_papermill_knows_the_parameters_of_a_chapter(name):
     assert papermill.inspect_notebook(str(path)).keys() == parameters(chapter(name)).keys()
 
 
-@pytest.mark.parametrize("experiment", EXPERIMENTS)
+@pytest.mark.parametrize("experiment", RECORDED)
 def test_another_number_in_the_record_changes_the_chapter(experiment, loaded, tmp_path):
     """Of one record that the chapter shows."""
     own = loaded[experiment]
@@ -281,6 +294,8 @@ def made_for(experiment: str, layer: int, value: float, **fields: Any) -> dict[s
     name = EXPERIMENTS[experiment].trial.layers[layer]
     if experiment == "table1":
         return record(name, 1000, accuracy=value, **fields)
+    if experiment == "ablations":
+        return ablation(name, value, **fields)
     return vgg(name, value, value, **fields) if experiment == "table2" else net(name, value, **fields)
 
 
@@ -306,7 +321,7 @@ def test_what_differs_is_marked_in_its_own_cell_and_beside_others(experiment, na
     assert "^" not in str(render(experiment, common).rows)
 
 
-@pytest.mark.parametrize("experiment", EXPERIMENTS)
+@pytest.mark.parametrize("experiment", RECORDED)
 def test_a_chapter_is_of_one_profile_and_of_real_data(experiment, loaded):
     own = loaded[experiment]
     assert set(own.cells["profile"]) == {own.profile} == {r["trial"]["profile"] for r in own.records}
@@ -317,13 +332,13 @@ def test_a_chapter_is_of_one_profile_and_of_real_data(experiment, loaded):
 
 
 def test_committed_tables_have_letters_just_where_they_mix(loaded):
-    first, second, third = (loaded[experiment]._replace(record=None) for experiment in EXPERIMENTS)
+    first, second, third, fourth = (loaded[experiment]._replace(record=None) for experiment in EXPERIMENTS)
     shown = [
         *(
             (select(first.cells, {"network": network}), first.experiment.page.table(first, network=network))
             for network in Table1Trial.networks
         ),
-        (second.cells, second.experiment.page.table(second)),
+        *((own.cells, own.experiment.page.table(own)) for own in (second, fourth)),
         *(
             (select(third.cells, {"dataset": dataset}), third.experiment.page.table(third, dataset=dataset))
             for dataset in third.datasets

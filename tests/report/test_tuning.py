@@ -15,7 +15,7 @@ from gdlayer.experiments.table3.trial import Table3Trial
 from gdlayer.report import judgements, tuning
 from gdlayer.report.loaded import load
 
-TABLE1, TABLE2, TABLE3 = experiments().values()
+TABLE1, TABLE2, TABLE3, *_ = experiments().values()
 
 
 def search(folder: Path, experiment: str, score: Any, skip: Any = lambda trial: False) -> None:

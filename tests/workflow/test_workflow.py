@@ -26,11 +26,17 @@ from gdlayer.experiments.trial import Trial
 
 REPOSITORY = Path(reproduce.__file__).parents[1]
 SAMPLE = REPOSITORY / "gdlayer" / "datasets" / "sample" / "fashion-mnist"
-EMBEDDED = {"table1": "fashion-mnist-sample", "table2": "textures-synthetic", "table3": "nuclei-synthetic"}
+EMBEDDED = {
+    "table1": "fashion-mnist-sample",
+    "table2": "textures-synthetic",
+    "table3": "nuclei-synthetic",
+    "ablations": "fashion-mnist-sample",
+}
 METRICS = {
     "table1": ["test_accuracy"],
     "table2": ["val_accuracy", "test_accuracy"],
     "table3": ["pixel_accuracy", "dice", "iou", "nucleus_f1", "background_accuracy"],
+    "ablations": ["test_accuracy"],
 }
 TRIALS = [trial for experiment, dataset in EMBEDDED.items() for trial in plan("smoke", experiment, (dataset,))]
 OF = {name: [trial for trial in TRIALS if trial.experiment == name] for name in EMBEDDED}
@@ -101,7 +107,7 @@ def test_real_data_that_cannot_be_had():
     assert re.match(rf"profile 'paper' demands real data, .*{reason}", error)
 
 
-@pytest.mark.parametrize(("experiment", "steps"), [("table1", 4), ("table2", 2), ("table3", 2)])
+@pytest.mark.parametrize(("experiment", "steps"), [("table1", 4), ("table2", 2), ("table3", 2), ("ablations", 4)])
 def test_a_record_with_other_settings(experiment, steps):
     trials = OF[experiment]
     path = write_records(trials[:3])[2]
@@ -113,7 +119,7 @@ def test_a_record_with_other_settings(experiment, steps):
     )
 
 
-@pytest.mark.parametrize("trial", [TRIALS[0], TRIALS[-1]], ids=["table1", "table3"])
+@pytest.mark.parametrize("trial", [TRIALS[0], TRIALS[-1]], ids=["table1", "ablations"])
 def test_a_corrupt_record(trial):
     path = write_records([trial])[0]
     path.write_text('{"trial": ')
@@ -145,7 +151,7 @@ def test_snakemake_gets_the_profile_and_its_data(monkeypatch, capsys, tmp_path, 
         return subprocess.CompletedProcess([], status)
 
     monkeypatch.setattr(subprocess, "run", called)
-    write_records([*OF["table1"][:2], *OF["table2"][:2], *OF["table3"]])
+    write_records([*OF["table1"][:2], *OF["table2"][:2], *OF["table3"], *OF["ablations"]])
     pending = len(OF["table1"]) - 2 + len(OF["table2"]) - 2
     tables = [Path("results", "smoke", f"{name}.csv") for name in EMBEDDED]
     for table in tables:
@@ -158,12 +164,13 @@ def test_snakemake_gets_the_profile_and_its_data(monkeypatch, capsys, tmp_path, 
         "table1: fashion-mnist-sample",
         "table2: textures-synthetic",
         "table3: nuclei-synthetic",
+        "ablations: fashion-mnist-sample",
         f"profile smoke: {len(TRIALS)} trials, {len(TRIALS) - pending} finished; about {seconds:.0f} s left on 3 cores,"
         " then the book",
         last.format(page=tmp_path / "_build" / "smoke" / "html" / "index.html"),
     ]
     assert err == ""
-    assert [table.exists() for table in tables] == [False, False, True]  # made anew if a record is missing
+    assert [table.exists() for table in tables] == [False, False, True, True]  # made anew if a record is missing
     (command,) = calls
     assert command[1:5] == ["-m", "snakemake", "--snakefile", "workflow/Snakefile"]
     assert command[command.index("--cores") + 1] == "3"
@@ -178,20 +185,21 @@ def test_what_is_embedded_is_announced(monkeypatch, capsys):
     monkeypatch.setattr(sys, "argv", ["reproduce.py", "--cores", "all"])
     assert reproduce.main() == 0
     lines = capsys.readouterr().out.splitlines()
-    assert len(lines) == 8
+    assert len(lines) == 10
     for note, names in zip(
-        lines[:3],
+        lines[:4],
         (
             "fashion-mnist-sample instead of fashion-mnist",
             "textures-synthetic instead of cats-dogs",
             "nuclei-synthetic instead of tnbc",
+            "fashion-mnist-sample instead of fashion-mnist",
         ),
         strict=True,
     ):
         assert note.startswith(f"note: {names}: ")
-    assert lines[3:6] == [f"{name}: {dataset}" for name, dataset in EMBEDDED.items()]
+    assert lines[4:8] == [f"{name}: {dataset}" for name, dataset in EMBEDDED.items()]
     planned = sum(len(plan("quick", name, (dataset,))) for name, dataset in EMBEDDED.items())
-    assert lines[6].startswith(f"profile quick: {planned} trials, 0 finished; about an unknown time")
+    assert lines[8].startswith(f"profile quick: {planned} trials, 0 finished; about an unknown time")
 
 
 def test_snakemake_plans_what_is_missing():
@@ -200,7 +208,7 @@ def test_snakemake_plans_what_is_missing():
     pending = OF["table1"][-2:] + OF["table2"][1:3] + OF["table3"][-2:]
     write_records([trial for trial in TRIALS if trial not in pending])
     output = dry_run({name: [dataset] for name, dataset in EMBEDDED.items()})
-    for rule, count in (("trial", 6), ("table", 3), ("chapter", 3), ("overview", 1), ("book", 1)):
+    for rule, count in (("trial", 6), ("table", 4), ("chapter", 4), ("overview", 1), ("book", 1)):
         assert re.search(rf"^{rule} +{count}$", output, re.MULTILINE), (rule, output)
     for trial in TRIALS:
         command = f"python {' '.join(trial.command('results'))} --jobs 2"
@@ -237,7 +245,7 @@ def test_a_trial_waits_for_the_record_of_its_source():
     assert re.search(rf"^trial +{1 + 6 + 12}$", output, re.MULTILINE), output
     assert "--profile smoke --datasets tnbc monuseg-crops --results results" in output
     assert "profile=smoke datasets=tnbc,monuseg-crops results=../results" in output
-    assert "table3=tnbc,monuseg-crops' results=../results" in output
+    assert "table3=tnbc,monuseg-crops ablations=fashion-mnist-sample' results=../results" in output
 
 
 def prepare_a_dry_run() -> None:

@@ -1,5 +1,6 @@
 """What a trial of experiment 1 trains and measures."""
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -9,8 +10,9 @@ from gdlayer.datasets import balanced_subset, fashion_mnist
 from gdlayer.experiments.run import Task, Workplace
 from gdlayer.experiments.settings import check_fixed
 from gdlayer.experiments.table1.layers import LAYERS
-from gdlayer.experiments.table1.trial import Table1Trial
+from gdlayer.experiments.table1.trial import FashionMnistTrial, Table1Trial
 from gdlayer.experiments.training import Standardise, accuracy
+from gdlayer.networks.convolutions import ConvSpec
 from gdlayer.networks.four_conv import FourConv
 
 PIXEL_MEAN, PIXEL_STD = 0.2860, 0.3530
@@ -24,8 +26,16 @@ FIXED = {
 }
 """Choices for which the code has no other option, so that the list of choices cannot claim one."""
 
+Maker = Callable[[ConvSpec], torch.nn.Module]
+"""What makes the convolutions of the network."""
+
 
 def prepare(trial: Table1Trial, settings: dict[str, Any], workplace: Workplace) -> Task:
+    """A four-convolution network of a layer type; its accuracy as :func:`task` measures it."""
+    return task(trial, settings, workplace, LAYERS[trial.layer].maker())
+
+
+def task(trial: FashionMnistTrial, settings: dict[str, Any], workplace: Workplace, conv: Maker) -> Task:
     """A four-convolution network; its accuracy on all test images, or for a search on the images held out."""
     data = fashion_mnist.load(trial.dataset)
     subset = balanced_subset(data.train_labels, trial.n_train, trial.seed)
@@ -35,7 +45,7 @@ def prepare(trial: Table1Trial, settings: dict[str, Any], workplace: Workplace) 
         for array in (data.train_images[subset, None], data.train_labels[subset], *held_out)
     )
     torch.manual_seed(trial.seed)
-    model = build_network(trial.layer, settings).to(workplace.device)
+    model = build_network(conv, settings).to(workplace.device)
 
     def measure() -> dict[str, float]:
         return {f"{part}_accuracy": accuracy(model, held_out_images, held_out_labels, settings["precision"])}
@@ -56,7 +66,7 @@ def prepare(trial: Table1Trial, settings: dict[str, Any], workplace: Workplace) 
     )
 
 
-def build_network(layer: str, settings: dict[str, Any]) -> torch.nn.Sequential:
+def build_network(conv: Maker, settings: dict[str, Any]) -> torch.nn.Sequential:
     """The network of experiment 1 by its open choices: uint8 images (b, 1, 28, 28) -> logits (b, 10).
 
     Raises
@@ -66,7 +76,7 @@ def build_network(layer: str, settings: dict[str, Any]) -> torch.nn.Sequential:
     """
     check_fixed(settings, FIXED)
     network = FourConv(
-        LAYERS[layer].maker(),
+        conv,
         widths=settings["widths"],
         bases=settings["bases"],
         kernel_size=settings["kernel_size"],
@@ -79,7 +89,7 @@ def build_network(layer: str, settings: dict[str, Any]) -> torch.nn.Sequential:
 
 
 def _held_out(
-    data: fashion_mnist.ImageSet, trial: Table1Trial, settings: dict[str, Any]
+    data: fashion_mnist.ImageSet, trial: FashionMnistTrial, settings: dict[str, Any]
 ) -> tuple[str, np.ndarray, np.ndarray]:
     """The test images and labels; of a search the next training images of the same draw."""
     if "validation" not in settings:

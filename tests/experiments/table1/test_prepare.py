@@ -16,6 +16,7 @@ from gdlayer.experiments.run import run
 from gdlayer.experiments.settings import hyperparameters
 from gdlayer.experiments.table1.prepare import FIXED, build_network
 from gdlayer.experiments.table1.trial import Table1Trial
+from gdlayer.networks.convolutions import ours
 
 
 @pytest.mark.parametrize("name", ["activation", "optimiser", "input", "subset"])
@@ -24,7 +25,7 @@ def test_fixed_choices_refuse_other_values(name):
     assert name in FIXED
     message = f"{name} must be {settings[name]!r}, got 'another'"
     with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
-        build_network("ours", settings | {name: "another"})
+        build_network(ours, settings | {name: "another"})
 
 
 @pytest.mark.parametrize(
@@ -45,7 +46,7 @@ def test_every_other_choice_changes_the_network(changes):
     nets = []
     for chosen in (settings, settings, settings | changes):
         torch.manual_seed(0)
-        nets.append(build_network("ours", chosen))
+        nets.append(build_network(ours, chosen))
     x = torch.randint(256, (2, 1, 28, 28), dtype=torch.uint8)
     first, same, changed = (net(x) for net in nets)
     assert torch.equal(first, same)
@@ -63,7 +64,7 @@ def test_standardise():
     images = torch.tensor([[[[0, 255]], [[51, 102]]]], dtype=torch.uint8)  # (1, 2, 1, 2)
     expected = torch.tensor([[[[-0.5, 1.5]], [[-0.8, 0.0]]]])
     torch.testing.assert_close(training.Standardise([0.25, 0.4], [0.5, 0.25])(images), expected)
-    first = build_network("ours", hyperparameters(smoke()))[0](images[:, :1])
+    first = build_network(ours, hyperparameters(smoke()))[0](images[:, :1])
     torch.testing.assert_close(first, torch.tensor([[[[0.0, 1.0]]]]).sub(0.2860).div(0.3530))
 
 

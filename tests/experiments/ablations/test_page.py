@@ -1,0 +1,127 @@
+"""The answers of the ablations, their figures and their table, by invented records."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from invented import FULL, Page, ablation, save
+from matplotlib.colors import to_hex
+
+from gdlayer.experiments.ablations import page
+from gdlayer.experiments.ablations.layers import LAYERS, QUESTIONS
+from gdlayer.report.loaded import Loaded, load
+
+pytestmark = pytest.mark.usefixtures("figures")
+
+EFFECTS = {"size-3": -4.0, "size-9": 3.0, "size-11": 0.1}
+
+
+def records(seeds: int = 5, sizes: tuple[int, ...] = (1000, 5000), **fields: Any) -> list[dict[str, Any]]:
+    """Every variant; layers and seeds add up but for noise of a fifth of a point."""
+    rng = np.random.default_rng(0)
+    return [
+        ablation(layer, (80 + EFFECTS.get(layer, 0) + seed + 0.2 * rng.normal()) / 100, n, seed=seed, **fields)
+        for n in sizes
+        for layer in LAYERS
+        for seed in range(seeds)
+    ]
+
+
+def loaded_from(folder: Path, *made: dict[str, Any], profile: str = "paper") -> Loaded:
+    save(folder, *made)
+    return load(folder, profile, "ablations", FULL, folder)
+
+
+def test_an_answer_is_of_the_record(tmp_path):
+    made = records()
+    loaded = loaded_from(
+        tmp_path, *(r for r in made if (r["trial"]["layer"], r["trial"]["n_train"]) != ("size-5", 5000))
+    )
+    shown = Page(page.answer(loaded, "kernel-size")).text
+    first, second = re.findall(r"With .*?\.(?= With|$)", shown)
+    assert shown == f"How large must the kernels be? {first} {second}"
+    clear = r"compared to 7×7: lower for 3×3 \(−[34]\.\d\); "
+    assert re.match(f"With 1,000 images, {clear}no clear difference ", first)
+    points = r"\((?P<points>0\.\d) points would probably show\)"
+    found = re.search(rf"difference {points} for 5×5 \([+−]?0\.\d\), 11×11 \([+−]?0\.\d\); higher for 9×9 \(\+", first)
+    made_of = page.differences(loaded, QUESTIONS["kernel-size"], 1000)
+    assert found is not None
+    assert found["points"] == f"{max(made_of['size-5'].detectable, made_of['size-11'].detectable):.1f}"
+    assert second.endswith("; not run yet for 5×5.")
+
+
+def test_differences_are_to_the_reference_of_the_question(tmp_path):
+    loaded = loaded_from(tmp_path, *(ablation("narrow", 0.8 + s / 100, seed=s) for s in range(3)))
+    assert page.differences(loaded, QUESTIONS["equal-size"], 1000) == {}
+    save(tmp_path, *(ablation("separated", 0.81 + (s + s * s / 9) / 100, seed=s) for s in range(3)))
+    loaded = load(tmp_path, "paper", "ablations", FULL, tmp_path)
+    (found,) = page.differences(loaded, QUESTIONS["equal-size"], 1000).values()
+    assert (found.mean, found.blocks) == (pytest.approx(1 + (0 + 1 + 4) / 27), 3)
+    assert page.differences(loaded, QUESTIONS["separated"], 1000) == {}
+
+
+def test_what_decides_nothing_says_why(tmp_path):
+    two = loaded_from(tmp_path / "two", *records(2))
+    assert "compared to full: undecided (fewer than 3 seeds) for separated (" in page.answer(two, "separated")
+    quick = loaded_from(tmp_path / "quick", *records(3, (1000,), profile="quick"), profile="quick")
+    assert "compared to full: undecided (reduced budget) for separated (" in page.answer(quick, "separated")
+    sample = load(tmp_path / "none", "paper", "ablations", "fashion-mnist-sample", tmp_path)
+    assert page.verdicts(sample, page.differences(two, QUESTIONS["separated"], 1000)) == {
+        "separated": "embedded stand-in"
+    }
+    nothing = load(tmp_path / "none", "paper", "ablations", FULL, tmp_path)
+    assert Page(page.answer(nothing, "separated")).text == (
+        "What does the separated combination cost? With 1,000 images: not run yet. With 5,000 images: not run yet."
+    )
+    assert page.effects(nothing, "separated") is None
+
+
+def test_clear_is_what_stays_clear_after_the_correction(tmp_path):
+    """A p value between a fourth of 5 % and 5 % is clear for one variant, and not for the smallest of four."""
+    made = [r for r in records(5, (1000,)) if r["trial"]["layer"] in QUESTIONS["trainable"].values]
+    loaded = loaded_from(tmp_path, *made)
+    given = page.differences(loaded, QUESTIONS["trainable"], 1000)
+    one = given["trains-none"]
+    shifted = {name: type(one)(2.5 * one.error, one.error, one.freedom, 5, True) for name in given}
+    (chance,) = {2 * d.chance_of_more(0) for d in shifted.values()}
+    assert 0.05 / 4 < chance < 0.05
+    assert set(page.verdicts(loaded, shifted).values()) == {"no clear difference"}
+    assert page.verdicts(loaded, {"trains-mu": shifted["trains-mu"]}) == {"trains-mu": "higher"}
+
+
+def test_effects(tmp_path):
+    loaded = loaded_from(tmp_path, *records())
+    figure = page.effects(loaded, "kernel-size")
+    assert figure is not None
+    assert [axis.get_title() for axis in figure.axes] == ["1,000 images", "5,000 images"]
+    assert figure.get_supxlabel() == "test accuracy minus that of “7×7”, points"
+    assert [label.get_text() for label in figure.axes[0].get_yticklabels()] == ["3×3", "5×5", "9×9", "11×11"]
+    for axis, n in zip(figure.axes, (1000, 5000), strict=True):
+        made = page.differences(loaded, QUESTIONS["kernel-size"], n)
+        for y, (container, found) in enumerate(zip(axis.containers, made.values(), strict=True)):
+            points, _, (bars,) = container
+            assert points.get_xydata().tolist() == [[pytest.approx(found.mean), y]]
+            np.testing.assert_allclose(bars.get_segments()[0], [(end, y) for end in found.interval])
+    filled = [to_hex(container[0].get_markerfacecolor()) != "#ffffff" for container in figure.axes[0].containers]
+    assert filled == [True, False, True, False]
+    figure.canvas.draw()
+
+
+@pytest.mark.parametrize("name", QUESTIONS)
+def test_every_question_has_its_figure_even_of_one_seed(tmp_path, name):
+    figure = page.effects(loaded_from(tmp_path, *records(1, (1000,), profile="quick"), profile="quick"), name)
+    assert figure is not None
+    assert len(figure.axes[0].containers) == len(QUESTIONS[name].variants)
+    figure.canvas.draw()
+
+
+def test_the_table_has_no_numbers_of_the_paper(tmp_path):
+    shown = Page(page.table(loaded_from(tmp_path, *records(3, (5000,)))))
+    assert shown.rows[0] == ["variant", "1,000 images", "5,000 images"]
+    assert [row[0] for row in shown.rows[1:]] == [layer.title for layer in LAYERS.values()]
+    assert re.fullmatch(r"81\.\d\|± \d\.\d\|n = 3 of 5", shown.rows[1][2])
+    assert shown.rows[1][1].startswith("not run|")
+    assert shown.text.strip().startswith("Percent. ± half")
+    assert page.panels(loaded_from(tmp_path)) == []
