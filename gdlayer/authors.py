@@ -82,6 +82,7 @@ def from_authors(
         variables = {v.name: v.numpy() for v in tensorflow.nest.flatten(made) if v is not None}
 
     >>> import numpy as np
+    >>> from gdlayer import from_authors
     >>> rng = np.random.default_rng(0)
     >>> variables = {
     ...     "ftgd_conv_layer/sigmas:0": rng.uniform(0.5, 2, (4, 10, 2)),

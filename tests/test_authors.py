@@ -423,5 +423,5 @@ def test_variables_must_be_a_mapping():
 
 def test_examples_in_the_documentation():
     results = doctest.testmod(authors)
-    assert results.attempted == 5
+    assert results.attempted == 6
     assert results.failed == 0
