@@ -29,6 +29,11 @@ def tracing() -> bool:
     return torch.jit.is_tracing()  # type: ignore[reportPrivateImportUsage]
 
 
+def recorded() -> bool:
+    """Whether anything records the operations, or transforms them as torch.func does."""
+    return compiling() or tracing() or torch._C._functorch.peek_interpreter_stack() is not None
+
+
 def with_known_signature(function: type[FunctionType]) -> type[FunctionType]:
     """Class decorator for autograd functions: stores the signature of ``forward``, for which torch asks at every call.
 
