@@ -78,8 +78,9 @@ def from_authors(
 
     Keras 3 lists no variable that a layer makes with tensorflow.Variable, as theirs does. Their attributes hold them::
 
-        made = [keras_layer.sigmas, keras_layer.centroids, keras_layer.thetas, keras_layer.clWeights, keras_layer.bias]
-        variables = {v.name: v.numpy() for v in tensorflow.nest.flatten(made) if v is not None}
+        names = ("sigmas", "centroids", "thetas", "clWeights", "bias")
+        made = tensorflow.nest.flatten([getattr(keras_layer, name) for name in names])
+        variables = {v.name: v.numpy() for v in made if v is not None}
 
     >>> import numpy as np
     >>> from gdlayer import from_authors

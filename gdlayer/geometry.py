@@ -152,15 +152,15 @@ class Geometry(nn.Module):
             return inverse_softplus(above)
         return torch.log(above / (self.sigma_max - sigma).clamp_min(margin))
 
-    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *rest: Any) -> None:
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any, **kwargs: Any) -> None:
         """As torch has it, with a warning where the bounds of ``raw_sigma`` are left out."""
         if f"{prefix}raw_sigma" in state_dict and f"{prefix}_extra_state" not in state_dict:
             warnings.warn(
-                f"{prefix}raw_sigma comes without {prefix}_extra_state, its (sigma_min, sigma_max): sigma changes unless "
-                f"they were those of the layer, {self.get_extra_state().tolist()}",
+                f"{prefix}raw_sigma comes without {prefix}_extra_state, its (sigma_min, sigma_max): sigma changes "
+                f"unless they were those of the layer, {self.get_extra_state().tolist()}",
                 stacklevel=2,
             )
-        super()._load_from_state_dict(state_dict, prefix, *rest)
+        super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
 
     def get_extra_state(self) -> Tensor:
         """(sigma_min, sigma_max) for the state dict: the same s means another sigma between other bounds."""

@@ -72,9 +72,12 @@ class RFNNConv2d(SynthesizedConv2d):
         self.reset_parameters()
 
     def _set_constants(self) -> None:
-        sigma = torch.tensor(self.sigma, dtype=torch.float64)
+        self.register_buffer("kernels", self._fixed_kernels(), persistent=False)
+
+    def _fixed_kernels(self) -> Tensor:
+        sigma = torch.tensor(self.sigma, dtype=torch.float64, device="cpu")
         kernels = normalised_kernels(sigma, ORDERS[: self.alpha.shape[2]], self.kernel_size[0] // 2)
-        self.register_buffer("kernels", kernels.to(self.alpha), persistent=False)
+        return kernels.to(self.alpha)
 
     @torch.no_grad()
     def reset_parameters(self) -> None:
@@ -88,8 +91,9 @@ class RFNNConv2d(SynthesizedConv2d):
             self.bias.zero_()
 
     def filters(self) -> Tensor:
+        kernels = self._fixed_kernels() if self.kernels.is_meta else self.kernels  # as alpha may be assigned alone
         with autocast_off(self.alpha.device):
-            return torch.tensordot(self.alpha, self.kernels, 1)
+            return torch.tensordot(self.alpha, kernels, 1)
 
     def extra_repr(self) -> str:
         return f"{super().extra_repr()}, sigma={self.sigma}, num_kernels={len(self.kernels)}"
