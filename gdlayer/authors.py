@@ -49,8 +49,9 @@ def from_authors(
     variables : mapping from name to array
         ``sigmas`` (B, N, 2), ``centroids`` (B, N, 2), ``thetas`` (B, N); ``clWeights`` (B, f_in, f_out/B, N), or
         ``clWeights1`` (B, f_in, N) and ``clWeights2`` (B, 1, 1, N, f_out/B), which make the layer separated; and
-        ``bias`` (f_out,), absent or None if the layer has no bias. B, N, f_in, f_out and K follow from the shapes. Names
-        may be as Keras gives them, "ftgd_conv_layer/sigmas:0": what stands before the last "/" and ":0" is left out.
+        ``bias`` (f_out,), absent or None if the layer has no bias. B, N, f_in, f_out and K follow from the shapes.
+        Names may be as Keras gives them, "ftgd_conv_layer/sigmas:0": what stands before the last "/" and ":0" is left
+        out.
     kernel_size : int or pair
         The value given to their layer, whose pair means (columns, rows). The new layer's ``kernel_size`` is
         (rows, columns), and k + 1 for an even k.
