@@ -32,6 +32,31 @@ def from_authors(
 ) -> GaussianDerivativeConv2d:
     r"""A layer with the same outputs, channels first, as the authors' Keras layer with these variables.
 
+    Where the variables come from, for ``keras_layer = FTGDConvLayer(...)`` that has been called once::
+
+        variables = {v.name: v.numpy() for v in keras_layer.variables}  # Keras 2
+        variables = {v.path: v.numpy() for v in keras_layer.variables}  # Keras 3
+
+    Keras 3 lists no variable that a layer makes with tensorflow.Variable, as theirs does. Their attributes hold them::
+
+        names = ("sigmas", "centroids", "thetas", "clWeights", "bias")
+        made = tensorflow.nest.flatten([getattr(keras_layer, name) for name in names])
+        variables = {v.name: v.numpy() for v in made if v is not None}
+
+    >>> import numpy as np
+    >>> from gdlayer import from_authors
+    >>> rng = np.random.default_rng(0)
+    >>> variables = {
+    ...     "ftgd_conv_layer/sigmas:0": rng.uniform(0.5, 2, (4, 10, 2)),
+    ...     "ftgd_conv_layer/centroids:0": rng.uniform(-1, 1, (4, 10, 2)),
+    ...     "ftgd_conv_layer/thetas:0": rng.uniform(-np.pi, np.pi, (4, 10)),
+    ...     "ftgd_conv_layer/clWeights1:0": rng.normal(size=(4, 3, 10)),
+    ...     "ftgd_conv_layer/clWeights2:0": rng.normal(size=(4, 1, 1, 10, 4)),
+    ... }
+    >>> layer = from_authors(variables, kernel_size=7)
+    >>> layer.in_channels, layer.out_channels, layer.bases, layer.separated, len(layer.orders)
+    (3, 16, 4, True, 10)
+
     Both layers sample eq. (1), order the kernels in the same way, (p, q) = (j, i - j) for i = 0, ..., K and
     j = 0, ..., i, and pad in the same way. Three differences are compensated:
 
@@ -69,33 +94,6 @@ def from_authors(
         If a variable is missing, unknown, given twice, of the wrong shape, not real or not finite; if a sigma is zero
         or so small that kernels overflow; if N is not (K + 1)(K + 2)/2; or if ``kernel_size``, ``stride`` or
         ``padding`` is none of the values above.
-
-    Examples
-    --------
-    Where the variables come from, for ``keras_layer = FTGDConvLayer(...)`` that has been called once::
-
-        variables = {v.name: v.numpy() for v in keras_layer.variables}  # Keras 2
-        variables = {v.path: v.numpy() for v in keras_layer.variables}  # Keras 3
-
-    Keras 3 lists no variable that a layer makes with tensorflow.Variable, as theirs does. Their attributes hold them::
-
-        names = ("sigmas", "centroids", "thetas", "clWeights", "bias")
-        made = tensorflow.nest.flatten([getattr(keras_layer, name) for name in names])
-        variables = {v.name: v.numpy() for v in made if v is not None}
-
-    >>> import numpy as np
-    >>> from gdlayer import from_authors
-    >>> rng = np.random.default_rng(0)
-    >>> variables = {
-    ...     "ftgd_conv_layer/sigmas:0": rng.uniform(0.5, 2, (4, 10, 2)),
-    ...     "ftgd_conv_layer/centroids:0": rng.uniform(-1, 1, (4, 10, 2)),
-    ...     "ftgd_conv_layer/thetas:0": rng.uniform(-np.pi, np.pi, (4, 10)),
-    ...     "ftgd_conv_layer/clWeights1:0": rng.normal(size=(4, 3, 10)),
-    ...     "ftgd_conv_layer/clWeights2:0": rng.normal(size=(4, 1, 1, 10, 4)),
-    ... }
-    >>> layer = from_authors(variables, kernel_size=7)
-    >>> layer.in_channels, layer.out_channels, layer.bases, layer.separated, len(layer.orders)
-    (3, 16, 4, True, 10)
     """
     columns, rows = int_pair("kernel_size", kernel_size)
     one_of("padding", padding, ("same", "valid"))

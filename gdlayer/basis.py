@@ -81,6 +81,13 @@ def gaussian_derivative_kernels(
 ) -> Tensor:
     r"""Kernels of eq. (1), point-sampled on the grid of :func:`sampling_grid`.
 
+    >>> import torch
+    >>> from gdlayer import gaussian_derivative_kernels
+    >>> sigma, mu, theta = torch.full((2, 2), 1.5), torch.zeros(2, 2), torch.zeros(2)
+    >>> kernels = gaussian_derivative_kernels(sigma, mu, theta, orders=[(0, 0), (1, 0)], kernel_size=(7, 9))
+    >>> kernels.shape
+    torch.Size([2, 7, 9])
+
     .. math::
         \phi^{b,n}(x, y) &= G_{p_n}(u - \mu_1, \sigma_1)\; G_{q_n}(v - \mu_2, \sigma_2) \\
         u &= x \cos\theta + y \sin\theta, \qquad v = -x \sin\theta + y \cos\theta

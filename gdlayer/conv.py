@@ -28,6 +28,19 @@ PLACE = ("device", "dtype")
 class GaussianDerivativeConv2d(Geometry, SynthesizedConv2d):
     r"""Convolution with learned linear combinations of anisotropic, oriented, shifted Gaussian derivatives.
 
+    >>> import torch
+    >>> from gdlayer import GaussianDerivativeConv2d
+    >>> layer = GaussianDerivativeConv2d(16, 32, kernel_size=7, order=3, bases=8)  # in the place of nn.Conv2d
+    >>> layer(torch.randn(8, 16, 28, 28)).shape
+    torch.Size([8, 32, 28, 28])
+
+    A basis is a set of N kernels: derivatives of Gaussians, each with its own scale, shift and angle. Every filter is
+    a weighted sum of the kernels of one basis. Scales, shifts, angles and weights all train, and a filter has N weights
+    for each input map, however large it is.
+
+    Draw the parameters anew with :meth:`reset_parameters`, not with torch.nn.init: ``weight`` has other axes than a
+    filter, so kaiming_normal_ and its like take a wrong fan-in from it, and know nothing of the kernels' norms.
+
     With B bases of N kernels :math:`\phi^{b,n} = G_{p_n, q_n}(\mu^{b,n}, \sigma^{b,n}, \theta^{b,n})`, eq. (1),
     basis b makes the feature maps :math:`j = 1, \dots, f_{out}/B` of its group:
 

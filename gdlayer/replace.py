@@ -88,6 +88,21 @@ def replace_conv2d(
 ) -> ReplacementReport:
     """Replaces convolutions of ``model`` with Gaussian derivative layers, in place.
 
+    >>> import torch
+    >>> from torch import nn
+    >>> from gdlayer import replace_conv2d
+    >>> model = nn.Sequential(nn.Conv2d(3, 16, 7, padding=3), nn.ReLU(), nn.Conv2d(16, 8, 1))
+    >>> report = replace_conv2d(model, fit=True, bases=4, separated=True)
+    >>> print(report)  # doctest: +ELLIPSIS
+    0  2368 -> 496 parameters, residual 0...
+    2  skipped: its kernel is 1 x 1
+    >>> model(torch.ones(1, 3, 32, 32)).shape
+    torch.Size([1, 8, 32, 32])
+    >>> model = nn.Sequential(nn.Conv2d(3, 16, 7), nn.Conv2d(16, 32, 3))
+    >>> print(replace_conv2d(model, order=2, per_layer={"0": {"order": 4, "bases": 2}}))
+    0  2368 -> 886 parameters, random
+    1  4640 -> 3134 parameters, random
+
     A new layer takes over channels, stride, padding, dilation, padding mode, the values of the bias, device, dtype and
     training mode. Its parameters are trainable even if those of the old layer were frozen. A convolution used in
     several places becomes one layer used in the same places. All new layers are built before the model is changed, so
@@ -135,23 +150,6 @@ def replace_conv2d(
     -----
     UserWarning
         If layers grow: how many, and by how much.
-
-    Examples
-    --------
-    >>> import torch
-    >>> from torch import nn
-    >>> from gdlayer import replace_conv2d
-    >>> model = nn.Sequential(nn.Conv2d(3, 16, 7, padding=3), nn.ReLU(), nn.Conv2d(16, 8, 1))
-    >>> report = replace_conv2d(model, fit=True, bases=4, separated=True)
-    >>> print(report)  # doctest: +ELLIPSIS
-    0  2368 -> 496 parameters, residual 0...
-    2  skipped: its kernel is 1 x 1
-    >>> model(torch.ones(1, 3, 32, 32)).shape
-    torch.Size([1, 8, 32, 32])
-    >>> model = nn.Sequential(nn.Conv2d(3, 16, 7), nn.Conv2d(16, 32, 3))
-    >>> print(replace_conv2d(model, order=2, per_layer={"0": {"order": 4, "bases": 2}}))
-    0  2368 -> 886 parameters, random
-    1  4640 -> 3134 parameters, random
     """
     if isinstance(model, nn.Conv2d):
         raise ValueError("model is itself an nn.Conv2d and cannot be replaced in place: put it into an nn.Sequential")
@@ -194,12 +192,12 @@ def replace_conv2d(
         replaced.append(Replacement(tuple(places[conv]), before, after, residual))
     if not new:
         raise ValueError(f"layers must leave an nn.Conv2d to replace, got {layers!r}{_reasons(skipped)}")
+    if growth == "warn" and not named:
+        _warn_of_growth(replaced)
     parents = {name: model.get_submodule(name.rpartition(".")[0]) for conv in new for name in places[conv]}
     for conv, layer in new.items():
         for name in places[conv]:
             setattr(parents[name], name.rpartition(".")[2], layer)
-    if growth == "warn" and not named:
-        _warn_of_growth(replaced)
     return ReplacementReport(tuple(replaced), skipped)
 
 
@@ -359,6 +357,17 @@ def _successor(conv: nn.Conv2d, options: dict[str, Any]) -> GaussianDerivativeCo
 def deploy(model: nn.Module) -> nn.Module:
     """A copy of ``model`` in which plain convolutions replace all layers that compute their filters.
 
+    >>> import torch
+    >>> from torch import nn
+    >>> from gdlayer import GaussianDerivativeConv2d, deploy
+    >>> model = nn.Sequential(GaussianDerivativeConv2d(3, 16, 5), nn.ReLU())
+    >>> plain = deploy(model)
+    >>> plain[0]
+    Conv2d(3, 16, kernel_size=(5, 5), stride=(1, 1), padding=same)
+    >>> x = torch.rand(1, 3, 32, 32)
+    >>> torch.allclose(plain(x), model(x))
+    True
+
     These layers are the subclasses of :class:`~gdlayer.synthesis.SynthesizedConv2d`: the Gaussian derivative layer and
     the layers it is compared with. Each is replaced with the result of its ``deploy()``: an nn.Conv2d, or its subclass
     :class:`~gdlayer.padding.Conv2dSame` if padding is "same" and the stride is not 1. Outputs are the same. A layer
@@ -378,19 +387,6 @@ def deploy(model: nn.Module) -> nn.Module:
     ------
     ValueError
         If a parameter of one of these layers is NaN or infinite. The message gives its path in ``model``.
-
-    Examples
-    --------
-    >>> import torch
-    >>> from torch import nn
-    >>> from gdlayer import GaussianDerivativeConv2d, deploy
-    >>> model = nn.Sequential(GaussianDerivativeConv2d(3, 16, 5), nn.ReLU())
-    >>> plain = deploy(model)
-    >>> plain[0]
-    Conv2d(3, 16, kernel_size=(5, 5), stride=(1, 1), padding=same)
-    >>> x = torch.rand(1, 3, 32, 32)
-    >>> torch.allclose(plain(x), model(x))
-    True
     """
     layers = {name: module for name, module in model.named_modules() if isinstance(module, SynthesizedConv2d)}
     for name, layer in layers.items():

@@ -1,6 +1,5 @@
 """The authors' Keras layer converted, against the same layer as loops over numbers, channels last."""
 
-import doctest
 import math
 import re
 from collections.abc import Iterator, Mapping
@@ -14,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from gdlayer import authors, from_authors
+from gdlayer import from_authors
 
 Array = NDArray[np.float64]
 
@@ -419,9 +418,3 @@ def test_wrong_arguments_for_the_authors_layer(arguments, error, message):
 def test_variables_must_be_a_mapping():
     with pytest.raises(TypeError, match=r"^variables must be a mapping from names to arrays, got list$"):
         from_authors([np.ones(3)], kernel_size=3)  # type: ignore[arg-type]
-
-
-def test_examples_in_the_documentation():
-    results = doctest.testmod(authors)
-    assert results.attempted == 6
-    assert results.failed == 0

@@ -1,7 +1,6 @@
 """Constraints on the geometry, groups of parameters for the optimiser, and the penalty that keeps kernels inside."""
 
 import copy
-import doctest
 import math
 import pickle
 import re
@@ -17,7 +16,7 @@ from torch import Tensor, nn
 from torch.autograd import gradcheck
 from torch.func import functional_call
 
-from gdlayer import ConvBlock, GaussianDerivativeConv2d, optim, parameter_groups, replace_conv2d, window_penalty
+from gdlayer import ConvBlock, GaussianDerivativeConv2d, parameter_groups, replace_conv2d, window_penalty
 from gdlayer.algorithms import FULL, SEPARATED
 from gdlayer.conv import GEOMETRY
 from gdlayer.fit import fit_filters
@@ -603,12 +602,6 @@ def test_keys_of_the_groups_themselves_are_refused(group, key):
     message = f"^{group} must hold options of the optimiser, got '{key}', which is set here$"
     with pytest.raises(ValueError, match=message):
         parameter_groups(network(), **{group: {"lr": 1.0, key: []}})
-
-
-def test_the_example_runs():
-    results = doctest.testmod(optim)
-    assert results.attempted == 7
-    assert results.failed == 0
 
 
 # window_penalty

@@ -1,7 +1,6 @@
 """Models with convolutions replaced, and with the new layers deployed."""
 
 import copy
-import doctest
 import math
 import re
 from typing import Any
@@ -12,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from gdlayer import GaussianDerivativeConv2d, deploy, fit_filters, replace, replace_conv2d
+from gdlayer import GaussianDerivativeConv2d, deploy, fit_filters, replace_conv2d
 from gdlayer.padding import PADDING_MODES, Conv2dSame
 from gdlayer.related.dau import DAUConv2d
 from gdlayer.related.njet import NJetConv2d
@@ -582,9 +581,3 @@ def test_other_modules_may_hold_infinities():
     model = nn.Sequential(synthesized("full", 1, 1, 3), nn.Linear(2, 2))
     nn.init.constant_(model.get_parameter("1.bias"), -math.inf)
     assert torch.equal(deploy(model).get_parameter("1.bias"), torch.full((2,), -math.inf))
-
-
-def test_examples_in_the_documentation():
-    results = doctest.testmod(replace)
-    assert results.attempted == 17
-    assert results.failed == 0

@@ -18,6 +18,14 @@ ORDERS = ((0, 0), (1, 0), (0, 1), (2, 0), (0, 2), (1, 1), (3, 0), (0, 3), (2, 1)
 class RFNNConv2d(SynthesizedConv2d):
     r"""The convolution of structured receptive field networks (Jacobsen et al., 2016), reference [10].
 
+    >>> import torch
+    >>> from gdlayer.related import RFNNConv2d
+    >>> layer = RFNNConv2d(16, 32, kernel_size=7, sigma=1.0)
+    >>> layer(torch.randn(8, 16, 28, 28)).shape
+    torch.Size([8, 32, 28, 28])
+
+    The filters are learned mixtures of Gaussian derivatives that do not change.
+
     .. math:: W_j^i = \sum_n \alpha_{j,n}^i\, \phi^n
 
     with :func:`~gdlayer.basis.normalised_kernels` of one fixed sigma; only alpha trains.
