@@ -26,7 +26,7 @@ def test_dir_lists_the_public_names_without_importing_them():
 
 
 def test_help_lists_the_public_names():
-    text = pydoc.render_doc(gdlayer, renderer=pydoc.plaintext)
+    text = pydoc.render_doc(gdlayer, renderer=pydoc.plaintext)  # type: ignore[reportAttributeAccessIssue]
     for name in gdlayer.__all__:
         assert name in text, name
 
