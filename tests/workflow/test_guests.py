@@ -25,7 +25,7 @@ def test_a_network_is_replaced_trained_and_deployed(monkeypatch, capsys):
     monkeypatch.setattr(guests, "GUESTS", {"ours": Guest("torch.nn", lambda nn: network(nn.ReLU()), (3, 16, 16))})
     assert guests.main([]) == 0
     assert capsys.readouterr().out.startswith(
-        f"ours (torch {torch.__version__}): 1 of 2 convolutions replaced, 1016 -> "
+        f"ours (torch {torch.__version__}): 1 of 2 convolutions replaced, 680 -> 344 "
     )
 
 
