@@ -16,7 +16,7 @@ f_out k k sums over the image, as one dense product: it is cheaper than the grad
 between the factors needs to be kept.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -79,32 +79,50 @@ class Factors(NamedTuple):
 
 def filter_then_mix(weight: Tensor, kernels: Tensor) -> Factors:
     """Eq. (3) with the sums outside: weight (B, f_out/B, f_in, N), kernels (B, N, kh, kw)."""
-    b, per_basis, f_in, n = weight.shape
-    last = torch.stack([torch.block_diag(*weight[:, :, i]) for i in range(f_in)], 1)  # (f_out, f_in, B N)
-    return Factors(
-        None,
-        kernels.flatten(0, 1).repeat(f_in, 1, 1)[:, None],
-        last.view(b * per_basis, f_in * b * n, 1, 1),
-    )
+    f_in = weight.shape[2]
+    return _bounded(None, kernels.flatten(0, 1).repeat(f_in, 1, 1)[:, None], _block_diagonal(weight))
 
 
 def mix_then_filter(weight: Tensor, kernels: Tensor) -> Factors:
     """Eq. (3) with the sum over n outermost: weight (B, f_out/B, f_in, N), kernels (B, N, kh, kw)."""
     b, per_basis, f_in, n = weight.shape
-    return Factors(
+    return _bounded(
         weight.transpose(2, 3).reshape(b * per_basis * n, f_in, 1, 1),
         kernels[:, None].expand(-1, per_basis, -1, -1, -1).flatten(0, 2)[:, None],
-        torch.block_diag(*weight.new_ones(b * per_basis, 1, n))[..., None, None],
+        _block_diagonal(weight.new_ones(b * per_basis, 1, 1, n)),
     )
 
 
 def factorised(beta: Tensor, lam: Tensor, kernels: Tensor) -> Factors:
     """Eq. (4) as it stands: beta (B, N, f_in), lam (B, f_out/B, N), kernels (B, N, kh, kw)."""
-    return Factors(
-        beta.flatten(0, 1)[..., None, None],
-        kernels.flatten(0, 1)[:, None],
-        torch.block_diag(*lam)[..., None, None],
+    return _bounded(
+        beta.flatten(0, 1)[..., None, None], kernels.flatten(0, 1)[:, None], _block_diagonal(lam[:, :, None])
     )
+
+
+def _block_diagonal(weight: Tensor) -> Tensor:
+    """Weights (B, f, i, N) of f maps each over i B N channels (i, b, n), zero between blocks: (B f, i B N, 1, 1)."""
+    apart = torch.diag_embed(weight.movedim(0, 3))  # (f, i, N, B, B)
+    return apart.permute(4, 0, 1, 3, 2).flatten(0, 1).flatten(1)[..., None, None]
+
+
+def _bounded(first: Tensor | None, depthwise: Tensor, last: Tensor) -> Factors:
+    """The same product, with rows of the first two scaled down to a sum of absolute values of at most 1.
+
+    So what is between the convolutions is nowhere larger than the image, and finite if that is. The scales are powers
+    of two, which round nothing.
+    """
+    scale = _power_of_two(depthwise)
+    depthwise = depthwise / scale
+    if first is not None:
+        by_first = _power_of_two(first)
+        first, scale = first / by_first, scale * by_first
+    return Factors(first, depthwise, last * scale.transpose(0, 1))
+
+
+def _power_of_two(rows: Tensor) -> Tensor:
+    """The smallest, from 1 on, that is no less than the sum of absolute values of each row: (C, 1, 1, 1)."""
+    return torch.linalg.vector_norm(rows, 1, (1, 2, 3), keepdim=True).clamp_min(1).log2().ceil().exp2()
 
 
 @dataclass(frozen=True)
@@ -169,6 +187,7 @@ def convolve(
     x: Tensor,
     filters: Tensor | None,
     factors: Factors,
+    bias: Tensor | None,
     stride: tuple[int, ...],
     padding: tuple[int, ...],
     dilation: tuple[int, ...],
@@ -179,26 +198,30 @@ def convolve(
     convolutions are differentiated one by one.
     """
     if x.dim() == 3:
-        return convolve(x[None], filters, factors, stride, padding, dilation)[0]
-    first, depthwise, last = factors
+        return convolve(x[None], filters, factors, bias, stride, padding, dilation)[0]
+    tensors: tuple[Any, ...] = (x, filters, *factors, bias)
     if autocast_on(x.device):
         dtype = torch.get_autocast_dtype(x.device.type)
-        x, depthwise, last = (t.to(dtype) for t in (x, depthwise, last))
-        first, filters = (t if t is None else t.to(dtype) for t in (first, filters))
+        tensors = tuple(t if t is None else t.to(dtype) for t in tensors)
     if filters is None:
-        return _apply_factors(x, first, depthwise, last, stride, padding, dilation)
+        x, _, *factors_and_bias = tensors
+        return _apply_factors(x, *factors_and_bias, stride, padding, dilation)
     function = _CompiledConvolution if compiling() else _Convolution
-    return function.apply(x, filters, first, depthwise, last, *stride, *padding, *dilation)  # type: ignore[return-value]
+    return function.apply(*tensors, *stride, *padding, *dilation)  # type: ignore[return-value]
 
 
-def _apply_factors(x: Tensor, first: Tensor | None, depthwise: Tensor, last: Tensor, *settings: Any) -> Tensor:
+def _apply_factors(
+    x: Tensor, first: Tensor | None, depthwise: Tensor, last: Tensor, bias: Tensor | None, *settings: Any
+) -> Tensor:
     """Three convolutions; of the separated layer, the bracket of eq. (4) from inside out, and the sum by lambda."""
     if first is None:
-        y = x.movedim(1, -1).repeat_interleave(len(depthwise) // x.shape[1], -1).movedim(-1, 1)
+        y = x.movedim(1, -1).repeat_interleave(depthwise.shape[0] // x.shape[1], -1).movedim(-1, 1)
     else:
         y = F.conv2d(_channels_last(x), first)  # sum over i of beta I
-    y = F.conv2d(y, depthwise, None, *settings, groups=len(depthwise))  # phi * (beta I)
-    return _like(x, F.conv2d(y, last))  # eq. (4): lambda (beta phi * I), summed over n
+    y = F.conv2d(y, depthwise, None, *settings, groups=depthwise.shape[0])  # phi * (beta I)
+    scale = _power_of_two(last)  # applied last of all, so that no sum has infinities of both signs
+    y = F.conv2d(y, last / scale, bias if bias is None else bias / scale.view(-1))  # eq. (4): lambda (beta phi * I)
+    return _like(x, y.mul_(scale.transpose(0, 1)))
 
 
 def _channels_last(x: Tensor) -> Tensor:
@@ -209,6 +232,10 @@ def _channels_last(x: Tensor) -> Tensor:
 def _like(x: Tensor, y: Tensor) -> Tensor:
     """y in the memory format that F.conv2d gives for x."""
     return _channels_last(y) if x.movedim(1, -1).is_contiguous() and not x.is_contiguous() else y.contiguous()
+
+
+TENSORS = 6
+"""Of the arguments of :class:`_Convolution`, those that come first: x, filters, the three factors and the bias."""
 
 
 @with_known_signature
@@ -222,36 +249,43 @@ class _Convolution(torch.autograd.Function):
 
     @staticmethod
     def forward(*inputs: Any) -> Tensor:  # torch inspects the signature at every call: short is fast
-        x, _, first, depthwise, last, *settings = inputs
-        return _apply_factors(x, first, depthwise, last, settings[:2], settings[2:4], settings[4:])
+        x, _, *tensors = inputs[:TENSORS]
+        return _apply_factors(x, *tensors, *_pairs(inputs))
 
     @staticmethod
     def setup_context(ctx: Any, inputs: Any, output: Any) -> None:
-        tensors, settings = inputs[:5], inputs[5:]
-        ctx.settings = settings[:2], settings[2:4], settings[4:]
+        tensors, ctx.settings = inputs[:TENSORS], _pairs(inputs)
         ctx.save_for_backward(*tensors)
         ctx.save_for_forward(*tensors)
 
     @staticmethod
     def backward(ctx: Any, *grads: Any) -> tuple[Tensor | None, ...]:
         (grad,) = grads
-        x, filters, first, depthwise, last = ctx.saved_tensors
-        by_x = by_filters = None
+        x, filters, first, depthwise, last, _ = ctx.saved_tensors
+        by_x = by_filters = by_bias = None
         grad = _channels_last(grad)
         if ctx.needs_input_grad[1]:
             by_filters = conv2d_weight(_channels_last(x), filters.shape, grad, *ctx.settings)
+        if ctx.needs_input_grad[TENSORS - 1]:
+            by_bias = grad.sum((0, 2, 3))
         if ctx.needs_input_grad[0]:
             if torch.is_grad_enabled():  # this backward pass is differentiated itself: by the filters, not the factors
                 by_x = conv2d_input(x.shape, filters, grad, *ctx.settings)
             else:
                 by_x = _input_gradient(x, grad, first, depthwise, last, *ctx.settings)
-        return by_x, by_filters, *(None,) * 9
+        return by_x, by_filters, None, None, None, by_bias, *(None,) * 6
 
     @staticmethod
     def jvp(ctx: Any, *tangents: Any) -> Tensor:
         x, filters, *_ = ctx.saved_tensors
-        by_x, by_filters, *_ = tangents
-        return F.conv2d(by_x, filters, None, *ctx.settings) + F.conv2d(x, by_filters, None, *ctx.settings)
+        by_x, by_filters, *_, by_bias = tangents[:TENSORS]
+        return F.conv2d(by_x, filters, by_bias, *ctx.settings) + F.conv2d(x, by_filters, None, *ctx.settings)
+
+
+def _pairs(inputs: Sequence[Any]) -> tuple[Any, Any, Any]:
+    """Stride, padding and dilation."""
+    stride, padding, dilation = (inputs[i : i + 2] for i in range(TENSORS, TENSORS + 6, 2))
+    return stride, padding, dilation
 
 
 class _CompiledConvolution(_Convolution):

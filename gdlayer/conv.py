@@ -13,7 +13,7 @@ from gdlayer.basis import jet_orders, kernel_constants, sampled_kernels
 from gdlayer.checks import boolean, one_of, positive_int, positive_number
 from gdlayer.geometry import GEOMETRY, Geometry
 from gdlayer.initialization import RELU_GAIN, mixing_std
-from gdlayer.modes import autocast_off, tracing
+from gdlayer.modes import autocast_off, exporting_by_trace, tracing
 from gdlayer.padding import pad
 from gdlayer.sampling import SamplingReport, sampling_report
 from gdlayer.synthesis import SynthesizedConv2d
@@ -62,8 +62,9 @@ class GaussianDerivativeConv2d(Geometry, SynthesizedConv2d):
     isotropic : bool
         Round kernels, :math:`\sigma_1 = \sigma_2`: one parameter instead of two.
     sigma_min, sigma_max : float
-        Bounds of sigma in pixels, both positive; None means no upper bound. A state dict of a layer with other bounds
-        is refused, because the same s would mean another sigma.
+        Bounds of sigma in pixels, both positive; None means no upper bound. ``sigma_max`` is above
+        :data:`~gdlayer.geometry.NARROWEST`. A state dict of a layer with other bounds is refused, because the same s
+        would mean another sigma.
     init : "variance_preserving" or "authors"
         How the mixing weights start: normal, so that :math:`E[J^2] = g^2 E[I^2]` for white input
         (:mod:`gdlayer.initialization`); or uniform on (-1, 1) as in the authors' code at the time of the paper. The
@@ -253,19 +254,24 @@ class GaussianDerivativeConv2d(Geometry, SynthesizedConv2d):
     def forward(self, x: Tensor) -> Tensor:
         """x (..., f_in, h, w) -> J (..., f_out, h_out, w_out), by :meth:`chosen`."""
         factors_of = self._algorithms[self.chosen(x)].factors
-        fits = x.dim() >= 3 and x.shape[-3] == self.in_channels  # if not, F.conv2d says what is wrong
-        if factors_of is None or tracing() or not fits:
+        if factors_of is None or exporting_by_trace() or not self._fits(x):
             return super().forward(x)
         mixing = (self.beta, self.lam) if self.separated else (self.weight,)
         with autocast_off(x.device):
             kernels = self._sampled_kernels()
-            trains = torch.is_grad_enabled() and any(t.requires_grad for t in (x, kernels, *mixing))
+            trained = any(t.requires_grad for t in (x, kernels, *mixing, self.bias) if t is not None)
+            trains = trained and torch.is_grad_enabled() and not tracing()  # a trace holds no autograd function
             filters = self._mix(kernels) if trains else None
             with torch.no_grad() if trains else nullcontext():
                 factors = factors_of(*mixing, kernels.unflatten(-1, self.kernel_size).to(self.theta.dtype))
         x, zeros = pad(x, self.kernel_size, self.stride, self.padding, self.dilation, self.padding_mode)
-        y = convolve(x, filters, factors, self.stride, zeros, self.dilation)
-        return y if self.bias is None else y + self.bias.to(y.dtype)[:, None, None]
+        return convolve(x, filters, factors, self.bias, self.stride, zeros, self.dilation)
+
+    def _fits(self, x: Tensor) -> bool:
+        """Whether the layer can take x; if not, F.conv2d says what is wrong."""
+        if tracing():
+            return True  # a trace records no question about sizes
+        return x.dim() in (3, 4) and x.shape[-3] == self.in_channels and x.shape[-2] > 0 and x.shape[-1] > 0
 
     def chosen(self, x: Tensor) -> str:
         """The name of the algorithm that computes the layer for x.

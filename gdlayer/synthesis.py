@@ -89,7 +89,14 @@ class SynthesizedConv2d(nn.Module):
         with autocast_off(x.device):
             filters = self.filters()
         return padded_conv2d(
-            x, filters, self.bias, self.stride, self.padding, self.dilation, padding_mode=self.padding_mode
+            x,
+            filters,
+            self.bias,
+            self.kernel_size,
+            self.stride,
+            self.padding,
+            self.dilation,
+            padding_mode=self.padding_mode,
         )
 
     @torch.no_grad()
