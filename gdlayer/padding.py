@@ -66,12 +66,13 @@ def padded_conv2d(
     stride: tuple[int, ...],
     padding: str | tuple[int, int],
     dilation: tuple[int, ...],
+    groups: int,
     *,
     padding_mode: str,
 ) -> Tensor:
     """F.conv2d with every padding mode, and Keras' "same" for every stride; ``kernel_size`` is that of the filters."""
     x, zeros = pad(x, kernel_size, stride, padding, dilation, padding_mode)
-    return F.conv2d(x, filters, bias, stride, zeros, dilation)
+    return F.conv2d(x, filters, bias, stride, zeros, dilation, groups)
 
 
 class Conv2dSame(nn.Conv2d):
@@ -91,5 +92,6 @@ class Conv2dSame(nn.Conv2d):
             self.stride,
             "same",
             self.dilation,
+            self.groups,
             padding_mode=self.padding_mode,
         )

@@ -16,7 +16,10 @@ from gdlayer.fit import fit_filters
 from gdlayer.padding import Conv2dSame
 from gdlayer.synthesis import SynthesizedConv2d, check_finite
 
-TAKEN_OVER = ("in_channels", "out_channels", "stride", "padding", "dilation", "padding_mode", "bias", "device", "dtype")
+TAKEN_OVER = (
+    *("in_channels", "out_channels", "stride", "padding", "dilation", "groups"),
+    *("padding_mode", "bias", "device", "dtype"),
+)
 """Arguments of the new layer that come from the convolution it replaces."""
 
 
@@ -79,10 +82,11 @@ def replace_conv2d(
 ) -> ReplacementReport:
     """Replaces convolutions of ``model`` with Gaussian derivative layers, in place.
 
-    A new layer takes over channels, stride, padding, dilation, padding mode, the values of the bias, device, dtype and
-    training mode. Its parameters are trainable even if those of the old layer were frozen. A convolution used in
-    several places becomes one layer used in the same places. All new layers are built before the model is changed, so
-    an error leaves ``model`` as it was. Create the optimiser afterwards: an earlier one holds the old parameters.
+    A new layer takes over channels, stride, padding, dilation, groups, padding mode, the values of the bias, device,
+    dtype and training mode. Its parameters are trainable even if those of the old layer were frozen. A convolution
+    used in several places becomes one layer used in the same places. All new layers are built before the model is
+    changed, so an error leaves ``model`` as it was. Create the optimiser afterwards: an earlier one holds the old
+    parameters.
 
     Parameters
     ----------
@@ -112,7 +116,7 @@ def replace_conv2d(
     Raises
     ------
     ValueError, TypeError
-        If ``layers`` selects no convolution; if a selected convolution has groups, hooks, or weights that are lazy,
+        If ``layers`` selects no convolution; if a selected convolution has hooks, or weights that are lazy,
         complex, computed, or shared with another module; or if the other arguments do not fit it. The message names
         the convolution, and ``model`` is unchanged.
 
@@ -213,8 +217,6 @@ def _obstacle(conv: nn.Conv2d, owners: Counter[int], explicit: bool) -> str | No
         return "its weight is computed from other parameters"
     if is_lazy(weight):
         return "it is lazy: run the model once before"
-    if conv.groups != 1:
-        return f"it has {conv.groups} groups, not 1"
     if not weight.is_floating_point():
         return f"its dtype is {weight.dtype}, not a real one"
     if conv._forward_hooks or conv._forward_pre_hooks or conv._backward_hooks or conv._backward_pre_hooks:
@@ -255,6 +257,7 @@ def _successor(
         stride=stride,
         padding=padding,
         dilation=dilation,
+        groups=conv.groups,
         padding_mode=conv.padding_mode,
         bias=conv.bias is not None,
         device=conv.weight.device,

@@ -487,8 +487,8 @@ def test_wrong_arguments(arguments, error, message):
 
 
 def test_unknown_keywords_are_not_swallowed():
-    with pytest.raises(TypeError, match="groups"):
-        GaussianDerivativeConv2d(3, 8, 3, groups=1)  # type: ignore[call-arg]
+    with pytest.raises(TypeError, match="group"):
+        GaussianDerivativeConv2d(3, 8, 3, group=1)  # type: ignore[call-arg]
 
 
 def test_repr_says_what_it_is():

@@ -173,17 +173,21 @@ def test_the_same_padding_of_deployed_layers(stride, kernel, grown, size):
 def test_by_default_what_can_be_replaced():
     model = Net().eval()
     report = replace_conv2d(model, kernel_size=5, order=2, bases=2)
-    assert ours(model) == ["stem", "body.0", "again", "twice.0.0", "twice.1.0"]
+    assert ours(model) == ["stem", "body.0", "again", "twice.0.0", "twice.1.0", "depthwise"]
     assert model.body[0] is model.again
-    assert [layer.names for layer in report.replaced] == [("stem",), ("body.0", "again", "twice.0.0", "twice.1.0")]
-    assert report.skipped == {"depthwise": "it has 4 groups, not 1", "point": "its kernel is 1 x 1"}
+    assert [layer.names for layer in report.replaced] == [
+        ("stem",),
+        ("body.0", "again", "twice.0.0", "twice.1.0"),
+        ("depthwise",),
+    ]
+    assert report.skipped == {"point": "its kernel is 1 x 1"}
     assert isinstance(model.stem, GaussianDerivativeConv2d)
     assert (model.stem.bases, len(model.stem.orders), model.stem.kernel_size) == (2, 6, (5, 5))
     assert not any(module.training for module in model.modules())
     assert str(report).splitlines() == [
         "stem                                    112 -> 136 parameters, random",
         "body.0 = again = twice.0.0 = twice.1.0  148 -> 160 parameters, random",
-        "depthwise                               skipped: it has 4 groups, not 1",
+        "depthwise                               40 -> 88 parameters, random",
         "point                                   skipped: its kernel is 1 x 1",
     ]
     model(torch.randn(2, 3, 9, 9)).sum().backward()
@@ -281,7 +285,6 @@ def test_there_and_back():
         (lambda m: nn.utils.parametrizations.weight_norm(m.last), "its weight is computed from other parameters"),
         (lambda m: nn.utils.parametrizations.spectral_norm(m.last), "its weight is computed from other parameters"),
         (lambda m: setattr(m, "last", nn.LazyConv2d(4, 3)), "it is lazy: run the model once before"),
-        (lambda m: setattr(m, "last", nn.Conv2d(4, 4, 3, groups=2)), "it has 2 groups, not 1"),
         (
             lambda m: setattr(m, "last", nn.Conv2d(4, 4, 3, dtype=torch.complex64)),
             "its dtype is torch.complex64, not a real one",
@@ -296,7 +299,7 @@ def test_there_and_back():
         ),
         (lambda m: setattr(m.first, "weight", m.last.weight), "it shares a parameter with another module"),
     ],
-    ids=["weight norm", "spectral norm", "lazy", "groups", "complex", "forward hook", "backward hook", "tied"],
+    ids=["weight norm", "spectral norm", "lazy", "complex", "forward hook", "backward hook", "tied"],
 )
 def test_what_cannot_be_replaced(change, message):
     model = nn.Sequential()
@@ -328,8 +331,8 @@ def test_hooks_of_older_normalisations_are_seen():
         (Special, {}, ValueError, "layers must choose at least one nn.Conv2d of the model, got <class"),
         ([], {}, ValueError, "layers must choose at least one nn.Conv2d of the model, got []"),
         (3, {}, TypeError, "layers must be names, a type or a function, got 3"),
-        (["stem", "depthwise"], {}, ValueError, "depthwise cannot be replaced: it has 4 groups, not 1"),
-        (nn.Conv2d, {}, ValueError, "depthwise cannot be replaced: it has 4 groups, not 1"),
+        (["stem", "depthwise"], {"groups": 2}, TypeError, "groups is taken over from each convolution and cannot be"),
+        ("depthwise", {"bases": 3}, ValueError, "depthwise: out_channels must be a multiple of bases, got 4 and 3"),
         (None, {"bases": 3}, ValueError, "stem: out_channels must be a multiple of bases, got 4 and 3"),
         (["stem", "point"], {"bases": 4, "order": -1}, ValueError, "stem: order must be an integer >= 0"),
         (["stem"], {"jet": True}, TypeError, "stem: "),
@@ -370,8 +373,8 @@ def test_hooks_of_older_normalisations_are_seen():
         "type of none",
         "nothing",
         "neither",
-        "groups by name",
-        "groups by type",
+        "groups",
+        "bases of groups",
         "bases",
         "order",
         "unknown option",
@@ -456,7 +459,7 @@ def test_a_shared_layer_is_deployed_once():
     assert plain.again is plain.body[0] is plain.twice[1].get_submodule("0")
     x = torch.randn(2, 3, 9, 9)
     torch.testing.assert_close(plain(x), model(x))
-    assert len(ours(model)) == 5
+    assert len(ours(model)) == 6
 
 
 def test_one_layer_and_none():

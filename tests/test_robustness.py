@@ -225,9 +225,10 @@ def onnx_outputs(model: bytes, x: Tensor) -> np.ndarray:
         lambda: GaussianDerivativeConv2d(2, 4, 3, order=3, bases=2),
         lambda: GaussianDerivativeConv2d(2, 4, (3, 4), separated=True, stride=2, padding_mode="reflect"),
         lambda: GaussianDerivativeConv2d(2, 4, 3, separated=True, algorithm="factorised", sigma_max=4.0),
+        lambda: GaussianDerivativeConv2d(2, 4, 3, groups=2, separated=True, algorithm="factorised"),
         lambda: GaussianDerivativeConv2d(2, 4, (3, 4), stride=2).deploy(),
     ],
-    ids=["full", "separated", "factorised", "deployed"],
+    ids=["full", "separated", "factorised", "depthwise", "deployed"],
 )
 def test_onnx(make, images):
     """Run by onnxruntime, with another batch than that of the export."""
@@ -245,7 +246,9 @@ def test_onnx(make, images):
 @pytest.mark.filterwarnings(
     "ignore::DeprecationWarning", "ignore::torch.jit.TracerWarning", "ignore:ComputeShapeFromReshape:UserWarning"
 )
-@pytest.mark.parametrize("options", [{}, {"algorithm": "mix_then_filter"}, {"trainable": ()}], ids=str)
+@pytest.mark.parametrize(
+    "options", [{}, {"algorithm": "mix_then_filter"}, {"trainable": ()}, {"groups": 2, "stride": 2}], ids=str
+)
 def test_onnx_by_the_older_exporter(options, images, tmp_path):
     """Also where gradients are on."""
     layer = GaussianDerivativeConv2d(2, 4, 3, bases=2, **options).eval()
