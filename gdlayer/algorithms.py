@@ -16,7 +16,7 @@ f_out k k sums over the image, as one dense product: it is cheaper than the grad
 between the factors needs to be kept.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -50,6 +50,7 @@ class Sizes(NamedTuple):
     """h w of the input."""
     out_pixels: int
     """h w of the output."""
+    groups: int = 1
 
 
 class Work(NamedTuple):
@@ -67,44 +68,71 @@ class Work(NamedTuple):
 
 
 class Factors(NamedTuple):
-    """Three convolutions in a row, without bias."""
+    """Three convolutions in a row, without bias; the first and the last have the layer's groups."""
 
     first: Tensor | None
-    """(C, f_in, 1, 1), or None where nothing is mixed: then every channel is repeated C / f_in times."""
+    """(C, f_in/groups, 1, 1), or None where nothing is mixed: then every channel is repeated C / f_in times."""
     depthwise: Tensor
     """(C, 1, kh, kw)."""
     last: Tensor
-    """(f_out, C, 1, 1)."""
+    """(f_out, C/groups, 1, 1)."""
 
 
-def filter_then_mix(weight: Tensor, kernels: Tensor) -> Factors:
-    """Eq. (3) with the sums outside: weight (B, f_out/B, f_in, N), kernels (B, N, kh, kw)."""
-    b, per_basis, f_in, n = weight.shape
-    last = torch.stack([torch.block_diag(*weight[:, :, i]) for i in range(f_in)], 1)  # (f_out, f_in, B N)
-    return Factors(
-        None,
-        kernels.flatten(0, 1).repeat(f_in, 1, 1)[:, None],
-        last.view(b * per_basis, f_in * b * n, 1, 1),
+def filter_then_mix(weight: Tensor, kernels: Tensor, groups: int) -> Factors:
+    """Eq. (3) with the sums outside: weight (M, f_out/M, f_in/groups, N), kernels (M, N, kh, kw)."""
+    of_group = kernels.unflatten(0, (groups, 1, -1)).flatten(2, 3)
+    copies = of_group.expand(-1, weight.shape[2], -1, -1, -1)  # (groups, f_in/groups, M/groups N, kh, kw)
+    return _bounded(None, copies.flatten(0, 2)[:, None], _block_diagonal(weight, groups), groups)
+
+
+def mix_then_filter(weight: Tensor, kernels: Tensor, groups: int) -> Factors:
+    """Eq. (3) with the sum over n outermost: weight (M, f_out/M, f_in/groups, N), kernels (M, N, kh, kw)."""
+    m, per_block, per_group, n = weight.shape
+    return _bounded(
+        weight.transpose(2, 3).reshape(m * per_block * n, per_group, 1, 1),
+        kernels[:, None].expand(-1, per_block, -1, -1, -1).flatten(0, 2)[:, None],
+        _block_diagonal(weight.new_ones(m * per_block, 1, 1, n), groups),
+        groups,
     )
 
 
-def mix_then_filter(weight: Tensor, kernels: Tensor) -> Factors:
-    """Eq. (3) with the sum over n outermost: weight (B, f_out/B, f_in, N), kernels (B, N, kh, kw)."""
-    b, per_basis, f_in, n = weight.shape
-    return Factors(
-        weight.transpose(2, 3).reshape(b * per_basis * n, f_in, 1, 1),
-        kernels[:, None].expand(-1, per_basis, -1, -1, -1).flatten(0, 2)[:, None],
-        torch.block_diag(*weight.new_ones(b * per_basis, 1, n))[..., None, None],
-    )
-
-
-def factorised(beta: Tensor, lam: Tensor, kernels: Tensor) -> Factors:
-    """Eq. (4) as it stands: beta (B, N, f_in), lam (B, f_out/B, N), kernels (B, N, kh, kw)."""
-    return Factors(
+def factorised(beta: Tensor, lam: Tensor, kernels: Tensor, groups: int) -> Factors:
+    """Eq. (4) as it stands: beta (M, N, f_in/groups), lam (M, f_out/M, N), kernels (M, N, kh, kw)."""
+    return _bounded(
         beta.flatten(0, 1)[..., None, None],
         kernels.flatten(0, 1)[:, None],
-        torch.block_diag(*lam)[..., None, None],
+        _block_diagonal(lam[:, :, None], groups),
+        groups,
     )
+
+
+def _block_diagonal(weight: Tensor, groups: int) -> Tensor:
+    """Weights (M, f, i, N) of M blocks of f maps each, over the i M/groups N channels (i, m, n) of a group.
+
+    They are zero between blocks: (M f, i M/groups N, 1, 1).
+    """
+    blocks = weight.unflatten(0, (groups, -1)).movedim(1, 4)  # (groups, f, i, N, m)
+    return torch.diag_embed(blocks).permute(0, 5, 1, 2, 4, 3).flatten(0, 2).flatten(1)[..., None, None]
+
+
+def _bounded(first: Tensor | None, depthwise: Tensor, last: Tensor, groups: int) -> Factors:
+    """The same product, with rows of the first two scaled down to a sum of absolute values of at most 1.
+
+    So what is between the convolutions is nowhere larger than the image, and finite if that is. The scales are powers
+    of two, which round nothing.
+    """
+    scale = _power_of_two(depthwise)
+    depthwise = depthwise / scale
+    if first is not None:
+        by_first = _power_of_two(first)
+        first, scale = first / by_first, scale * by_first
+    columns = scale.view(groups, 1, -1, 1, 1)
+    return Factors(first, depthwise, (last.unflatten(0, (groups, -1)) * columns).flatten(0, 1))
+
+
+def _power_of_two(rows: Tensor) -> Tensor:
+    """The smallest, from 1 on, that is no less than the sum of absolute values of each row: (C, 1, 1, 1)."""
+    return torch.linalg.vector_norm(rows, 1, (1, 2, 3), keepdim=True).clamp_min(1).log2().ceil().exp2()
 
 
 @dataclass(frozen=True)
@@ -120,27 +148,35 @@ class Algorithm:
 
 def _dense_work(sizes: Sizes) -> Work:
     taps = sizes.kernel_size[0] * sizes.kernel_size[1]
-    return Work(dense=sizes.out_pixels * sizes.in_channels * sizes.out_channels * taps)
+    return Work(dense=sizes.out_pixels * sizes.in_channels // sizes.groups * sizes.out_channels * taps)
 
 
-def _factors_work(sizes: Sizes, mixed: int, maps: int) -> Work:
-    """Through ``maps`` intermediate maps, each a mixture of ``mixed`` input maps or, if that is 0, a copy of one."""
+def _factors_work(sizes: Sizes, maps: int, *, mixes: bool = True) -> Work:
+    """Through ``maps`` maps, each a mixture of the input maps of its group or, if nothing is mixed, a copy of one."""
     taps = sizes.kernel_size[0] * sizes.kernel_size[1]
+    read = sizes.in_channels if mixes else 0
     return Work(
-        pointwise=maps * (sizes.in_pixels * mixed + sizes.out_pixels * sizes.out_channels),
+        pointwise=maps * (sizes.in_pixels * read + sizes.out_pixels * sizes.out_channels) // sizes.groups,
         depthwise=maps * sizes.out_pixels * taps,
-        moved=sizes.in_pixels * (mixed + maps) + sizes.out_pixels * (maps + sizes.out_channels),
+        moved=sizes.in_pixels * (read + maps) + sizes.out_pixels * (maps + sizes.out_channels),
     )
+
+
+def _blocks(sizes: Sizes) -> int:
+    """M, of outputs that have one basis and one group."""
+    return max(sizes.bases, sizes.groups)
 
 
 DENSE = Algorithm("dense", None, _dense_work)
 FILTER_THEN_MIX = Algorithm(
-    "filter_then_mix", filter_then_mix, lambda s: _factors_work(s, 0, s.in_channels * s.bases * s.num_kernels)
+    "filter_then_mix",
+    filter_then_mix,
+    lambda s: _factors_work(s, s.in_channels * _blocks(s) // s.groups * s.num_kernels, mixes=False),
 )
 MIX_THEN_FILTER = Algorithm(
-    "mix_then_filter", mix_then_filter, lambda s: _factors_work(s, s.in_channels, s.out_channels * s.num_kernels)
+    "mix_then_filter", mix_then_filter, lambda s: _factors_work(s, s.out_channels * s.num_kernels)
 )
-FACTORISED = Algorithm("factorised", factorised, lambda s: _factors_work(s, s.in_channels, s.bases * s.num_kernels))
+FACTORISED = Algorithm("factorised", factorised, lambda s: _factors_work(s, _blocks(s) * s.num_kernels))
 
 FULL = {algorithm.name: algorithm for algorithm in (DENSE, FILTER_THEN_MIX, MIX_THEN_FILTER)}
 """Algorithms of the full layer by name."""
@@ -169,9 +205,11 @@ def convolve(
     x: Tensor,
     filters: Tensor | None,
     factors: Factors,
+    bias: Tensor | None,
     stride: tuple[int, ...],
     padding: tuple[int, ...],
     dilation: tuple[int, ...],
+    groups: int,
 ) -> Tensor:
     """x (..., f_in, h, w), zero-padded, through the factors: equal to F.conv2d with the filters that they make.
 
@@ -179,26 +217,33 @@ def convolve(
     convolutions are differentiated one by one.
     """
     if x.dim() == 3:
-        return convolve(x[None], filters, factors, stride, padding, dilation)[0]
-    first, depthwise, last = factors
+        return convolve(x[None], filters, factors, bias, stride, padding, dilation, groups)[0]
+    tensors: tuple[Any, ...] = (x, filters, *factors, bias)
     if autocast_on(x.device):
         dtype = torch.get_autocast_dtype(x.device.type)
-        x, depthwise, last = (t.to(dtype) for t in (x, depthwise, last))
-        first, filters = (t if t is None else t.to(dtype) for t in (first, filters))
+        tensors = tuple(t if t is None else t.to(dtype) for t in tensors)
     if filters is None:
-        return _apply_factors(x, first, depthwise, last, stride, padding, dilation)
+        x, _, *factors_and_bias = tensors
+        return _apply_factors(x, *factors_and_bias, stride, padding, dilation, groups)
     function = _CompiledConvolution if compiling() else _Convolution
-    return function.apply(x, filters, first, depthwise, last, *stride, *padding, *dilation)  # type: ignore[return-value]
+    return function.apply(*tensors, *stride, *padding, *dilation, groups)  # type: ignore[return-value]
 
 
-def _apply_factors(x: Tensor, first: Tensor | None, depthwise: Tensor, last: Tensor, *settings: Any) -> Tensor:
+def _apply_factors(
+    x: Tensor, first: Tensor | None, depthwise: Tensor, last: Tensor, bias: Tensor | None, *settings: Any
+) -> Tensor:
     """Three convolutions; of the separated layer, the bracket of eq. (4) from inside out, and the sum by lambda."""
+    *pairs, groups = settings
+    channels = depthwise.shape[0]
     if first is None:
-        y = x.movedim(1, -1).repeat_interleave(len(depthwise) // x.shape[1], -1).movedim(-1, 1)
+        y = x.movedim(1, -1).repeat_interleave(channels // x.shape[1], -1).movedim(-1, 1)
     else:
-        y = F.conv2d(_channels_last(x), first)  # sum over i of beta I
-    y = F.conv2d(y, depthwise, None, *settings, groups=len(depthwise))  # phi * (beta I)
-    return _like(x, F.conv2d(y, last))  # eq. (4): lambda (beta phi * I), summed over n
+        y = F.conv2d(_channels_last(x), first, groups=groups)  # sum over i of beta I
+    y = F.conv2d(y, depthwise, None, *pairs, groups=channels)  # phi * (beta I)
+    scale = _power_of_two(last)  # applied last of all, so that no sum has infinities of both signs
+    bias = bias if bias is None else bias / scale.view(-1)
+    y = F.conv2d(y, last / scale, bias, groups=groups)  # eq. (4): lambda (beta phi * I), summed over n
+    return _like(x, y.mul_(scale.transpose(0, 1)))
 
 
 def _channels_last(x: Tensor) -> Tensor:
@@ -211,47 +256,59 @@ def _like(x: Tensor, y: Tensor) -> Tensor:
     return _channels_last(y) if x.movedim(1, -1).is_contiguous() and not x.is_contiguous() else y.contiguous()
 
 
+TENSORS = 6
+"""Of the arguments of :class:`_Convolution`, those that come first: x, filters, the three factors and the bias."""
+
+
 @with_known_signature
 class _Convolution(torch.autograd.Function):
     """Output and input gradient through the factors, the gradient of the filters by one dense product.
 
-    Stride, padding and dilation come as two integers each: torch.func takes a tuple apart and does not put it together.
+    Stride, padding and dilation come as two integers each, then the groups: torch.func takes a tuple apart and does not
+    put it together.
     """
 
     generate_vmap_rule = True
 
     @staticmethod
     def forward(*inputs: Any) -> Tensor:  # torch inspects the signature at every call: short is fast
-        x, _, first, depthwise, last, *settings = inputs
-        return _apply_factors(x, first, depthwise, last, settings[:2], settings[2:4], settings[4:])
+        x, _, *tensors = inputs[:TENSORS]
+        return _apply_factors(x, *tensors, *_settings(inputs))
 
     @staticmethod
     def setup_context(ctx: Any, inputs: Any, output: Any) -> None:
-        tensors, settings = inputs[:5], inputs[5:]
-        ctx.settings = settings[:2], settings[2:4], settings[4:]
+        tensors, ctx.settings = inputs[:TENSORS], _settings(inputs)
         ctx.save_for_backward(*tensors)
         ctx.save_for_forward(*tensors)
 
     @staticmethod
     def backward(ctx: Any, *grads: Any) -> tuple[Tensor | None, ...]:
         (grad,) = grads
-        x, filters, first, depthwise, last = ctx.saved_tensors
-        by_x = by_filters = None
+        x, filters, first, depthwise, last, _ = ctx.saved_tensors
+        by_x = by_filters = by_bias = None
         grad = _channels_last(grad)
         if ctx.needs_input_grad[1]:
             by_filters = conv2d_weight(_channels_last(x), filters.shape, grad, *ctx.settings)
+        if ctx.needs_input_grad[TENSORS - 1]:
+            by_bias = grad.sum((0, 2, 3))
         if ctx.needs_input_grad[0]:
             if torch.is_grad_enabled():  # this backward pass is differentiated itself: by the filters, not the factors
                 by_x = conv2d_input(x.shape, filters, grad, *ctx.settings)
             else:
                 by_x = _input_gradient(x, grad, first, depthwise, last, *ctx.settings)
-        return by_x, by_filters, *(None,) * 9
+        return by_x, by_filters, None, None, None, by_bias, *(None,) * 7
 
     @staticmethod
     def jvp(ctx: Any, *tangents: Any) -> Tensor:
         x, filters, *_ = ctx.saved_tensors
-        by_x, by_filters, *_ = tangents
-        return F.conv2d(by_x, filters, None, *ctx.settings) + F.conv2d(x, by_filters, None, *ctx.settings)
+        by_x, by_filters, *_, by_bias = tangents[:TENSORS]
+        return F.conv2d(by_x, filters, by_bias, *ctx.settings) + F.conv2d(x, by_filters, None, *ctx.settings)
+
+
+def _settings(inputs: Sequence[Any]) -> tuple[Any, Any, Any, int]:
+    """Stride, padding, dilation and groups, as convolutions take them."""
+    numbers = inputs[TENSORS:]
+    return numbers[:2], numbers[2:4], numbers[4:6], numbers[6]
 
 
 class _CompiledConvolution(_Convolution):
@@ -264,9 +321,17 @@ def _input_gradient(
     x: Tensor, grad: Tensor, first: Tensor | None, depthwise: Tensor, last: Tensor, *settings: Any
 ) -> Tensor:
     """The transposes of the three convolutions, last first."""
-    stride, padding, dilation = settings
-    g = F.conv2d(grad, last.transpose(0, 1))
-    sizes = zip(x.shape[-2:], g.shape[-2:], depthwise.shape[-2:], *settings, strict=True)
+    *pairs, groups = settings
+    stride, padding, dilation = pairs
+    g = F.conv2d(grad, _transposed(last, groups), groups=groups)
+    sizes = zip(x.shape[-2:], g.shape[-2:], depthwise.shape[-2:], *pairs, strict=True)
     unread = [size - ((out - 1) * s - 2 * p + d * (k - 1) + 1) for size, out, k, s, p, d in sizes]
     g = F.conv_transpose2d(g, depthwise, None, stride, padding, unread, len(depthwise), dilation)
-    return _like(x, g.unflatten(1, (x.shape[1], -1)).sum(2) if first is None else F.conv2d(g, first.transpose(0, 1)))
+    if first is None:
+        return _like(x, g.unflatten(1, (x.shape[1], -1)).sum(2))
+    return _like(x, F.conv2d(g, _transposed(first, groups), groups=groups))
+
+
+def _transposed(filters: Tensor, groups: int) -> Tensor:
+    """Filters of the transposed 1 x 1 convolution: (c, f/groups, 1, 1) from (f, c/groups, 1, 1)."""
+    return filters.unflatten(0, (groups, -1)).transpose(1, 2).flatten(0, 1)

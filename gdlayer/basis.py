@@ -196,7 +196,7 @@ def sampled_kernels(
     trains = torch.is_grad_enabled() and (sigma.requires_grad or mu.requires_grad or theta.requires_grad)
     if trains and not (compiling() or tracing()):  # a compiler fuses its own derivatives of _evaluate
         return _Kernels.apply(sigma, mu, theta, grid, powers, rows, highest)[0]  # type: ignore[index]
-    return _evaluate(sigma, mu, theta, grid, powers, rows[:1], highest)[0]
+    return _evaluate(sigma, mu, theta, grid, powers, rows[:1], highest, 0)[0]
 
 
 @with_known_signature
@@ -269,13 +269,13 @@ class _Kernels(torch.autograd.Function):
 
 
 def _evaluate(
-    sigma: Tensor, mu: Tensor, theta: Tensor, grid: Tensor, powers: Tensor, rows: Tensor, highest: int
+    sigma: Tensor, mu: Tensor, theta: Tensor, grid: Tensor, powers: Tensor, rows: Tensor, highest: int, last: int = 2
 ) -> tuple[Tensor, ...]:
     """Kernels (..., N, kh kw), and the factors of their first derivatives.
 
-    ``powers`` are p + 1 and q + 1. The factors are the derivatives of g_p and g_q that ``rows`` tells, (len(rows), ...,
-    N, 2, kh kw); the scale 1 / (2 pi sigma_1^(p+1) sigma_2^(q+1)), (..., N, 1); 1 / sigma, (..., N, 2); and the
-    rotation, (..., N, 2, 2).
+    ``powers`` are p + 1 and q + 1. The factors are the derivatives of g_p and g_q from the 0th to the ``last``, whose
+    ``rows`` are given, (last + 1, ..., N, 2, kh kw); the scale 1 / (2 pi sigma_1^(p+1) sigma_2^(q+1)), (..., N, 1);
+    1 / sigma, (..., N, 2); and the rotation, (..., N, 2, 2).
     """
     precision = sigma.reciprocal()
     turn = rotation(theta)
@@ -283,7 +283,7 @@ def _evaluate(
     with autocast_off(theta.device):
         t = affine @ grid
     t = t.movedim((t.dim() - 3, t.dim() - 2), (0, 1))  # the older ONNX exporter moves no negative axes
-    g = torch.stack(standard_gaussian_derivatives(t, highest + len(rows) - 1))  # (orders, N, 2, ..., kh kw)
+    g = torch.stack(standard_gaussian_derivatives(t, highest + last))  # (orders, N, 2, ..., kh kw)
     g = g.reshape(-1, *t.shape[2:]).index_select(0, rows.view(-1)).view(*rows.shape, *t.shape[2:])
     g = g.movedim((1, 2), (-3, -2))
     scale = (precision**powers).prod(-1, keepdim=True) / (2 * math.pi)

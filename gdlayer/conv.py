@@ -16,7 +16,7 @@ from gdlayer.basis import jet_orders, kernel_constants, sampled_kernels
 from gdlayer.checks import boolean, one_of, positive_int, positive_number
 from gdlayer.geometry import GEOMETRY, Geometry
 from gdlayer.initialization import RELU_GAIN, mixing_std
-from gdlayer.modes import as_leaf, autocast_off, tracing
+from gdlayer.modes import as_leaf, autocast_off, exporting_by_trace, tracing
 from gdlayer.padding import pad
 from gdlayer.sampling import SamplingReport, sampling_report
 from gdlayer.synthesis import SynthesizedConv2d
@@ -42,7 +42,7 @@ class GaussianDerivativeConv2d(Geometry, SynthesizedConv2d):
     filter, so kaiming_normal_ and its like take a wrong fan-in from it, and know nothing of the kernels' norms.
 
     With B bases of N kernels :math:`\phi^{b,n} = G_{p_n, q_n}(\mu^{b,n}, \sigma^{b,n}, \theta^{b,n})`, eq. (1),
-    basis b makes the feature maps :math:`j = 1, \dots, f_{out}/B` of its group:
+    basis b makes :math:`f_{out}/B` feature maps, :math:`j = 1, \dots, f_{out}/B`:
 
     .. math::
         J_{(b-1) f_{out}/B + j} &= \sum_i \Big(\sum_n \omega^{b,i}_{j,n} \phi^{b,n}\Big) * I_i
@@ -52,6 +52,9 @@ class GaussianDerivativeConv2d(Geometry, SynthesizedConv2d):
 
     Eq. (2) is eq. (3) with B = 1. The separated layer is the full one with :math:`\omega^{b,i}_{j,n} =
     \lambda^b_{j,n} \beta^{b,i}_n`. As everywhere in deep learning, * is cross-correlation.
+
+    With ``groups``, as nn.Conv2d has them, i runs over the inputs of the output's group, and the mixing weights are of
+    one basis and one group: :math:`M = \max(B, \mathrm{groups})` takes the place of B in their shapes.
 
     Sampling breaks below a sigma of about half a pixel, and for higher orders earlier: the samples of a kernel no
     longer act as a derivative of a Gaussian (chapter 2; :meth:`check_derivatives` tells which). So sigma has a lower
@@ -70,9 +73,10 @@ class GaussianDerivativeConv2d(Geometry, SynthesizedConv2d):
         The number of bases, B. Each basis is shared by f_out/B filters; with B = f_out each filter has its own.
     separated : bool
         Eq. (4) instead of eq. (3).
-    stride, padding, dilation, padding_mode, bias :
+    stride, padding, dilation, groups, padding_mode, bias :
         As :class:`~gdlayer.synthesis.SynthesizedConv2d`. Dilation spreads the samples of the kernel: at dilation d
-        lengths are in units of d pixels.
+        lengths are in units of d pixels. With groups, B divides their number, and groups/B of them share a basis; or B
+        is a multiple of it, and each group has B/groups bases of its own.
     trainable : iterable of "sigma", "mu", "theta"
         Those that train. The mixing weights always do, until frozen by ``requires_grad_(False)`` like any parameter.
     shared : iterable of "sigma", "mu", "theta"
@@ -81,8 +85,9 @@ class GaussianDerivativeConv2d(Geometry, SynthesizedConv2d):
     isotropic : bool
         Round kernels, :math:`\sigma_1 = \sigma_2`: one parameter instead of two.
     sigma_min, sigma_max : float
-        Bounds of sigma in pixels, both positive; None means no upper bound. A state dict of a layer with other bounds
-        is refused, because the same s would mean another sigma.
+        Bounds of sigma in pixels, both positive; None means no upper bound. ``sigma_max`` is above
+        :data:`~gdlayer.geometry.NARROWEST`. A state dict of a layer with other bounds is refused, because the same s
+        would mean another sigma.
     init : "variance_preserving" or "authors"
         How the mixing weights start: normal, so that :math:`E[J^2] = g^2 E[I^2]` for white input
         (:mod:`gdlayer.initialization`); or uniform on (-1, 1) as in the authors' code at the time of the paper. The
@@ -94,11 +99,11 @@ class GaussianDerivativeConv2d(Geometry, SynthesizedConv2d):
 
     Attributes
     ----------
-    weight : (B, f_out/B, f_in, N)
-        Mixing weights, full only.
-    beta : (B, N, f_in)
+    weight : (M, f_out/M, f_in/groups, N)
+        Mixing weights, full only; M = B without groups.
+    beta : (M, N, f_in/groups)
         Mixing weights over input maps, separated only.
-    lam : (B, f_out/B, N)
+    lam : (M, f_out/M, N)
         Mixing weights over kernels, separated only.
     sigma : (B, N, 2)
         In pixels; can be assigned.
@@ -130,9 +135,10 @@ class GaussianDerivativeConv2d(Geometry, SynthesizedConv2d):
         stride: int | tuple[int, int] = 1,
         padding: str | int | tuple[int, int] = "same",
         dilation: int | tuple[int, int] = 1,
-        *,
+        groups: int = 1,
         bias: bool = True,
         padding_mode: str = "zeros",
+        *,
         order: int | Iterable[Sequence[int]] = 3,
         bases: int = 1,
         separated: bool = False,
@@ -154,6 +160,7 @@ class GaussianDerivativeConv2d(Geometry, SynthesizedConv2d):
             stride=stride,
             padding=padding,
             dilation=dilation,
+            groups=groups,
             padding_mode=padding_mode,
             bias=bias,
             device=device,
@@ -164,17 +171,22 @@ class GaussianDerivativeConv2d(Geometry, SynthesizedConv2d):
         self.bases = positive_int("bases", bases)
         if self.out_channels % self.bases:
             raise ValueError(f"out_channels must be a multiple of bases, got {out_channels} and {bases}")
+        blocks = max(self.bases, self.groups)
+        if blocks % min(self.bases, self.groups):
+            raise ValueError(f"bases must divide groups or be a multiple of them, got {bases} and {groups}")
         self.separated = boolean("separated", separated)
         self.init = one_of("init", init, ("variance_preserving", "authors"))
         self.gain = positive_number("gain", gain)
         self.algorithm = one_of("algorithm", algorithm, ("auto", *self._algorithms))
         ratio = self.stride[0] * self.stride[1]  # of pixels, input to output: no choice depends on the size of images
-        sizes = Sizes(self.in_channels, self.out_channels, len(self.orders), self.bases, self.kernel_size, ratio, 1)
+        sizes = Sizes(
+            self.in_channels, self.out_channels, len(self.orders), self.bases, self.kernel_size, ratio, 1, self.groups
+        )
         self._cheapest = choose(self._algorithms, sizes).name
 
-        b, n, per_basis = self.bases, len(self.orders), self.out_channels // self.bases
+        n, per_block, per_group = len(self.orders), self.out_channels // blocks, self.in_channels // self.groups
         self.set_geometry(
-            b,
+            self.bases,
             n,
             trainable=trainable,
             shared=shared,
@@ -185,10 +197,10 @@ class GaussianDerivativeConv2d(Geometry, SynthesizedConv2d):
             dtype=dtype,
         )
         if self.separated:
-            self.beta = nn.Parameter(torch.empty(b, n, self.in_channels, device=device, dtype=dtype))
-            self.lam = nn.Parameter(torch.empty(b, per_basis, n, device=device, dtype=dtype))
+            self.beta = nn.Parameter(torch.empty(blocks, n, per_group, device=device, dtype=dtype))
+            self.lam = nn.Parameter(torch.empty(blocks, per_block, n, device=device, dtype=dtype))
         else:
-            self.weight = nn.Parameter(torch.empty(b, per_basis, self.in_channels, n, device=device, dtype=dtype))
+            self.weight = nn.Parameter(torch.empty(blocks, per_block, per_group, n, device=device, dtype=dtype))
         self.reset_parameters()
 
     def _set_constants(self) -> None:
@@ -207,7 +219,7 @@ class GaussianDerivativeConv2d(Geometry, SynthesizedConv2d):
             for weights in (self.beta, self.lam) if self.separated else (self.weight,):
                 weights.uniform_(-1, 1)
             return
-        std = mixing_std(self.kernels(), self.in_channels, self.gain)  # (B, N)
+        std = self.per_block(mixing_std(self.kernels(), self.in_channels // self.groups, self.gain))  # (M, N)
         if self.separated:
             share = self.gain / math.sqrt(len(self.orders))
             self.beta.normal_().mul_(std[:, :, None] / share)
@@ -219,6 +231,11 @@ class GaussianDerivativeConv2d(Geometry, SynthesizedConv2d):
         """The kernels phi of eq. (1), shape (B, N, kh, kw), in float32 or better."""
         return self._sampled_kernels().unflatten(-1, self.kernel_size)
 
+    def per_block(self, of_bases: Tensor) -> Tensor:
+        """What each block of outputs takes from its basis: (B, ...) -> (M, ...)."""
+        shared_by = max(self.groups // self.bases, 1)
+        return of_bases if shared_by == 1 else of_bases.repeat_interleave(shared_by, 0)
+
     def _sampled_kernels(self) -> Tensor:
         """The kernels, their pixels in a row: (B, N, kh kw)."""
         constants = self._points, self._orders, self._rows
@@ -227,7 +244,7 @@ class GaussianDerivativeConv2d(Geometry, SynthesizedConv2d):
         return sampled_kernels(*self.geometry(), *constants, max([max(order) for order in self.orders]))
 
     def filters(self) -> Tensor:
-        """The filters of eqs (2) and (3), the sums over n of weight times kernel: (f_out, f_in, kh, kw).
+        """The filters of eqs (2) and (3), the sums over n of weight times kernel: (f_out, f_in/groups, kh, kw).
 
         They have passed through ``filter_map``, if there is one.
         """
@@ -243,11 +260,11 @@ class GaussianDerivativeConv2d(Geometry, SynthesizedConv2d):
         return self.lam[:, :, None, :] * self.beta.mT[:, None, :, :]
 
     def _mix(self, phi: Tensor) -> Tensor:
-        """The filters (f_out, f_in, kh, kw) made of kernels phi (B, N, kh kw)."""
+        """The filters (f_out, f_in/groups, kh, kw) made of kernels phi (B, N, kh kw)."""
         omega = self._omega()
         # eq. (3), and eq. (2) where B = 1: the sums over n of omega phi, einsum("bjin,bnp->bjip", omega, phi)
-        filters = omega.flatten(1, 2).to(phi.dtype) @ phi
-        return filters.view(self.out_channels, self.in_channels, *self.kernel_size).to(omega.dtype)
+        filters = omega.reshape(self.bases, -1, omega.shape[-1]).to(phi.dtype) @ phi
+        return filters.view(self.out_channels, -1, *self.kernel_size).to(omega.dtype)
 
     @torch.no_grad()
     def check_derivatives(self, tolerance: float = 0.1) -> SamplingReport:
@@ -283,19 +300,25 @@ class GaussianDerivativeConv2d(Geometry, SynthesizedConv2d):
         if isinstance(x, Proxy):
             return as_leaf(self, x)
         factors_of = self._algorithms[self.chosen(x)].factors
-        fits = x.dim() >= 3 and x.shape[-3] == self.in_channels  # if not, F.conv2d says what is wrong
-        if factors_of is None or tracing() or not fits:
+        if factors_of is None or exporting_by_trace() or not self._fits(x):
             return super().forward(x)
         mixing = (self.beta, self.lam) if self.separated else (self.weight,)
         with autocast_off(x.device):
             kernels = self._sampled_kernels()
-            trains = torch.is_grad_enabled() and any(t.requires_grad for t in (x, kernels, *mixing))
+            trained = any(t.requires_grad for t in (x, kernels, *mixing, self.bias) if t is not None)
+            trains = trained and torch.is_grad_enabled() and not tracing()  # a trace holds no autograd function
             filters = self._mix(kernels) if trains else None
             with torch.no_grad() if trains else nullcontext():
-                factors = factors_of(*mixing, kernels.unflatten(-1, self.kernel_size).to(self.theta.dtype))
+                phi = self.per_block(kernels.unflatten(-1, self.kernel_size).to(self.theta.dtype))
+                factors = factors_of(*mixing, phi, self.groups)
         x, zeros = pad(x, self.kernel_size, self.stride, self.padding, self.dilation, self.padding_mode)
-        y = convolve(x, filters, factors, self.stride, zeros, self.dilation)
-        return y if self.bias is None else y + self.bias.to(y.dtype)[:, None, None]
+        return convolve(x, filters, factors, self.bias, self.stride, zeros, self.dilation, self.groups)
+
+    def _fits(self, x: Tensor) -> bool:
+        """Whether the layer can take x; if not, F.conv2d says what is wrong."""
+        if tracing():
+            return True  # a trace records no question about sizes
+        return x.dim() in (3, 4) and x.shape[-3] == self.in_channels and x.shape[-2] > 0 and x.shape[-1] > 0
 
     def chosen(self, x: Tensor) -> str:
         """The name of the algorithm that computes the layer for x.

@@ -53,7 +53,7 @@ def fit_filters(
     ----------
     layer : GaussianDerivativeConv2d
         Changed in place, on any device and in any dtype. The computation runs on the CPU in float64.
-    filters : (f_out, f_in, h, w)
+    filters : (f_out, f_in/groups, h, w)
         h and w may be smaller than the layer's ``kernel_size`` by even numbers: the filters are then padded with
         zeros on all sides. With "same" padding at stride 1 the larger filter computes the same as the smaller one.
     bias : (f_out,), optional
@@ -115,7 +115,7 @@ def fit_filters(
 
 def _framed(layer: GaussianDerivativeConv2d, filters: Tensor) -> Tensor:
     """The filters padded with zeros to the layer's ``kernel_size``, in float64 on the CPU."""
-    expected = (layer.out_channels, layer.in_channels, *layer.kernel_size)
+    expected = (layer.out_channels, layer.in_channels // layer.groups, *layer.kernel_size)
     frame = [full - given for full, given in zip(expected, filters.shape, strict=False)]
     if filters.ndim != 4 or any(frame[:2]) or any(extra < 0 or extra % 2 for extra in frame[2:]):
         raise ValueError(
@@ -130,26 +130,31 @@ def _framed(layer: GaussianDerivativeConv2d, filters: Tensor) -> Tensor:
 @torch.no_grad()
 def _solve_weights(model: GaussianDerivativeConv2d, target: Tensor, rcond: float, sweeps: int = 1) -> None:
     """Solves for the mixing weights at the present geometry; in a separated layer from their present values."""
-    target = target.view(model.bases, -1, model.in_channels, target[0, 0].numel())  # (B, f_out/B, f_in, M), M = kh kw
-    kernels = model.kernels().flatten(2)  # (B, N, M)
+    kernels, target = _by_block(model, target)
     if not model.separated:
         model.weight.copy_(_least_squares(kernels, target.flatten(1, 2), rcond).view_as(model.weight))
         return
     for _ in range(sweeps):
-        rows = model.beta[:, :, :, None] * kernels[:, :, None]  # (B, N, f_in, M)
+        rows = model.beta[:, :, :, None] * kernels[:, :, None]  # (M, N, f_in/groups, taps)
         model.lam.copy_(_least_squares(rows.flatten(2), target.flatten(2), rcond))
-        rows = model.lam.mT[:, :, :, None] * kernels[:, :, None]  # (B, N, f_out/B, M)
+        rows = model.lam.mT[:, :, :, None] * kernels[:, :, None]  # (M, N, f_out/M, taps)
         model.beta.copy_(_least_squares(rows.flatten(2), target.transpose(1, 2).flatten(2), rcond).mT)
 
 
 @torch.no_grad()
 def _start_separated(model: GaussianDerivativeConv2d, target: Tensor, rcond: float) -> None:
     """For each kernel, sets lambda and beta to the rank-one matrix nearest to the full layer's solution."""
-    b, f_in, n = model.bases, model.in_channels, len(model.orders)
-    full = _least_squares(model.kernels().flatten(2), target.view(b, -1, target[0, 0].numel()), rcond)
-    left, size, right = torch.linalg.svd(full.view(b, -1, f_in, n).movedim(-1, 1), full_matrices=False)
+    kernels, target = _by_block(model, target)
+    full = _least_squares(kernels, target.flatten(1, 2), rcond).unflatten(1, target.shape[1:3])
+    left, size, right = torch.linalg.svd(full.movedim(-1, 1), full_matrices=False)
     model.lam.copy_((left[..., 0] * size[..., :1]).mT)
     model.beta.copy_(right[..., 0, :])
+
+
+def _by_block(model: GaussianDerivativeConv2d, target: Tensor) -> tuple[Tensor, Tensor]:
+    """Kernels (M, N, taps) and filters (M, f_out/M, f_in/groups, taps) of the M blocks; kh kw taps."""
+    kernels = model.per_block(model.kernels().flatten(2))
+    return kernels, target.flatten(2).unflatten(0, (len(kernels), -1))
 
 
 def _least_squares(rows: Tensor, target: Tensor, rcond: float) -> Tensor:

@@ -14,6 +14,11 @@ from gdlayer.computed import Computed
 from gdlayer.modes import recorded
 
 GEOMETRY = ("sigma", "mu", "theta")
+NARROWEST = 0.15
+r"""A sigma in pixels above which weights start finite, whatever is drawn.
+
+At the start a kernel's centre is at most :math:`\sqrt 2` from the nearest pixel. There a much narrower Gaussian is zero
+in float32, and with it :math:`\|\phi\|`, by which weights are divided (:mod:`gdlayer.initialization`)."""
 
 
 class Geometry(nn.Module):
@@ -53,6 +58,11 @@ class Geometry(nn.Module):
         self.sigma_max = None if sigma_max is None else positive_number("sigma_max", sigma_max)
         if self.sigma_max is not None and self.sigma_max <= self.sigma_min:
             raise ValueError(f"sigma_max must be greater than sigma_min = {self.sigma_min}, got {self.sigma_max}")
+        if self._sigma_limit <= NARROWEST:
+            raise ValueError(
+                f"sigma_max must be greater than {NARROWEST}, as narrower kernels can miss all pixels, "
+                f"got {self.sigma_max}"
+            )
         self._geometry_shape = bases, num_kernels, 2
         sizes = {name: 1 if name in self.shared else num_kernels for name in GEOMETRY}
 
@@ -67,11 +77,11 @@ class Geometry(nn.Module):
     def reset_geometry(self) -> None:
         """Draws sigma from U(0.5, 2), mu from U(-1, 1) and theta from U(-pi, pi), from torch's global generator.
 
-        Where 0.5 is not between the bounds, sigma is drawn from U(sigma_min, sigma_min + 1.5); ``sigma_max`` ends
-        either range.
+        Where 0.5 is not between the bounds, sigma is drawn from U(low, low + 1.5) with low = ``sigma_min``, or
+        :data:`NARROWEST` if that is more; ``sigma_max`` ends either range.
         """
         largest = self._sigma_limit
-        low = 0.5 if self.sigma_min < 0.5 < largest else self.sigma_min
+        low = 0.5 if self.sigma_min < 0.5 < largest else max(self.sigma_min, NARROWEST)
         sigma = torch.empty_like(self.raw_sigma, dtype=self._kernel_dtype).uniform_(low, min(low + 1.5, largest))
         self.raw_sigma.copy_(self._raw(sigma, margin=1e-3))
         self.mu.uniform_(-1, 1)
@@ -175,9 +185,13 @@ class Geometry(nn.Module):
             If they differ by more than the rounding to the dtype of ``state``, or are no bounds.
         """
         ours = self.get_extra_state()
-        known = isinstance(state, Tensor) and state.is_floating_point() and state.shape == ours.shape
-        if not known or not torch.equal(ours.to(state.dtype), state.cpu()):
+        try:
             theirs = state.tolist() if isinstance(state, Tensor) else state
+            known = isinstance(state, Tensor) and state.is_floating_point() and state.shape == ours.shape
+            same = known and torch.equal(ours.to(state.dtype), state.cpu())
+        except RuntimeError:  # a tensor without values: on the meta device, sparse, nested
+            theirs, same = state, False
+        if not same:
             raise RuntimeError(
                 f"raw_sigma of the state dict means another sigma: its (sigma_min, sigma_max) must be {ours.tolist()}, "
                 f"those of the layer, got {theirs!r}"

@@ -6,6 +6,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from gdlayer.checks import int_pair, one_of
+from gdlayer.modes import compiling, tracing
 
 PADDING_MODES = ("zeros", "reflect", "replicate", "circular")
 
@@ -18,15 +19,21 @@ def padding_of(padding: str | int | tuple[int, int]) -> str | tuple[int, int]:
 
 
 def same_padding(size: int, kernel: int, stride: int, dilation: int) -> tuple[int, int]:
-    """Padding (before, after) along one axis that gives ceil(size / stride) outputs, an odd one longer after."""
-    outputs = -(-size // stride)
-    total = max((outputs - 1) * stride + dilation * (kernel - 1) + 1 - size, 0)
+    """Padding (before, after) along one axis that gives ceil(size / stride) outputs, an odd one longer after.
+
+    No branch depends on ``size``, which a compiler or tracer may leave open.
+    """
+    total = dilation * (kernel - 1)
+    if stride > 1:
+        total -= (size - 1) % stride  # the rows between the last window's first row and the last row
+        if dilation * (kernel - 1) < stride - 1:  # windows may leave rows unread
+            total *= (total + stride) // stride  # 0 if it is negative, else 1
     return total // 2, total - total // 2
 
 
 def pad(
     x: Tensor,
-    kernel_size: tuple[int, int],
+    kernel_size: tuple[int, ...],
     stride: tuple[int, ...],
     padding: str | tuple[int, int],
     dilation: tuple[int, ...],
@@ -37,12 +44,16 @@ def pad(
     Returns x, padded here unless equal zeros on both sides are all that is needed, and the ``padding`` to give to
     F.conv2d.
     """
+    if x.dim() < 3:
+        return x, (0, 0)  # F.conv2d says what is wrong
     if padding == "same":
         axes = zip(x.shape[-2:], kernel_size, stride, dilation, strict=True)
         before, after = zip(*(same_padding(*axis) for axis in axes), strict=True)
     else:
         before = after = cast(tuple[int, int], padding)
-    if mode == "zeros" and before == after:
+    varies = padding == "same" and max(stride) > 1
+    known = not (varies and (compiling() or tracing()))  # else the comparison would fix the size of images
+    if mode == "zeros" and known and before == after:
         return x, (before[0], before[1])
     return F.pad(x, (before[1], after[1], before[0], after[0]), "constant" if mode == "zeros" else mode), (0, 0)
 
@@ -51,15 +62,17 @@ def padded_conv2d(
     x: Tensor,
     filters: Tensor,
     bias: Tensor | None,
+    kernel_size: tuple[int, ...],
     stride: tuple[int, ...],
     padding: str | tuple[int, int],
     dilation: tuple[int, ...],
+    groups: int,
     *,
     padding_mode: str,
 ) -> Tensor:
-    """F.conv2d with every padding mode, and Keras' "same" for every stride."""
-    x, zeros = pad(x, (filters.shape[-2], filters.shape[-1]), stride, padding, dilation, padding_mode)
-    return F.conv2d(x, filters, bias, stride, zeros, dilation)
+    """F.conv2d with every padding mode, and Keras' "same" for every stride; ``kernel_size`` is that of the filters."""
+    x, zeros = pad(x, kernel_size, stride, padding, dilation, padding_mode)
+    return F.conv2d(x, filters, bias, stride, zeros, dilation, groups)
 
 
 class Conv2dSame(nn.Conv2d):
@@ -72,5 +85,13 @@ class Conv2dSame(nn.Conv2d):
 
     def forward(self, input: Tensor) -> Tensor:
         return padded_conv2d(
-            input, self.weight, self.bias, self.stride, "same", self.dilation, padding_mode=self.padding_mode
+            input,
+            self.weight,
+            self.bias,
+            self.kernel_size,
+            self.stride,
+            "same",
+            self.dilation,
+            self.groups,
+            padding_mode=self.padding_mode,
         )

@@ -19,7 +19,10 @@ from gdlayer.fit import fit_filters
 from gdlayer.padding import Conv2dSame
 from gdlayer.synthesis import SynthesizedConv2d, check_finite
 
-TAKEN_OVER = ("in_channels", "out_channels", "stride", "padding", "dilation", "padding_mode", "bias", "device", "dtype")
+TAKEN_OVER = (
+    *("in_channels", "out_channels", "stride", "padding", "dilation", "groups"),
+    *("padding_mode", "bias", "device", "dtype"),
+)
 """Arguments of the new layer that come from the convolution it replaces."""
 LISTED = 5
 """Most names that an error message lists."""
@@ -103,10 +106,11 @@ def replace_conv2d(
     0  2368 -> 886 parameters, random
     1  4640 -> 3134 parameters, random
 
-    A new layer takes over channels, stride, padding, dilation, padding mode, the values of the bias, device, dtype and
-    training mode. Its parameters are trainable even if those of the old layer were frozen. A convolution used in
-    several places becomes one layer used in the same places. All new layers are built before the model is changed, so
-    an error leaves ``model`` as it was. Create the optimiser afterwards: an earlier one holds the old parameters.
+    A new layer takes over channels, stride, padding, dilation, groups, padding mode, the values of the bias, device,
+    dtype and training mode. Its parameters are trainable even if those of the old layer were frozen. A convolution
+    used in several places becomes one layer used in the same places. All new layers are built before the model is
+    changed, so an error leaves ``model`` as it was. Create the optimiser afterwards: an earlier one holds the old
+    parameters.
 
     Parameters
     ----------
@@ -142,8 +146,8 @@ def replace_conv2d(
     Raises
     ------
     ValueError, TypeError
-        If ``layers`` leaves nothing to replace; if a named convolution has groups, hooks, or weights that are lazy,
-        complex, computed, or shared with another module, or channels that ``bases`` does not divide; or if the other
+        If ``layers`` leaves nothing to replace; if a named convolution has hooks, or weights that are lazy, complex,
+        computed, or shared with another module, or channels or groups that ``bases`` does not fit; or if the other
         arguments do not fit. The message names the convolution, and ``model`` is unchanged.
 
     Warns
@@ -297,8 +301,6 @@ def _obstacle(conv: nn.Conv2d, owners: Counter[int], options: Mapping[str, Any],
         return "its weight is computed from other parameters"
     if is_lazy(weight):
         return "it is lazy: run the model once before"
-    if conv.groups != 1:
-        return f"it has {conv.groups} groups, not 1"
     if not weight.is_floating_point():
         return f"its dtype is {weight.dtype}, not a real one"
     if conv._forward_hooks or conv._forward_pre_hooks or conv._backward_hooks or conv._backward_pre_hooks:
@@ -313,6 +315,8 @@ def _obstacle(conv: nn.Conv2d, owners: Counter[int], options: Mapping[str, Any],
     bases = options.get("bases", 1)
     if is_integer(bases) and bases > 0 and conv.out_channels % bases:
         return f"bases={bases} does not divide its {conv.out_channels} output channels"
+    if is_integer(bases) and bases > 0 and max(bases, conv.groups) % min(bases, conv.groups):
+        return f"bases={bases} neither divides its {conv.groups} groups nor is a multiple of them"
     return None
 
 
@@ -342,6 +346,7 @@ def _successor(conv: nn.Conv2d, options: dict[str, Any]) -> GaussianDerivativeCo
         stride=stride,
         padding=padding,
         dilation=dilation,
+        groups=conv.groups,
         padding_mode=conv.padding_mode,
         bias=conv.bias is not None,
         device=conv.weight.device,

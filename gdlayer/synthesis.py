@@ -37,6 +37,9 @@ class SynthesizedConv2d(nn.Module):
         Odd or even.
     stride, dilation : int or pair
     padding : "same", "valid", int or pair
+    groups : int
+        As of nn.Conv2d: inputs and outputs are split in as many parts, and each part of the outputs sees one part of
+        the inputs.
     padding_mode : "zeros", "reflect", "replicate" or "circular"
     bias : bool
 
@@ -56,9 +59,10 @@ class SynthesizedConv2d(nn.Module):
         stride: int | tuple[int, int] = 1,
         padding: str | int | tuple[int, int] = "same",
         dilation: int | tuple[int, int] = 1,
-        *,
-        padding_mode: str = "zeros",
+        groups: int = 1,
         bias: bool = True,
+        padding_mode: str = "zeros",
+        *,
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
     ) -> None:
@@ -66,6 +70,10 @@ class SynthesizedConv2d(nn.Module):
         self.register_load_state_dict_post_hook(_after_loading)
         self.in_channels = positive_int("in_channels", in_channels)
         self.out_channels = positive_int("out_channels", out_channels)
+        self.groups = positive_int("groups", groups)
+        for name, channels in (("in_channels", self.in_channels), ("out_channels", self.out_channels)):
+            if channels % self.groups:
+                raise ValueError(f"{name} must be a multiple of groups, got {channels} and {groups}")
         self.kernel_size = int_pair("kernel_size", kernel_size)
         self.stride = int_pair("stride", stride)
         self.dilation = int_pair("dilation", dilation)
@@ -86,7 +94,7 @@ class SynthesizedConv2d(nn.Module):
 
     @abstractmethod
     def filters(self) -> Tensor:
-        """The dense filters W, shape (f_out, f_in, kh, kw), computed in float32 or better also under autocast."""
+        """The dense filters W (f_out, f_in/groups, kh, kw), computed in float32 or better also under autocast."""
 
     def _set_constants(self) -> None:
         """Sets the buffers that are no parameters and in no state dict, on the device of the parameters.
@@ -101,7 +109,15 @@ class SynthesizedConv2d(nn.Module):
         with autocast_off(x.device):
             filters = self.filters()
         return padded_conv2d(
-            x, filters, self.bias, self.stride, self.padding, self.dilation, padding_mode=self.padding_mode
+            x,
+            filters,
+            self.bias,
+            self.kernel_size,
+            self.stride,
+            self.padding,
+            self.dilation,
+            self.groups,
+            padding_mode=self.padding_mode,
         )
 
     @torch.no_grad()
@@ -123,6 +139,7 @@ class SynthesizedConv2d(nn.Module):
             stride=self.stride,
             padding=self.padding,
             dilation=self.dilation,
+            groups=self.groups,
             padding_mode=cast(Literal["zeros", "reflect", "replicate", "circular"], self.padding_mode),
             bias=self.bias is not None,
             device="meta",  # where initialisation draws no random numbers
@@ -135,11 +152,12 @@ class SynthesizedConv2d(nn.Module):
 
     def extra_repr(self) -> str:
         count = sum(p.numel() for p in self.parameters() if p.requires_grad)
-        size = self.in_channels * self.out_channels * self.kernel_size[0] * self.kernel_size[1]
+        size = self.in_channels // self.groups * self.out_channels * self.kernel_size[0] * self.kernel_size[1]
         dense = size + (self.out_channels if self.bias is not None else 0)
         return (
             f"{self.in_channels}, {self.out_channels}, kernel_size={self.kernel_size}, stride={self.stride}, "
-            f"padding={self.padding!r}, dilation={self.dilation}, padding_mode={self.padding_mode!r}, "
+            f"padding={self.padding!r}, dilation={self.dilation}, "
+            f"{f'groups={self.groups}, ' if self.groups > 1 else ''}padding_mode={self.padding_mode!r}, "
             f"bias={self.bias is not None}, parameters={count} (Conv2d: {dense})"
         )
 

@@ -207,6 +207,30 @@ def test_an_input_of_another_depth_is_refused(separated, algorithm):
             layer(x)
 
 
+@through_factors
+@pytest.mark.parametrize("init", ["authors", "variance_preserving"])
+@pytest.mark.parametrize("bias", [False, True])
+def test_huge_images_overflow_no_earlier_than_in_the_plain_convolution(separated, algorithm, init, bias):
+    """Finite images up to the largest numbers: infinite only where the plain convolution is, and nowhere NaN."""
+    largest = torch.finfo(torch.float32).max
+    infinite = 0
+    for seed in range(10):
+        torch.manual_seed(seed)
+        options = {"separated": separated, "algorithm": algorithm, "init": init, "bias": bias, "dtype": torch.float32}
+        layer = make(6, 8, 5, bases=4, **options)
+        with torch.no_grad():
+            (layer.lam if separated else layer.weight).mul_(4)
+        for size in (1e-3, 0.1, 1.0):
+            x = (torch.rand(1, 6, 9, 9) * 2 - 1) * (size * largest)
+            for y in (layer(x), layer.requires_grad_(False)(x)):
+                assert not y.isnan().any()
+                plain = as_computed_by("dense", layer)(x)
+                assert y[plain.isfinite()].isfinite().all()
+                infinite += int(y.isinf().sum())
+            layer.requires_grad_()
+    assert infinite > 0
+
+
 # Derivatives
 
 

@@ -18,8 +18,8 @@ from torch.func import functional_call
 
 from gdlayer import ConvBlock, GaussianDerivativeConv2d, parameter_groups, replace_conv2d, window_penalty
 from gdlayer.algorithms import FULL, SEPARATED
-from gdlayer.conv import GEOMETRY
 from gdlayer.fit import fit_filters
+from gdlayer.geometry import GEOMETRY, NARROWEST
 
 SUBSETS = [subset for size in range(4) for subset in combinations(GEOMETRY, size)]
 CONSTRAINTS: dict[str, dict[str, Any]] = {
@@ -291,6 +291,7 @@ def test_sigma_that_breaks_a_constraint_is_refused(options, value):
         (0.5, 9.0, (0.5, 2)),
         (0.3, 0.7, (0.5, 0.7)),
         (0.2, 0.4, (0.2, 0.4)),
+        (0.01, 0.4, (0.15, 0.4)),
         (0.2, 0.5, (0.2, 0.5)),
         (2.0, 2.5, (2, 2.5)),
         (1.0, 1.0005, (1, 1.0005)),
@@ -304,6 +305,19 @@ def test_initial_sigma_is_uniform_between_the_bounds(low, high, expected):
     assert abs(sigma.mean() - (first + last) / 2) < 0.05 * (last - first)
     assert sigma.std() == pytest.approx((last - first) / math.sqrt(12), rel=0.1) or last - first < 0.01
     assert layer.raw_sigma.isfinite().all()
+
+
+@pytest.mark.parametrize("kernel_size", [1, 2, 3, (1, 4), 7])
+@pytest.mark.parametrize("order", [0, 3, 6])
+def test_weights_start_finite_at_the_smallest_bounds(kernel_size, order):
+    """In float32, also where each kernel is much narrower than a pixel."""
+    for seed in range(20):
+        torch.manual_seed(seed)
+        layer = GaussianDerivativeConv2d(
+            1, 8, kernel_size, order=order, bases=8, sigma_min=1e-3, sigma_max=math.nextafter(NARROWEST, 1)
+        )
+        assert layer.weight.isfinite().all()
+        assert layer.filters().isfinite().all()
 
 
 @pytest.mark.parametrize("end", [0, 1])
@@ -334,6 +348,11 @@ def test_no_layer_starts_at_a_bound(end, sigma_max, monkeypatch):
         ({"shared": True}, ValueError, "shared must list some of 'sigma', 'mu', 'theta', got True"),
         ({"sigma_max": 0.5}, ValueError, "sigma_max must be greater than sigma_min = 0.5, got 0.5"),
         ({"sigma_min": 3, "sigma_max": 2}, ValueError, "sigma_max must be greater than sigma_min = 3, got 2"),
+        (
+            {"sigma_min": 0.1, "sigma_max": 0.15},
+            ValueError,
+            "sigma_max must be greater than 0.15, as narrower kernels can miss all pixels, got 0.15",
+        ),
         ({"sigma_max": 0}, ValueError, "sigma_max must be a positive number, got 0"),
         ({"sigma_max": math.inf}, ValueError, "sigma_max must be a positive number, got inf"),
         ({"sigma_max": math.nan}, ValueError, "sigma_max must be a positive number, got nan"),
@@ -393,6 +412,10 @@ def test_state_dicts_of_other_bounds_are_refused(source, target, strict):
         (torch.tensor([0.5]), "[0.5]"),
         (torch.tensor([0, 1]), "[0, 1]"),
         ((0.5, math.inf), "(0.5, inf)"),
+        (torch.empty(2, device="meta"), "tensor(..., device='meta', size=(2,))"),
+        (torch.tensor([0.5, math.inf]).to_sparse(), "tensor(indices=tensor("),
+        (torch.tensor([0.5, math.inf], dtype=torch.complex64), "[(0.5+0j), (inf+0j)]"),
+        ("0.5", "'0.5'"),
         (None, "None"),
     ],
     ids=str,

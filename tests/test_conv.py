@@ -494,8 +494,10 @@ def test_unknown_keywords_are_not_swallowed():
 
 
 def test_arguments_by_position_are_those_of_conv2d():
-    layer, plain = GaussianDerivativeConv2d(3, 8, 5, 2, 1, 3), nn.Conv2d(3, 8, 5, 2, 1, 3)
-    for name in ("in_channels", "out_channels", "kernel_size", "stride", "padding", "dilation"):
+    arguments = (4, 8, 5, 2, 1, 3, 2, False, "reflect")
+    layer, plain = GaussianDerivativeConv2d(*arguments), nn.Conv2d(*arguments)
+    names = ("in_channels", "out_channels", "kernel_size", "stride", "padding", "dilation", "groups", "bias")
+    for name in (*names, "padding_mode"):
         assert getattr(layer, name) == getattr(plain, name)
 
 
@@ -532,19 +534,20 @@ def test_numpy_arguments():
         {},
         {"order": [(1, 0), (0, 2)], "bias": False, "padding": "valid", "stride": (1, 2), "dilation": 2},
         {"shared": ("mu",), "isotropic": True, "sigma_min": 0.3, "sigma_max": 2.0, "trainable": ["theta"]},
+        {"groups": 4, "bases": 2, "padding": 2},
         {"separated": True, "algorithm": "factorised", "init": "authors", "padding_mode": "reflect", "gain": 1},
     ],
     ids=str,
 )
 def test_config_makes_the_layer_again(options):
-    layer = GaussianDerivativeConv2d(3, 8, (3, 4), **{"bases": 2, **options})
+    layer = GaussianDerivativeConv2d(4, 8, (3, 4), **{"bases": 2, **options})
     written = json.dumps(layer.config())
     again = GaussianDerivativeConv2d.from_config(json.loads(written), dtype=torch.float64)
     assert json.dumps(again.config()) == written
     assert repr(again) == repr(layer)
     assert again.mu.dtype == torch.float64
     again.float().load_state_dict(layer.state_dict())
-    x = torch.randn(1, 3, 9, 9)
+    x = torch.randn(1, 4, 9, 9)
     assert torch.equal(again(x), layer(x))
     for name, value in options.items():
         assert layer.config()[name] == getattr(layer, name) if name != "bias" else layer.config()["bias"] == value

@@ -173,12 +173,15 @@ def test_the_same_padding_of_deployed_layers(stride, kernel, grown, size):
 def test_by_default_what_can_be_replaced():
     model = Net().eval()
     report = replace_conv2d(model, kernel_size=5, order=2, bases=2, growth="allow")
-    assert ours(model) == ["stem", "body.0", "again", "twice.0.0", "twice.1.0"]
+    assert ours(model) == ["stem", "body.0", "again", "twice.0.0", "twice.1.0", "depthwise"]
     assert model.body[0] is model.again
-    assert [layer.names for layer in report.replaced] == [("stem",), ("body.0", "again", "twice.0.0", "twice.1.0")]
+    assert [layer.names for layer in report.replaced] == [
+        ("stem",),
+        ("body.0", "again", "twice.0.0", "twice.1.0"),
+        ("depthwise",),
+    ]
     assert report.skipped == {
         "up": "it is a ConvTranspose2d, and only nn.Conv2d can be replaced",
-        "depthwise": "it has 4 groups, not 1",
         "point": "its kernel is 1 x 1",
     }
     assert isinstance(model.stem, GaussianDerivativeConv2d)
@@ -187,8 +190,8 @@ def test_by_default_what_can_be_replaced():
     assert str(report).splitlines() == [
         "stem                                    112 -> 136 parameters, random",
         "body.0 = again = twice.0.0 = twice.1.0  148 -> 160 parameters, random",
+        "depthwise                               40 -> 88 parameters, random",
         "up                                      skipped: it is a ConvTranspose2d, and only nn.Conv2d can be replaced",
-        "depthwise                               skipped: it has 4 groups, not 1",
         "point                                   skipped: its kernel is 1 x 1",
     ]
     model(torch.randn(2, 3, 9, 9)).sum().backward()
@@ -289,7 +292,6 @@ def test_there_and_back():
         (lambda m: nn.utils.parametrizations.weight_norm(m.last), "its weight is computed from other parameters"),
         (lambda m: nn.utils.parametrizations.spectral_norm(m.last), "its weight is computed from other parameters"),
         (lambda m: setattr(m, "last", nn.LazyConv2d(4, 3)), "it is lazy: run the model once before"),
-        (lambda m: setattr(m, "last", nn.Conv2d(4, 4, 3, groups=2)), "it has 2 groups, not 1"),
         (
             lambda m: setattr(m, "last", nn.Conv2d(4, 4, 3, dtype=torch.complex64)),
             "its dtype is torch.complex64, not a real one",
@@ -304,7 +306,7 @@ def test_there_and_back():
         ),
         (lambda m: setattr(m.first, "weight", m.last.weight), "it shares a parameter with another module"),
     ],
-    ids=["weight norm", "spectral norm", "lazy", "groups", "complex", "forward hook", "backward hook", "tied"],
+    ids=["weight norm", "spectral norm", "lazy", "complex", "forward hook", "backward hook", "tied"],
 )
 def test_what_cannot_be_replaced(change, message):
     model = nn.Sequential()
@@ -343,7 +345,13 @@ def test_hooks_of_older_normalisations_are_seen():
         (Special, {}, ValueError, "layers must leave an nn.Conv2d to replace, got <class"),
         ([], {}, ValueError, "layers must leave an nn.Conv2d to replace, got []"),
         (3, {}, TypeError, "layers must be names, a type or a function, got 3"),
-        (["stem", "depthwise"], {}, ValueError, "depthwise cannot be replaced: it has 4 groups, not 1"),
+        (["stem", "depthwise"], {"groups": 2}, TypeError, "groups is taken over from each convolution and cannot be"),
+        (
+            "depthwise",
+            {"bases": 3},
+            ValueError,
+            "depthwise cannot be replaced: bases=3 does not divide its 4 output channels",
+        ),
         (["stem"], {"bases": 3}, ValueError, "stem cannot be replaced: bases=3 does not divide its 4 output channels"),
         (["stem"], {"bases": 1.5}, TypeError, "stem: bases must be an integer >= 1, got 1.5"),
         (["stem", "point"], {"bases": 4, "order": -1}, ValueError, "stem: order must be an integer >= 0"),
@@ -400,7 +408,8 @@ def test_hooks_of_older_normalisations_are_seen():
         "type of none",
         "nothing",
         "neither",
-        "groups by name",
+        "groups",
+        "bases of groups",
         "bases",
         "bases no integer",
         "order",
@@ -455,6 +464,9 @@ def test_bases_that_do_not_divide_are_reported():
     assert report.skipped == {"1": "bases=4 does not divide its 6 output channels"}
     replace_conv2d(model, bases=4, order=2, per_layer={"1": {"bases": 3}})
     assert ours(model) == ["0", "1", "2"]
+    grouped = nn.Sequential(nn.Conv2d(12, 12, 5, groups=3), nn.Conv2d(12, 12, 5, groups=4))
+    report = replace_conv2d(grouped, bases=4, order=1)
+    assert report.skipped == {"0": "bases=4 neither divides its 3 groups nor is a multiple of them"}
 
 
 def test_growth():
@@ -480,13 +492,13 @@ def test_growth():
 
 
 def test_reasons_in_an_error_take_a_line_each():
-    model = nn.Sequential(*(nn.Conv2d(4, 4, 1) for _ in range(50)), nn.Conv2d(4, 4, 3, groups=4))
+    model = nn.Sequential(*(nn.Conv2d(4, 4, 1) for _ in range(50)), nn.Conv2d(4, 6, 3))
     message = (
         "layers must leave an nn.Conv2d to replace, got None\n  0, 1, 2, 3, 4 and 45 more: its kernel is 1 x 1\n"
-        "  50: it has 4 groups, not 1"
+        "  50: bases=4 does not divide its 6 output channels"
     )
     with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
-        replace_conv2d(model)
+        replace_conv2d(model, bases=4)
 
 
 def test_a_convolution_alone():
@@ -542,7 +554,7 @@ def test_a_shared_layer_is_deployed_once():
     assert plain.again is plain.body[0] is plain.twice[1].get_submodule("0")
     x = torch.randn(2, 3, 9, 9)
     torch.testing.assert_close(plain(x), model(x))
-    assert len(ours(model)) == 5
+    assert len(ours(model)) == 6
 
 
 def test_one_layer_and_none():

@@ -77,6 +77,10 @@ def test_right_shapes(options, arguments, shape, expected):
         ({}, (1, 2, 8, 9), "to have 3 channels, but got 2 channels instead"),
         ({}, (1, 6, 8, 9), "to have 3 channels, but got 6 channels instead"),
         ({}, (8, 9, 3), "to have 3 channels, but got 8 channels instead"),
+        ({}, (), "Expected 3D (unbatched) or 4D (batched) input to conv2d, but got input of size: []"),
+        ({}, (0,), "Expected 3D (unbatched) or 4D (batched) input to conv2d, but got input of size: [0]"),
+        ({}, (1, 3, 0, 5), "(2 x 7). Kernel size: (3 x 3). Kernel size can't be greater than actual input size"),
+        ({"stride": 2}, (3, 5, 0), "Kernel size: (3 x 3). Kernel size can't be greater than actual input size"),
         ({"padding": "valid"}, (1, 3, 2, 9), "Kernel size can't be greater than actual input size"),
         ({"padding": "valid", "dilation": 4}, (1, 3, 8, 9), "Kernel size can't be greater than actual input size"),
         (
@@ -169,6 +173,43 @@ def test_torch_export_with_any_batch(options, images):
         torch.testing.assert_close(exported(x), layer(x))
 
 
+@pytest.mark.filterwarnings("ignore:.* should not be instantiated:DeprecationWarning")
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"stride": 2},
+        {"stride": 2, "kernel_size": 4, "dilation": 2, "algorithm": "filter_then_mix"},
+        {"stride": 2, "padding_mode": "reflect", "algorithm": "mix_then_filter"},
+        {"stride": (3, 1), "kernel_size": 2},
+        {"stride": 2, "separated": True, "algorithm": "factorised"},
+    ],
+    ids=str,
+)
+def test_torch_export_with_any_size(options):
+    """Also where "same" padding depends on the size."""
+    layer = GaussianDerivativeConv2d(2, 4, **{"kernel_size": 3, "order": 1, "bases": 2, **options})
+    height, width = (torch.export.Dim(name, min=8, max=100) for name in ("height", "width"))
+    exported = torch.export.export(
+        layer, (torch.randn(1, 2, 10, 12),), dynamic_shapes={"x": {2: height, 3: width}}
+    ).module()
+    for size in ((10, 12), (9, 8), (11, 13), (50, 31)):
+        x = torch.randn(1, 2, *size)
+        torch.testing.assert_close(exported(x), layer(x))
+
+
+@pytest.mark.filterwarnings("ignore:`torch.jit.trace.*` is deprecated:DeprecationWarning")
+@pytest.mark.parametrize("stride", [1, 2])
+@pytest.mark.parametrize("input_trains", [False, True])
+@algorithms
+def test_a_trace_passes_its_check(options, stride, input_trains):
+    """Large sums, where algorithms differ by more than the check allows; then images of other sizes."""
+    layer = GaussianDerivativeConv2d(32, 32, 5, bases=8, stride=stride, init="authors", **options)
+    x = torch.randn(2, 32, 12, 13, requires_grad=input_trains)
+    traced = torch.jit.trace(layer, (x,))
+    for image in (x, torch.randn(1, 32, 9, 8), torch.randn(3, 32, 8, 11)):
+        assert torch.equal(traced(image), layer(image))
+
+
 def onnx_outputs(model: bytes, x: Tensor) -> np.ndarray:
     onnx.checker.check_model(onnx.load_from_string(model), full_check=True)
     session = onnxruntime.InferenceSession(model, providers=["CPUExecutionProvider"])
@@ -184,9 +225,10 @@ def onnx_outputs(model: bytes, x: Tensor) -> np.ndarray:
         lambda: GaussianDerivativeConv2d(2, 4, 3, order=3, bases=2),
         lambda: GaussianDerivativeConv2d(2, 4, (3, 4), separated=True, stride=2, padding_mode="reflect"),
         lambda: GaussianDerivativeConv2d(2, 4, 3, separated=True, algorithm="factorised", sigma_max=4.0),
+        lambda: GaussianDerivativeConv2d(2, 4, 3, groups=2, separated=True, algorithm="factorised"),
         lambda: GaussianDerivativeConv2d(2, 4, (3, 4), stride=2).deploy(),
     ],
-    ids=["full", "separated", "factorised", "deployed"],
+    ids=["full", "separated", "factorised", "depthwise", "deployed"],
 )
 def test_onnx(make, images):
     """Run by onnxruntime, with another batch than that of the export."""
@@ -204,7 +246,9 @@ def test_onnx(make, images):
 @pytest.mark.filterwarnings(
     "ignore::DeprecationWarning", "ignore::torch.jit.TracerWarning", "ignore:ComputeShapeFromReshape:UserWarning"
 )
-@pytest.mark.parametrize("options", [{}, {"algorithm": "mix_then_filter"}, {"trainable": ()}], ids=str)
+@pytest.mark.parametrize(
+    "options", [{}, {"algorithm": "mix_then_filter"}, {"trainable": ()}, {"groups": 2, "stride": 2}], ids=str
+)
 def test_onnx_by_the_older_exporter(options, images, tmp_path):
     """Also where gradients are on."""
     layer = GaussianDerivativeConv2d(2, 4, 3, bases=2, **options).eval()
