@@ -1,11 +1,13 @@
-"""The layer in networks that others wrote: ``python workflow/guests.py [NAME ...]``.
+"""The layer in networks that others wrote: ``python workflow/guests.py [NAME ...] [--csv FILE]``.
 
 Each network is made without pretrained weights. Its convolutions are replaced, it takes a training step, goes through
 ``save_pretrained`` and ``from_pretrained`` if it has them, and is deployed. A network whose package is missing is
 skipped aloud. Nothing is downloaded.
 """
 
+import argparse
 import contextlib
+import csv
 import importlib
 import sys
 import tempfile
@@ -13,6 +15,7 @@ import time
 import warnings
 from collections.abc import Callable
 from importlib.metadata import version
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
@@ -71,6 +74,15 @@ class Visit(NamedTuple):
     deviation: float
     """Of the outputs of the deployed network, relative to the largest."""
     seconds: float
+
+    def row(self) -> dict[str, Any]:
+        return {
+            "replaced": self.replaced,
+            "convolutions": self.convolutions,
+            "parameters_before": self.parameters[0],
+            "parameters_after": self.parameters[1],
+            "deviation": f"{self.deviation:.0e}",
+        }
 
     def __str__(self) -> str:
         before, after = self.parameters
@@ -155,12 +167,12 @@ def define_operators_of_torchvision() -> torch.library.Library | None:
     return None
 
 
-def main(names: list[str]) -> int:
-    """0 if no network failed; skipped ones do not count."""
+def main(names: list[str], table: Path | None = None) -> int:
+    """0 if no network failed; skipped ones do not count. ``table`` gets a row for each that passed."""
     torch.manual_seed(0)
     warnings.filterwarnings("ignore")  # the packages' own
     kept = define_operators_of_torchvision()
-    failed = 0
+    failed, rows = 0, []
     for name, guest in GUESTS.items():
         if names and name not in names:
             continue
@@ -170,15 +182,26 @@ def main(names: list[str]) -> int:
         except (ImportError, RuntimeError) as error:
             print(f"SKIPPED {name}: {error}")
             continue
+        versions = {"version": version(distribution), "torch": torch.__version__}
         try:
-            outcome = str(visit(guest.make(package), torch.randn(2, *guest.size)))
+            outcome = visit(guest.make(package), torch.randn(2, *guest.size))
+            rows.append({"network": name, **versions, **outcome.row()})
         except (VisitError, RuntimeError, ValueError, TypeError) as error:
             failed += 1
             outcome = f"FAILED: {type(error).__name__}: {error}"
-        print(f"{name} ({distribution} {version(distribution)}): {outcome}", flush=True)
+        print(f"{name} ({distribution} {versions['version']}): {outcome}", flush=True)
     del kept
+    if table and rows:
+        with table.open("w", newline="") as file:
+            writer = csv.DictWriter(file, rows[0], lineterminator="\n")
+            writer.writeheader()
+            writer.writerows(rows)
     return int(failed > 0)
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("names", nargs="*", metavar="NAME", help=", ".join(GUESTS))
+    parser.add_argument("--csv", type=Path, metavar="FILE")
+    arguments = parser.parse_args()
+    sys.exit(main(arguments.names, arguments.csv))

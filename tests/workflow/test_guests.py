@@ -21,7 +21,7 @@ def no_torchvision(monkeypatch):
     monkeypatch.setattr(guests, "define_operators_of_torchvision", lambda: None)
 
 
-def test_a_network_is_replaced_trained_and_deployed(monkeypatch, capsys):
+def test_a_network_is_replaced_trained_and_deployed(monkeypatch, capsys, tmp_path):
     monkeypatch.setattr(guests, "GUESTS", {"ours": Guest("torch.nn", lambda nn: network(nn.ReLU()), (3, 16, 16))})
     assert guests.main([]) == 0
     assert capsys.readouterr().out.startswith(
