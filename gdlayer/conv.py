@@ -2,7 +2,7 @@
 
 import math
 import warnings
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import nullcontext
 from inspect import signature
 from typing import Any, Self
@@ -11,15 +11,16 @@ import torch
 from torch import Tensor, nn
 from torch.fx import Proxy
 
-from gdlayer.algorithms import FULL, SEPARATED, Algorithm, Sizes, choose, convolve
+from gdlayer.algorithms import FULL, SEPARATED, Algorithm, Factors, Sizes, choose, convolve
 from gdlayer.basis import jet_orders, kernel_constants, sampled_kernels
 from gdlayer.checks import boolean, one_of, positive_int, positive_number
 from gdlayer.geometry import GEOMETRY, Geometry
 from gdlayer.initialization import RELU_GAIN, mixing_std
 from gdlayer.modes import as_leaf, autocast_off, exporting_by_trace, tracing
 from gdlayer.padding import pad
+from gdlayer.plain import plain_conv2d
 from gdlayer.sampling import SamplingReport, sampling_report
-from gdlayer.synthesis import SynthesizedConv2d
+from gdlayer.synthesis import SynthesizedConv2d, check_finite
 
 PLACE = ("device", "dtype")
 """Arguments of a layer that say where it is, and not what it is."""
@@ -73,10 +74,12 @@ class GaussianDerivativeConv2d(Geometry, SynthesizedConv2d):
         The number of bases, B. Each basis is shared by f_out/B filters; with B = f_out each filter has its own.
     separated : bool
         Eq. (4) instead of eq. (3).
-    stride, padding, dilation, groups, padding_mode, bias :
+    stride, padding, dilation, padding_mode, bias :
         As :class:`~gdlayer.synthesis.SynthesizedConv2d`. Dilation spreads the samples of the kernel: at dilation d
-        lengths are in units of d pixels. With groups, B divides their number, and groups/B of them share a basis; or B
-        is a multiple of it, and each group has B/groups bases of its own.
+        lengths are in units of d pixels.
+    groups : int
+        As of nn.Conv2d; a depthwise layer has f_in groups. B divides their number, and groups/B of them share a basis;
+        or B is a multiple of it, and each group has B/groups bases of its own.
     trainable : iterable of "sigma", "mu", "theta"
         Those that train. The mixing weights always do, until frozen by ``requires_grad_(False)`` like any parameter.
     shared : iterable of "sigma", "mu", "theta"
@@ -160,12 +163,15 @@ class GaussianDerivativeConv2d(Geometry, SynthesizedConv2d):
             stride=stride,
             padding=padding,
             dilation=dilation,
-            groups=groups,
             padding_mode=padding_mode,
             bias=bias,
             device=device,
             dtype=dtype,
         )
+        self.groups = positive_int("groups", groups)
+        for name, channels in (("in_channels", self.in_channels), ("out_channels", self.out_channels)):
+            if channels % self.groups:
+                raise ValueError(f"{name} must be a multiple of groups, got {channels} and {groups}")
         self.filter_map: nn.Module | None = None
         self.orders = jet_orders(order)
         self.bases = positive_int("bases", bases)
@@ -216,7 +222,7 @@ class GaussianDerivativeConv2d(Geometry, SynthesizedConv2d):
         if self.bias is not None:
             self.bias.zero_()
         if self.init == "authors":
-            for weights in (self.beta, self.lam) if self.separated else (self.weight,):
+            for weights in self._mixing:
                 weights.uniform_(-1, 1)
             return
         std = self.per_block(mixing_std(self.kernels(), self.in_channels // self.groups, self.gain))  # (M, N)
@@ -302,17 +308,55 @@ class GaussianDerivativeConv2d(Geometry, SynthesizedConv2d):
         factors_of = self._algorithms[self.chosen(x)].factors
         if factors_of is None or exporting_by_trace() or not self._fits(x):
             return super().forward(x)
-        mixing = (self.beta, self.lam) if self.separated else (self.weight,)
         with autocast_off(x.device):
             kernels = self._sampled_kernels()
-            trained = any(t.requires_grad for t in (x, kernels, *mixing, self.bias) if t is not None)
+            trained = any(t.requires_grad for t in (x, kernels, *self._mixing, self.bias) if t is not None)
             trains = trained and torch.is_grad_enabled() and not tracing()  # a trace holds no autograd function
             filters = self._mix(kernels) if trains else None
             with torch.no_grad() if trains else nullcontext():
-                phi = self.per_block(kernels.unflatten(-1, self.kernel_size).to(self.theta.dtype))
-                factors = factors_of(*mixing, phi, self.groups)
+                factors = self._factors(factors_of, kernels).in_groups(self.groups)
         x, zeros = pad(x, self.kernel_size, self.stride, self.padding, self.dilation, self.padding_mode)
         return convolve(x, filters, factors, self.bias, self.stride, zeros, self.dilation, self.groups)
+
+    def _factors(self, factors_of: Callable[..., Factors], kernels: Tensor) -> Factors:
+        """The three convolutions that make the filters, from kernels (B, N, kh kw)."""
+        phi = self.per_block(kernels.unflatten(-1, self.kernel_size).to(self.theta.dtype))
+        return factors_of(*self._mixing, phi, self.groups)
+
+    @torch.no_grad()
+    def deploy(self, algorithm: str = "auto") -> nn.Module:
+        """Modules of torch alone with the present filters and the same outputs; this layer does not change.
+
+        The dense form is one convolution, padded by a step of its own where :func:`~gdlayer.plain.plain_conv2d` cannot
+        do without. The other forms are an nn.Sequential of plain convolutions, as the factors of the filters are:
+        1 x 1, channel by channel, and 1 x 1 in groups. Their outputs are in the memory format channels_last.
+
+        Parameters
+        ----------
+        algorithm : "auto", "dense", or "filter_then_mix", "mix_then_filter" (full), "factorised" (separated)
+            Only the first two with a ``filter_map``. "auto" is the layer's own ``algorithm``, or if that is "auto", the
+            cheapest by the cost model: "dense" where it does not know, see :meth:`chosen`.
+
+        Raises
+        ------
+        ValueError
+            If a parameter is NaN or infinite: the message names it.
+        """
+        if one_of("algorithm", algorithm, ("auto", *self._algorithms)) == "auto":
+            algorithm = self._choice(self.theta)
+        factors_of = self._algorithms[algorithm].factors
+        if factors_of is None:
+            return super().deploy()
+        check_finite(self)
+        factors = self._factors(factors_of, self._sampled_kernels())
+        first, depthwise, last = factors
+        steps = [
+            self._padded(depthwise, None, self.in_channels if first is None else len(depthwise)),
+            plain_conv2d(last, self.bias, groups=factors.last_groups),
+        ]
+        if first is not None:
+            steps.insert(0, plain_conv2d(first, groups=self.groups, memory_format=torch.channels_last))
+        return nn.Sequential(*steps).train(self.training)
 
     def _fits(self, x: Tensor) -> bool:
         """Whether the layer can take x; if not, F.conv2d says what is wrong."""
@@ -327,15 +371,25 @@ class GaussianDerivativeConv2d(Geometry, SynthesizedConv2d):
         :func:`gdlayer.algorithms.choose` if x is float32 on a CPU without autocast, which is what the cost model
         knows, and "dense" otherwise.
         """
+        return self._choice(x)
+
+    def _choice(self, like: Tensor) -> str:
+        """The algorithm for maps of this device and dtype."""
         if self.filter_map is not None:
             return "dense"
         if self.algorithm != "auto":
             return self.algorithm
-        known = (x.device.type, x.dtype) == ("cpu", torch.float32) and not torch.is_autocast_enabled("cpu")
+        known = (like.device.type, like.dtype) == ("cpu", torch.float32) and not torch.is_autocast_enabled("cpu")
         return self._cheapest if known else "dense"
 
     @property
+    def _mixing(self) -> tuple[Tensor, ...]:
+        return (self.beta, self.lam) if self.separated else (self.weight,)
+
+    @property
     def _algorithms(self) -> dict[str, Algorithm]:
+        if self.filter_map is not None:
+            return {"dense": FULL["dense"]}
         return SEPARATED if self.separated else FULL
 
     @property

@@ -119,8 +119,8 @@ def replace_conv2d(
     layers : str, iterable of str, subclass of nn.Conv2d, function of (name, conv), or None
         Which convolutions to replace: names as in ``model.named_modules()``; a type, which includes its subclasses; or
         a function that returns True for those to replace. None means every nn.Conv2d and every
-        :class:`~gdlayer.padding.Conv2dSame` (made by :func:`deploy`), except 1 x 1 convolutions. What is named must
-        be replaced, or nothing is. Otherwise, what cannot be replaced is skipped, and the report says why.
+        :class:`~gdlayer.padding.Conv2dSame`, except 1 x 1 convolutions. What is named must be replaced, or nothing is.
+        Otherwise, what cannot be replaced is skipped, and the report says why.
     kernel_size : int or (kh, kw), optional
         At least the old size, and larger by an even number; None keeps the old size. The padding grows with it, so
         that output sizes do not change; with "reflect" or "circular" padding, inputs must be large enough for it.
@@ -359,7 +359,7 @@ def _successor(conv: nn.Conv2d, options: dict[str, Any]) -> GaussianDerivativeCo
     return layer.train(conv.training)
 
 
-def deploy(model: nn.Module) -> nn.Module:
+def deploy(model: nn.Module, algorithm: str = "auto") -> nn.Module:
     """A copy of ``model`` in which plain convolutions replace all layers that compute their filters.
 
     >>> import torch
@@ -368,20 +368,23 @@ def deploy(model: nn.Module) -> nn.Module:
     >>> model = nn.Sequential(GaussianDerivativeConv2d(3, 16, 5), nn.ReLU())
     >>> plain = deploy(model)
     >>> plain[0]
-    Conv2d(3, 16, kernel_size=(5, 5), stride=(1, 1), padding=same)
+    Conv2d(3, 16, kernel_size=(5, 5), stride=(1, 1), padding=(2, 2))
     >>> x = torch.rand(1, 3, 32, 32)
-    >>> torch.allclose(plain(x), model(x))
+    >>> torch.allclose(plain(x), model(x), atol=1e-6)
     True
 
     These layers are the subclasses of :class:`~gdlayer.synthesis.SynthesizedConv2d`: the Gaussian derivative layer and
-    the layers it is compared with. Each is replaced with the result of its ``deploy()``: an nn.Conv2d, or its subclass
-    :class:`~gdlayer.padding.Conv2dSame` if padding is "same" and the stride is not 1. Outputs are the same. A layer
-    used in several places becomes one convolution used in the same places. Hooks on these layers are not copied.
+    the layers it is compared with. Each is replaced with the result of its ``deploy()``, modules of torch alone: one
+    nn.Conv2d, or three in a row for a separated layer that is cheaper so, see
+    :meth:`GaussianDerivativeConv2d.deploy() <gdlayer.GaussianDerivativeConv2d.deploy>`. Outputs are the same. A layer
+    used in several places becomes one module used in the same places. Hooks on these layers are not copied.
 
     Parameters
     ----------
     model : Module
         Not changed. It may itself be such a layer.
+    algorithm : "auto" or "dense"
+        "dense" makes one convolution of each layer; "auto" leaves that to the layer.
 
     Returns
     -------
@@ -393,7 +396,8 @@ def deploy(model: nn.Module) -> nn.Module:
     ValueError
         If a parameter of one of these layers is NaN or infinite. The message gives its path in ``model``.
     """
+    one_of("algorithm", algorithm, ("auto", "dense"))
     layers = {name: module for name, module in model.named_modules() if isinstance(module, SynthesizedConv2d)}
     for name, layer in layers.items():
         check_finite(layer, name)
-    return deepcopy(model, {id(layer): layer.deploy() for layer in layers.values()})
+    return deepcopy(model, {id(layer): layer.deploy(algorithm) for layer in layers.values()})

@@ -1,7 +1,7 @@
 """Convolutions whose filters are computed from other parameters: what they all share with nn.Conv2d."""
 
 from abc import abstractmethod
-from typing import Any, Literal, TypedDict, cast
+from typing import Any, TypedDict, cast
 
 import torch
 from torch import Tensor, nn
@@ -9,7 +9,8 @@ from torch.fx import Proxy
 
 from gdlayer.checks import int_pair, one_of, positive_int
 from gdlayer.modes import as_leaf, autocast_off
-from gdlayer.padding import PADDING_MODES, Conv2dSame, padded_conv2d, padding_of
+from gdlayer.padding import PADDING_MODES, padded_conv2d, padding_of
+from gdlayer.plain import plain_conv2d
 
 
 class ConvOptions(TypedDict, total=False):
@@ -37,9 +38,6 @@ class SynthesizedConv2d(nn.Module):
         Odd or even.
     stride, dilation : int or pair
     padding : "same", "valid", int or pair
-    groups : int
-        As of nn.Conv2d: inputs and outputs are split in as many parts, and each part of the outputs sees one part of
-        the inputs.
     padding_mode : "zeros", "reflect", "replicate" or "circular"
     bias : bool
 
@@ -50,6 +48,8 @@ class SynthesizedConv2d(nn.Module):
     """
 
     bias: nn.Parameter | None
+    groups: int = 1
+    """As of nn.Conv2d; a subclass may set more."""
 
     def __init__(
         self,
@@ -59,10 +59,9 @@ class SynthesizedConv2d(nn.Module):
         stride: int | tuple[int, int] = 1,
         padding: str | int | tuple[int, int] = "same",
         dilation: int | tuple[int, int] = 1,
-        groups: int = 1,
-        bias: bool = True,
-        padding_mode: str = "zeros",
         *,
+        padding_mode: str = "zeros",
+        bias: bool = True,
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
     ) -> None:
@@ -70,10 +69,6 @@ class SynthesizedConv2d(nn.Module):
         self.register_load_state_dict_post_hook(_after_loading)
         self.in_channels = positive_int("in_channels", in_channels)
         self.out_channels = positive_int("out_channels", out_channels)
-        self.groups = positive_int("groups", groups)
-        for name, channels in (("in_channels", self.in_channels), ("out_channels", self.out_channels)):
-            if channels % self.groups:
-                raise ValueError(f"{name} must be a multiple of groups, got {channels} and {groups}")
         self.kernel_size = int_pair("kernel_size", kernel_size)
         self.stride = int_pair("stride", stride)
         self.dilation = int_pair("dilation", dilation)
@@ -121,34 +116,36 @@ class SynthesizedConv2d(nn.Module):
         )
 
     @torch.no_grad()
-    def deploy(self) -> nn.Conv2d:
-        """A plain convolution with the present filters and the same outputs; this layer does not change.
+    def deploy(self, algorithm: str = "auto") -> nn.Module:
+        """Modules of torch alone with the present filters and the same outputs; this layer does not change.
+
+        It is one nn.Conv2d, if padding is the same on both sides. If not, padding is a step of its own:
+        :func:`~gdlayer.plain.plain_conv2d`.
+
+        Parameters
+        ----------
+        algorithm : "auto" or "dense"
 
         Raises
         ------
         ValueError
             If a parameter is NaN or infinite: the message names it.
         """
+        one_of("algorithm", algorithm, ("auto", "dense"))
         check_finite(self)
-        conv = Conv2dSame if self.padding == "same" and self.stride != (1, 1) else nn.Conv2d
-        filters = self.filters()
-        plain = conv(
-            self.in_channels,
-            self.out_channels,
-            (filters.shape[-2], filters.shape[-1]),
+        return self._padded(self.filters(), self.bias, self.groups).train(self.training)
+
+    def _padded(self, filters: Tensor, bias: Tensor | None, groups: int) -> nn.Module:
+        """A plain convolution with these filters and the layer's stride, padding and dilation."""
+        return plain_conv2d(
+            filters,
+            bias,
             stride=self.stride,
             padding=self.padding,
             dilation=self.dilation,
-            groups=self.groups,
-            padding_mode=cast(Literal["zeros", "reflect", "replicate", "circular"], self.padding_mode),
-            bias=self.bias is not None,
-            device="meta",  # where initialisation draws no random numbers
-            dtype=filters.dtype,
-        ).to_empty(device=filters.device)
-        plain.weight.copy_(filters)
-        if self.bias is not None and plain.bias is not None:
-            plain.bias.copy_(self.bias)
-        return plain.train(self.training)
+            groups=groups,
+            padding_mode=self.padding_mode,
+        )
 
     def extra_repr(self) -> str:
         count = sum(p.numel() for p in self.parameters() if p.requires_grad)

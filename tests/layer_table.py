@@ -88,6 +88,12 @@ def through_a_file(value: Any) -> Any:
     return torch.load(file, weights_only=True)
 
 
+def convolution_in(plain: nn.Module) -> nn.Conv2d:
+    """The one nn.Conv2d of a deployed layer, which may pad by a step of its own."""
+    (conv,) = (module for module in plain.modules() if isinstance(module, nn.Conv2d))
+    return conv
+
+
 def perturbed(layer: SynthesizedConv2d) -> SynthesizedConv2d:
     """With parameters away from their start, as after some training; no bias is zero."""
     with torch.no_grad():

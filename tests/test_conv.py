@@ -13,7 +13,7 @@ import pytest
 import torch
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
-from layer_table import even_same
+from layer_table import convolution_in, even_same
 from torch import Tensor, nn
 from torch.autograd import gradcheck
 from torch.func import functional_call
@@ -586,6 +586,8 @@ def test_filters_pass_through_their_map(variant, algorithm):
     layer(x).sum().backward()
     assert norm.norm.grad is not None
     assert "filter_map.norm" in layer.state_dict()
+    with pytest.raises(ValueError, match=r"^algorithm must be one of 'auto', 'dense', got 'factorised'$"):
+        layer.deploy("factorised")
     layer.filter_map = None
     assert torch.equal(layer.filters(), free)
 
@@ -611,15 +613,13 @@ def test_repr_says_what_it_is():
 # deploy
 
 
-@pytest.mark.parametrize("stride", [1, 2])
-def test_deployed_module_is_a_plain_convolution(stride):
-    layer = random_layer(3, 4, 5, order=2, stride=stride)
+def test_deployed_module_is_a_plain_convolution():
+    layer = random_layer(3, 4, 5, order=2)
     state, generator = copy.deepcopy(layer.state_dict()), torch.get_rng_state()
     plain = layer.deploy()
-    assert type(plain) is (nn.Conv2d if stride == 1 else Conv2dSame)
-    assert isinstance(plain, nn.Conv2d)
+    assert type(plain) is nn.Conv2d
     assert (plain.in_channels, plain.out_channels, plain.kernel_size) == (3, 4, (5, 5))
-    assert (plain.stride, plain.padding) == ((stride, stride), "same")
+    assert (plain.stride, plain.padding) == ((1, 1), (2, 2))
     assert {name: tuple(p.shape) for name, p in plain.named_parameters()} == {"weight": (4, 3, 5, 5), "bias": (4,)}
     assert plain.weight.dtype == torch.float64
     assert plain.training
@@ -674,7 +674,7 @@ def test_autocast_computes_kernels_in_float32(variant, device):
         output = layer(x)
         assert layer.kernels().dtype == torch.float32
         torch.testing.assert_close(layer.filters(), filters)
-        torch.testing.assert_close(layer.deploy().weight, filters)
+        torch.testing.assert_close(convolution_in(layer.deploy("dense")).weight, filters)
     assert output.dtype == torch.bfloat16
     # As near as nn.Conv2d comes with these filters.
     assert (output - expected).abs().max() < 0.02 * expected.abs().max()

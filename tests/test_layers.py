@@ -9,7 +9,16 @@ from typing import Any
 
 import pytest
 import torch
-from layer_table import SIZE, Make, even_same, every_layer, every_option, perturbed, through_a_file
+from layer_table import (
+    SIZE,
+    Make,
+    convolution_in,
+    even_same,
+    every_layer,
+    every_option,
+    perturbed,
+    through_a_file,
+)
 from torch import Tensor, nn
 from torch.autograd import gradcheck
 from torch.func import functional_call, stack_module_state, vmap
@@ -33,7 +42,8 @@ def test_output_is_that_of_the_plain_convolution(make, options):
     plain = nn.Conv2d(2, 4, (filters.shape[2], filters.shape[3]), device="meta", dtype=torch.float64, **options)
     whole = plain(torch.empty_like(x, device="meta")).shape[-2:]  # as torch has it, before strides
     assert y.shape == (2, 4, *(math.ceil(n / s) for n, s in zip(whole, layer.stride, strict=True)))
-    torch.testing.assert_close(layer.deploy()(x), y, rtol=1e-12, atol=1e-12)
+    for plain in (layer.deploy(), layer.deploy("dense")):
+        torch.testing.assert_close(plain(x), y, rtol=1e-12, atol=1e-12)
     torch.testing.assert_close(layer(x[0]), y[0], rtol=1e-12, atol=1e-12)
     torch.testing.assert_close(layer(x.to(memory_format=torch.channels_last)), y, rtol=1e-12, atol=1e-12)
     assert layer(x[:0]).shape == (0, *y.shape[1:])
@@ -238,7 +248,7 @@ def test_autocast_computes_filters_in_float32(make, device):
     with torch.autocast(device, torch.bfloat16):
         output = layer(x)
         assert layer.filters().dtype == torch.float32
-        torch.testing.assert_close(layer.deploy().weight, filters)
+        torch.testing.assert_close(convolution_in(layer.deploy("dense")).weight, filters)
     assert output.dtype == torch.bfloat16
     assert (output - expected).abs().max() < 0.02 * expected.abs().max()
     output.float().square().sum().backward()

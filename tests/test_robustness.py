@@ -6,6 +6,7 @@ import re
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import numpy as np
 import onnx
@@ -96,7 +97,7 @@ def test_right_shapes(options, arguments, shape, expected):
 def test_wrong_shapes(options, arguments, shape, message):
     """Refused in the words of nn.Conv2d."""
     layer = GaussianDerivativeConv2d(3, 4, **{"kernel_size": 3, "bases": 2, "order": 1, **arguments, **options})
-    for module in (layer, layer.deploy()):
+    for module in (layer, layer.deploy("dense")):
         with pytest.raises(RuntimeError, match=re.escape(message)):
             module(torch.randn(shape))
 
@@ -205,7 +206,7 @@ def test_a_trace_passes_its_check(options, stride, input_trains):
     """Large sums, where algorithms differ by more than the check allows; then images of other sizes."""
     layer = GaussianDerivativeConv2d(32, 32, 5, bases=8, stride=stride, init="authors", **options)
     x = torch.randn(2, 32, 12, 13, requires_grad=input_trains)
-    traced = torch.jit.trace(layer, (x,))
+    traced: Any = torch.jit.trace(layer, (x,))
     for image in (x, torch.randn(1, 32, 9, 8), torch.randn(3, 32, 8, 11)):
         assert torch.equal(traced(image), layer(image))
 
