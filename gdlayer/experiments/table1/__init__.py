@@ -2,6 +2,7 @@
 
 from gdlayer.datasets import fashion_mnist
 from gdlayer.experiments.experiment import Experiment
+from gdlayer.experiments.schema import Positive, Rate
 from gdlayer.experiments.table1.layers import LAYERS
 from gdlayer.experiments.table1.trial import Table1FullSearch, Table1Precision, Table1Search, Table1Trial
 
@@ -11,6 +12,19 @@ EXPERIMENT = Experiment(
     layers=LAYERS,
     resolve=fashion_mnist.resolve,
     embedded=fashion_mnist.SAMPLE,
+    settings={
+        "widths": list[Positive],
+        "bases": list[Positive],
+        "kernel_size": Positive,
+        "pooled": bool,
+        "norm": str,
+        "activation": str,
+        "initialisation": str,
+        "sigma_min": Rate,
+        "optimiser": str,
+        "input": str,
+        "subset": str,
+    },
     searches=(Table1Search, Table1FullSearch),
     checks=(Table1Precision,),
     example={"layer": "ours", "n_train": 5000},

@@ -2,6 +2,7 @@
 
 from gdlayer.datasets import nuclei
 from gdlayer.experiments.experiment import Experiment
+from gdlayer.experiments.schema import Positive
 from gdlayer.experiments.table3.layers import LAYERS
 from gdlayer.experiments.table3.trial import Table3Search, Table3Trial
 
@@ -11,6 +12,11 @@ EXPERIMENT = Experiment(
     layers=LAYERS,
     resolve=nuclei.resolve,
     embedded=nuclei.SYNTHETIC,
+    settings={
+        "kernel_size": Positive,
+        "tile_size": Positive,
+        "architecture": str,
+    },
     searches=(Table3Search,),
     example={"layer": "gaussian-unet", "split": "tile"},
 )
