@@ -16,7 +16,7 @@ from typing import TypeVar
 T = TypeVar("T")
 
 COUNT = int(os.environ.get("GDLAYER_MUTATIONS", "60"))
-OUTCOMES = ("refused", "same", "changed", "uncaught")
+OUTCOMES = ("refused", "same", "changed")
 TOKENS = (
     b"", b"\0", b"\xff\xfe", b"\xed\xa0\x80", b"\n", b"\r", b",", b'"', b"'", b"-1", b"0", b"1e999", b"NaN", b"null",
     b"../../", b"{}", b"[" * 3000, b"9" * 5000,
@@ -40,6 +40,8 @@ def attack(
     same: Callable[[T], bool],
     refusal: type[Exception],
     named: Path | None = None,
+    *,
+    may_change: bool = False,
 ) -> Counter[str]:
     """Reads damaged versions of a file, which is put back afterwards.
 
@@ -57,6 +59,8 @@ def attack(
         What ``read`` may raise: one line that contains ``named``.
     named : Path
         By default the path of the file.
+    may_change : bool
+        Whether what fits is read, as of files that are written by hand; else to read a change is silent damage.
 
     Returns
     -------
@@ -66,7 +70,8 @@ def attack(
     Raises
     ------
     AssertionError
-        Another exception came out, or a refusal that is not such a line; the message has the damaged version's index.
+        Another exception came out, or a refusal that is not such a line, or a change that may not be; the message has
+        the damaged version's index.
     """
     good = path.read_bytes()
     counts: Counter[str] = Counter()
@@ -84,11 +89,12 @@ def attack(
                 raise AssertionError(f"{name}, version {index}: {type(error).__name__}: {error}") from error
             else:
                 counts["same" if same(found) else "changed"] += 1
+                assert may_change or not counts["changed"], f"{name}, version {index}: read as if it was whole"
     finally:
         path.write_bytes(good)
     if table := os.environ.get("GDLAYER_MUTATIONS_CSV"):
         with Path(table).open("a", newline="", encoding="utf-8") as stream:
-            csv.writer(stream).writerow([name, counts.total(), *(counts[outcome] for outcome in OUTCOMES)])
+            csv.writer(stream).writerow([name, *(counts[outcome] for outcome in OUTCOMES)])
     return counts
 
 

@@ -20,7 +20,7 @@ Rate = Annotated[float, Field(gt=0)]
 
 CHOSEN = {"learning_rate": Rate, "batch_size": Positive, "schedule": str, "alpha": Fraction}
 """What every experiment's ``choices.toml`` has, besides its own choices: {name: type}."""
-BUDGET = {"seeds": Annotated[int, Field(ge=0, le=1000)], "steps": Positive, "evaluations": Positive, "precision": str}
+BUDGET = {"seeds": Annotated[int, Field(ge=0, le=100)], "steps": Positive, "evaluations": Positive, "precision": str}
 """What every profile has for every type of trials."""
 VALIDATION = {"validation": Rate}
 """What a search has besides: how many of the training data are held out, or which fraction."""

@@ -1,6 +1,7 @@
 """A record is written whole or not at all, by one process at a time, and read with one clear line for what is none."""
 
 import errno
+import hashlib
 import json
 import re
 import signal
@@ -35,17 +36,18 @@ def test_reserve_and_write(tmp_path):
     with reserve(path) as place:
         assert names(path) == [".r.json.lock", ".r.json.part"]
         assert (path.parent / ".r.json.part").stat().st_size == RESERVED_BYTES
-        place.write({"short": 1})
+        place.write({"short": "ß"})
         assert names(path) == [".r.json.lock", "r.json"]
     assert names(path) == ["r.json"]
-    assert path.read_text() == '{\n "short": 1\n}\n'
+    digest = hashlib.sha256('{"short": "ß"}'.encode()).hexdigest()
+    assert path.read_text() == f'{{\n "short": "\\u00df",\n "sha256": "{digest}"\n}}\n'
 
 
 def test_a_record_longer_than_its_reservation(tmp_path):
     path = tmp_path / "r.json"
     with reserve(path) as place:
         place.write({"long": "x" * 2 * RESERVED_BYTES})
-    assert json.loads(path.read_text()) == {"long": "x" * 2 * RESERVED_BYTES}
+    assert json.loads(path.read_text())["long"] == "x" * 2 * RESERVED_BYTES
 
 
 @pytest.mark.parametrize("error", [RuntimeError("training"), KeyboardInterrupt(), OSError(errno.EIO, "data")])
@@ -95,7 +97,7 @@ def test_a_killed_process_leaves_no_half_record_and_no_obstacle(tmp_path, moment
     with reserve(path) as place:
         place.write({"n": 1})
     assert names(path) == ["r.json"]
-    assert json.loads(path.read_text()) == {"n": 1}
+    assert json.loads(path.read_text())["n"] == 1
 
 
 def test_one_at_a_time_also_after_a_failure(tmp_path):

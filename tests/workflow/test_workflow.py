@@ -15,13 +15,12 @@ import pytest
 import refresh
 import reproduce
 import soak
+from invented import finish
 from nbclient.exceptions import CellExecutionError
 
 from gdlayer.experiments import experiments
 from gdlayer.experiments.profiles import plan
 from gdlayer.experiments.progress import STARTUP_SECONDS
-from gdlayer.experiments.record import REQUIRED
-from gdlayer.experiments.settings import hyperparameters
 from gdlayer.experiments.trial import Trial
 
 REPOSITORY = Path(reproduce.__file__).parents[1]
@@ -69,11 +68,8 @@ def write_records(trials: list[Trial], **changes: Any) -> list[Path]:
     """Invented records."""
     paths = []
     for trial in trials:
-        record = dict.fromkeys(REQUIRED) | {"trial": trial.describe(), "hyperparameters": hyperparameters(trial)}
-        path = trial.record_path(Path("results"))
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(record | {"seconds": 8.0} | changes))
-        paths.append(path)
+        finish(trial, Path("results"), **changes)
+        paths.append(trial.record_path(Path("results")))
     return paths
 
 
@@ -354,7 +350,7 @@ def test_tables_need_no_room_in_tmpdir(disk, monkeypatch):
     prepare_a_dry_run()
     for trial in TRIALS:
         metrics = dict.fromkeys(METRICS[trial.experiment], 0.5)
-        write_records([trial], metrics=metrics, parameters=10, machine={"device": "cpu"})
+        write_records([trial], metrics=metrics, parameters=10)
     tables = [Path("results", "smoke", f"{name}.csv") for name in EMBEDDED]
     fill(disk)
     monkeypatch.setenv("TMPDIR", str(disk))
