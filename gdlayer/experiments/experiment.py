@@ -199,7 +199,7 @@ class Experiment:
         with read_from(path):
             for row in parse_csv(path, *heads):
                 for name in row.keys() & columns.keys():
-                    if str(columns[name](row[name])) != row[name] or not row[name]:
+                    if not _is_plain(row[name], columns[name]):
                         raise ValueError(f"{name} must be a plain {columns[name].__name__}, got {row[name]!r}")
                 *cell, metric, percent = row.values()
                 if (key := (tuple(cell), metric)) in found:
@@ -263,3 +263,11 @@ class Experiment:
     @cached_property
     def _folder(self) -> Traversable:
         return files(self.package)
+
+
+def _is_plain(text: str, kind: type) -> bool:
+    """Whether a text is how a value of that type is written, and not empty."""
+    try:
+        return bool(text) and str(kind(text)) == text
+    except ValueError:
+        return False

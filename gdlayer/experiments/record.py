@@ -135,7 +135,9 @@ def _check(record: Any, path: Path) -> None:
     if written not in (None, checksum(record)):
         raise ValueError("it was changed after it was written")
     trial = trial_of(record["trial"])
-    if record["trial"] != trial.describe() or path.parts[-4:] != trial.record_path(Path()).parts:
+    if defaults := trial.describe().keys() - record["trial"].keys():
+        raise ValueError(f"no {', '.join(f'trial.{name}' for name in sorted(defaults))}")
+    if path.parts[-4:] != trial.record_path(Path()).parts:
         raise ValueError(f"it is of {trial.record_path(Path())}")
     if isinstance(trial, Search) and trial.metric not in record["metrics"]:
         raise ValueError(f"no metrics.{trial.metric}")

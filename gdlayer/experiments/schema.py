@@ -30,7 +30,7 @@ VALIDATION = {"validation": Rate}
 class Choice(TypedDict):
     """An entry of ``choices.toml``."""
 
-    value: JsonValue
+    value: Any
     reason: str
 
 
