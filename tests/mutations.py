@@ -1,8 +1,7 @@
 """Seeded damage to a file: its reader must refuse it in one line that names the file, or give what it gave before.
 
-`GDLAYER_MUTATIONS` is the number of damaged versions per reader (60 by default); with thousands of them this is a
-soak test: `GDLAYER_MUTATIONS=2000 pytest -k mutations`, see `workflow/soak.py`. `GDLAYER_MUTATIONS_CSV` names a file to which each reader
-appends its counts.
+`GDLAYER_MUTATIONS` is the number of damaged versions per reader (60 by default), `GDLAYER_MUTATIONS_CSV` a file to
+which each reader appends its counts; `workflow/soak.py` sets both.
 """
 
 import csv

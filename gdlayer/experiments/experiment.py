@@ -11,8 +11,8 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from gdlayer.checks import one_of
-from gdlayer.experiments import schema
-from gdlayer.experiments.folder import Entries, parse_csv, parse_toml, read_from
+from gdlayer.experiments.folder import Entries, read_from
+from gdlayer.experiments.parsing import finite, parse_csv, parse_toml
 from gdlayer.experiments.trial import PROFILES, Search, Trial
 
 if TYPE_CHECKING:
@@ -69,7 +69,7 @@ class Experiment:
         line, what it takes instead of what.
     embedded : data set in the package itself, for tests and machines without another
     settings : {name: type}
-        Of its own choices, as pydantic takes types; where a choice is a table, of its entries.
+        Of its own choices; where a choice is a table, of its entries.
     searches : types of trials by which its learning rates are chosen, round by round
     checks : types of further trials that go by its settings
     example : what names a cell for ``python -m gdlayer.experiments cell`` unless told
@@ -109,6 +109,8 @@ class Experiment:
         gdlayer.experiments.folder.FolderError
             If a choice is missing, or one is not what its type says.
         """
+        from gdlayer.experiments import schema
+
         path = self.file("choices.toml")
         with read_from(path):
             found = parse_toml(path)
@@ -117,11 +119,13 @@ class Experiment:
                 raise ValueError(f"no {', '.join(sorted(missing))}")
             for name, choice in found.items():
                 schema.check(schema.Choice, choice, name)
-                schema.check_entries(kinds.get(name, schema.JsonValue), choice["value"], name, "value")
+                schema.check_entries(kinds.get(name, schema.Free), choice["value"], name, "value")
             return found
 
     @cached_property
     def _profiles(self) -> dict[str, dict[str, Any]]:
+        from gdlayer.experiments import schema
+
         path = self.file("profiles.toml")
         with read_from(path):
             found = parse_toml(path)
@@ -136,10 +140,12 @@ class Experiment:
 
     def _check_budget(self, cls: type[Trial], budget: dict[str, Any], *place: str) -> None:
         """Raises ValueError if a setting is missing, unknown, or not what its type says."""
+        from gdlayer.experiments import schema
+
         values = {name: list[kind] for name, kind in self._columns(cls).items() if name != "layer"}
         needed = {**schema.BUDGET, **values}
         allowed = {
-            **dict.fromkeys(self.choices, schema.JsonValue),
+            **dict.fromkeys(self.choices, schema.Free),
             **schema.VALIDATION,
             **schema.CHOSEN,
             **self.settings,
@@ -192,6 +198,8 @@ class Experiment:
         gdlayer.experiments.folder.FolderError
             If a row names no cell or has no percentage, or if a number is there twice.
         """
+        from gdlayer.experiments import schema
+
         columns = self._columns(self.trial)
         heads = [(*list(columns)[:count], "metric", "percent") for count in range(1, len(columns) + 1)]
         path = self.file("paper.csv")
@@ -204,7 +212,7 @@ class Experiment:
                 *cell, metric, percent = row.values()
                 if (key := (tuple(cell), metric)) in found:
                     raise ValueError(f"{', '.join((*cell, metric))!r} is there twice")
-                found[key] = schema.finite(percent)
+                found[key] = finite(percent)
                 schema.check(schema.Percentage, found[key], "percent")
         return found
 
@@ -224,7 +232,7 @@ class Experiment:
                 for name in ("claim", "where", "quote"):
                     if not row[name]:
                         raise ValueError(f"a row has no {name}: {', '.join(row.values())!r}")
-                number = schema.finite(row["printed"]) if row["printed"] else None
+                number = finite(row["printed"]) if row["printed"] else None
                 found.setdefault(row["claim"], []).append(Quote(row["where"], row["quote"], number))
         return found
 

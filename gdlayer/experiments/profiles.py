@@ -9,8 +9,8 @@ from typing import Any
 from gdlayer.checks import one_of
 from gdlayer.datasets import DataNotFoundError
 from gdlayer.experiments import experiments, trial_types
-from gdlayer.experiments.folder import parse_toml, read_from
-from gdlayer.experiments.schema import Rules, check
+from gdlayer.experiments.folder import read_from
+from gdlayer.experiments.parsing import parse_toml
 from gdlayer.experiments.settings import entry_of
 from gdlayer.experiments.trial import PROFILES, Trial
 
@@ -29,6 +29,8 @@ def rules(profile: str) -> dict[str, Any]:
     gdlayer.experiments.folder.FolderError
         If a profile is missing, or not what :class:`gdlayer.experiments.schema.Rules` says.
     """
+    from gdlayer.experiments.schema import Rules, check
+
     one_of("profile", profile, PROFILES)
     path = files("gdlayer.experiments").joinpath("profiles.toml")
     with read_from(path):

@@ -12,13 +12,11 @@ from typing import Any
 
 import gdlayer
 from gdlayer.experiments import trial_of, trial_types
-from gdlayer.experiments.schema import Record, check_record, checksum, parse_json
+from gdlayer.experiments.parsing import checksum, parse_json
 from gdlayer.experiments.trial import Search
 from gdlayer.extras import extra
 
 RESERVED_BYTES = 1 << 16
-REQUIRED = tuple(Record.__annotations__)
-"""What every record holds."""
 
 
 class ResultsError(RuntimeError):
@@ -130,6 +128,8 @@ def read_record(path: Path) -> dict[str, Any] | None:
 
 def _check(record: Any, path: Path) -> None:
     """Takes the checksum out of a record and raises TypeError, ValueError or RecursionError if something is wrong."""
+    from gdlayer.experiments.schema import check_record
+
     written = record.pop("sha256", None) if isinstance(record, dict) else None
     check_record(record)
     if written not in (None, checksum(record)):

@@ -1,8 +1,8 @@
-"""What the files of experiments must be, validated by pydantic; what does not fit is told in one line."""
+"""What the files of experiments must be, validated by pydantic; what does not fit is told in one line.
 
-import hashlib
-import json
-import math
+Imported when the first file is read: the names of experiments, and the help of their commands, do without pydantic.
+"""
+
 import reprlib
 from typing import Annotated, Any, NotRequired
 
@@ -17,6 +17,9 @@ Positive = Annotated[int, Field(ge=1)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Percentage = Annotated[float, Field(ge=0, le=100)]
 Rate = Annotated[float, Field(gt=0)]
+
+Free = JsonValue
+"""A choice to which its experiment gives no type: whatever a record can hold."""
 
 CHOSEN = {"learning_rate": Rate, "batch_size": Positive, "schedule": str, "alpha": Fraction}
 """What every experiment's ``choices.toml`` has, besides its own choices: {name: type}."""
@@ -102,6 +105,8 @@ class Record(TypedDict):
     machine: Machine
 
 
+REQUIRED = tuple(Record.__annotations__)
+"""What every record holds."""
 _RECORD, _DETAILS = TypeAdapter(Record), TypeAdapter(dict[str, float])
 
 
@@ -138,50 +143,6 @@ def check_entries(kind: Any, setting: Any, *place: str) -> None:
             check_entries(kind, entry, *place, key)
     else:
         check(kind, setting, *place)
-
-
-def parse_json(text: str) -> Any:
-    """The content of a JSON file without what JSON does not have, or leaves open: NaN, infinities, a key twice.
-
-    Raises
-    ------
-    ValueError
-        One line.
-    """
-    try:
-        return json.loads(
-            text, object_pairs_hook=_object, parse_constant=finite, parse_float=finite, parse_int=_integer
-        )
-    except RecursionError:
-        raise ValueError("nested too deeply") from None
-
-
-def finite(text: str) -> float:
-    """The number; ValueError if it is none or too large for a float."""
-    value = float(text)
-    if not math.isfinite(value):
-        raise ValueError(f"{reprlib.repr(text)} is not a finite number")
-    return value
-
-
-def checksum(content: Any) -> str:
-    """SHA256 of parsed JSON, whatever its white space; ValueError or TypeError if JSON cannot hold it."""
-    return hashlib.sha256(json.dumps(content, ensure_ascii=False, allow_nan=False).encode()).hexdigest()
-
-
-def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found: dict[str, Any] = {}
-    for key, value in pairs:
-        if key in found:
-            raise ValueError(f"{reprlib.repr(key)} twice")
-        found[key] = value
-    return found
-
-
-def _integer(text: str) -> int:
-    if len(text) > 19:
-        raise ValueError(f"{reprlib.repr(text)} is too large")
-    return int(text)
 
 
 def _word(part: str | int) -> str:

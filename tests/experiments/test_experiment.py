@@ -45,7 +45,7 @@ def refused(path: Path, problem: str, read: Callable[[], object]) -> None:
         ("value = 7", "values = 7", "no kernel_size.value"),
         ("value = 7", "value = 7\nnote = 1", "unknown kernel_size.note"),
         ("value = 7", "value = 7.0", "kernel_size.value must be a valid integer, got 7.0"),
-        ("value = 7", "value = -7", "kernel_size.value must be greater than or equal to 1, got -7"),
+        ("value = 32", "value = -32", "batch_size.value must be greater than or equal to 1, got -32"),
         ("value = 7", "value = 7\nvalue = 7", "Cannot overwrite a value (at line "),
         ("value = 0.5", "value = inf", "'inf' is not a finite number"),
         ("rfnn = 0.02", "rfnn = '0.02'", "learning_rate.value.unpooled.rfnn must be a valid number, got '0.02'"),

@@ -15,7 +15,6 @@ from invented import FULL, SAMPLE, finish, processed, python, record, save, smok
 import gdlayer
 from gdlayer.experiments import trial_of
 from gdlayer.experiments.record import (
-    REQUIRED,
     RESERVED_BYTES,
     ResultsError,
     checkout,
@@ -25,6 +24,7 @@ from gdlayer.experiments.record import (
     read_record,
     reserve,
 )
+from gdlayer.experiments.schema import REQUIRED
 
 
 def names(path: Path) -> list[str]:

@@ -17,9 +17,10 @@ from invented import FEW_TEST_IMAGES, SAMPLE, finish, processed, python, smoke, 
 from gdlayer.datasets import balanced_subset, fashion_mnist
 from gdlayer.experiments import run as runner
 from gdlayer.experiments import training
-from gdlayer.experiments.record import REQUIRED, ResultsError, check_current, read_record, reserve
+from gdlayer.experiments.parsing import checksum
+from gdlayer.experiments.record import ResultsError, check_current, read_record, reserve
 from gdlayer.experiments.run import run
-from gdlayer.experiments.schema import checksum
+from gdlayer.experiments.schema import REQUIRED
 from gdlayer.experiments.settings import hyperparameters
 from gdlayer.experiments.table1.layers import LAYERS
 from gdlayer.experiments.table1.prepare import build_network

@@ -2,7 +2,6 @@
 
 from gdlayer.datasets import fashion_mnist
 from gdlayer.experiments.experiment import Experiment
-from gdlayer.experiments.schema import Positive, Rate
 from gdlayer.experiments.table1.layers import LAYERS
 from gdlayer.experiments.table1.trial import Table1FullSearch, Table1Precision, Table1Search, Table1Trial
 
@@ -13,14 +12,14 @@ EXPERIMENT = Experiment(
     resolve=fashion_mnist.resolve,
     embedded=fashion_mnist.SAMPLE,
     settings={
-        "widths": list[Positive],
-        "bases": list[Positive],
-        "kernel_size": Positive,
+        "widths": list[int],
+        "bases": list[int],
+        "kernel_size": int,
         "pooled": bool,
         "norm": str,
         "activation": str,
         "initialisation": str,
-        "sigma_min": Rate,
+        "sigma_min": float,
         "optimiser": str,
         "input": str,
         "subset": str,

@@ -2,7 +2,6 @@
 
 from gdlayer.datasets import cats_dogs
 from gdlayer.experiments.experiment import Experiment
-from gdlayer.experiments.schema import Count, Positive
 from gdlayer.experiments.table2.layers import LAYERS
 from gdlayer.experiments.table2.trial import Table2Search, Table2Trial
 
@@ -13,13 +12,13 @@ EXPERIMENT = Experiment(
     resolve=cats_dogs.resolve,
     embedded=cats_dogs.SYNTHETIC,
     settings={
-        "widths": str | list[Positive],
-        "hidden": Count,
-        "grid": Positive,
-        "resolution": Positive,
-        "order": Count,
-        "bases": Positive,
-        "fit_steps": Count,
+        "widths": str | list[int],
+        "hidden": int,
+        "grid": int,
+        "resolution": int,
+        "order": int,
+        "bases": int,
+        "fit_steps": int,
     },
     searches=(Table2Search,),
     example={"layer": "ours-7x7", "source": "scratch"},

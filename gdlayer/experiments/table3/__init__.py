@@ -2,7 +2,6 @@
 
 from gdlayer.datasets import nuclei
 from gdlayer.experiments.experiment import Experiment
-from gdlayer.experiments.schema import Positive
 from gdlayer.experiments.table3.layers import LAYERS
 from gdlayer.experiments.table3.trial import Table3Search, Table3Trial
 
@@ -13,8 +12,8 @@ EXPERIMENT = Experiment(
     resolve=nuclei.resolve,
     embedded=nuclei.SYNTHETIC,
     settings={
-        "kernel_size": Positive,
-        "tile_size": Positive,
+        "kernel_size": int,
+        "tile_size": int,
         "architecture": str,
     },
     searches=(Table3Search,),
