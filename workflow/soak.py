@@ -236,7 +236,7 @@ def mutate(versions: int) -> tuple[pd.DataFrame, int]:
 def report_mutations(table: pd.DataFrame) -> int:
     """Prints the table of :func:`mutate`; 1 if a reader failed, or took what it must not."""
     print(table.to_string(index=False))
-    silent, uncaught = (int(table[outcome].sum()) for outcome in ("silent", "uncaught"))
+    silent, uncaught = (sum(table[outcome].tolist()) for outcome in ("silent", "uncaught"))
     print(f"{table['versions'].sum()} damaged files for {len(table)} readers: {uncaught} uncaught, {silent} silent")
     return 1 if silent or uncaught else 0
 

@@ -157,7 +157,7 @@ class Experiment:
             one_of(f"a setting of {'.'.join(place)}", name, allowed)
             schema.check_entries(allowed[name], setting, *place, name)
 
-    def _columns(self, cls: type[Trial]) -> dict[str, type]:
+    def _columns(self, cls: type[Trial]) -> dict[str, Any]:
         """What names a cell: {field: type}."""
         kinds = {f.name: f.type for f in fields(cls)}
         return {name: kinds[name] for name in ("layer", *cls.cell_fields())}

@@ -6,7 +6,8 @@ from contextlib import contextmanager
 from importlib.resources.abc import Traversable
 from typing import TypeVar
 
-Key, Value = TypeVar("Key"), TypeVar("Value")
+Key = TypeVar("Key")
+Value = TypeVar("Value")
 
 
 class FolderError(ValueError):
