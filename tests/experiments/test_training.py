@@ -461,7 +461,7 @@ def change_of(place: str, name: str, value: float) -> Callable[[dict[str, Any]],
 @pytest.mark.parametrize(
     ("change", "reason"),
     [
-        (change_of("model", "beta", math.nan), "has numbers that are not finite"),
+        (change_of("model", "weight", math.nan), "has numbers that are not finite"),
         (change_of("optimiser", "exp_avg_sq", math.inf), "has numbers that are not finite"),
         (lambda state: state["random"].append(state["random"][0]), "is of another run"),
         (change_of("model", "_extra_state", 0.4), "cannot be resumed"),
