@@ -35,8 +35,8 @@ class GaussianDerivativeConv2d(Geometry, SynthesizedConv2d):
     \lambda^b_{j,n} \beta^{b,i}_n`. As everywhere in deep learning, * is cross-correlation.
 
     Sampling breaks below a sigma of about half a pixel, and for higher orders earlier: the samples of a kernel no
-    longer act as a derivative of a Gaussian (chapter 2; :meth:`check_derivatives` tells which). So sigma has a lower
-    bound and may have an upper one: the parameter s trains, and sigma is a function of it
+    longer act as a derivative of a Gaussian (the book's chapter on kernels; :meth:`check_derivatives` tells which). So
+    sigma has a lower bound and may have an upper one: the parameter s trains, and sigma is a function of it
     (:class:`~gdlayer.geometry.Geometry`).
 
     Parameters
