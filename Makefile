@@ -57,7 +57,8 @@ test: $(READY)  ## lint, types, tests, notebooks, book, and a smoke reproduction
 test-matrix: $(READY)  ## the tests of the layer on every Python and torch claimed that can be had: data/test-matrix.csv
 	$(BIN)/python workflow/matrix.py
 
-soak: $(READY)  ## 200 kills of make reproduce, none of which may cost a finished record, in an hour: data/soak-kills.csv
+soak: $(READY)  ## damaged files for every reader, then 200 kills of make reproduce, in an hour: data/soak-*.csv
+	$(BIN)/python workflow/soak.py --mutations 750 --csv data/soak-mutations.csv
 	$(BIN)/python workflow/soak.py --kills 200 --csv data/soak-kills.csv
 
 archive: $(READY)  ## wheel, source, book, record, checksums and metadata for a repository that gives DOIs: _build/archive

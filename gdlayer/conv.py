@@ -58,8 +58,8 @@ class GaussianDerivativeConv2d(Geometry, SynthesizedConv2d):
     one basis and one group: :math:`M = \max(B, \mathrm{groups})` takes the place of B in their shapes.
 
     Sampling breaks below a sigma of about half a pixel, and for higher orders earlier: the samples of a kernel no
-    longer act as a derivative of a Gaussian (chapter 2; :meth:`check_derivatives` tells which). So sigma has a lower
-    bound and may have an upper one: the parameter s trains, and sigma is a function of it
+    longer act as a derivative of a Gaussian (the book's chapter on kernels; :meth:`check_derivatives` tells which). So
+    sigma has a lower bound and may have an upper one: the parameter s trains, and sigma is a function of it
     (:class:`~gdlayer.geometry.Geometry`).
 
     Parameters

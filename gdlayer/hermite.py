@@ -1,7 +1,8 @@
 """Hermite polynomials and one-dimensional Gaussian derivatives: pure functions of tensors.
 
 Section 2 of the paper writes every Gaussian derivative as a Hermite polynomial times a Gaussian. The relation
-printed there holds at sigma = 1 only; :func:`gaussian_derivatives` uses the correct one, proved in chapter 1.
+printed there holds at sigma = 1 only; :func:`gaussian_derivatives` uses the correct one, which the book proves in its
+chapter on Hermite polynomials.
 """
 
 import math

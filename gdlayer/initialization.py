@@ -6,7 +6,8 @@ A filter mixes N given kernels over f_in channels with independent weights of me
 
 and for white input, :math:`E[(\phi_n * I)^2] = \|\phi_n\|^2 E[I^2]`. So
 :math:`\mathrm{Var}(\omega_n) = g^2 / (f_{in} N \|\phi_n\|^2)` gives each kernel the same share of the output and
-:math:`E[J^2] = g^2 E[I^2]`. A one-hot basis of the k x k taps gives He's rule. Chapter 3 derives and measures it.
+:math:`E[J^2] = g^2 E[I^2]`. A one-hot basis of the k x k taps gives He's rule. The
+book's chapter on the layer derives and measures it.
 """
 
 import math

@@ -1,4 +1,4 @@
-"""Errors of sampling a Gaussian derivative in a window of pixels (chapter 2)."""
+"""Errors of sampling a Gaussian derivative in a window of pixels; derived in the book's chapter on kernels."""
 
 import math
 from collections.abc import Sequence

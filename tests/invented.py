@@ -15,7 +15,6 @@ from scipy import stats
 
 from gdlayer.experiments import experiments, trial_of
 from gdlayer.experiments.experiment import Experiment
-from gdlayer.experiments.record import REQUIRED
 from gdlayer.experiments.settings import hyperparameters
 from gdlayer.experiments.table1.trial import Table1Search, Table1Trial
 from gdlayer.experiments.table3.trial import Table3Trial
@@ -27,6 +26,19 @@ from gdlayer.report.missing import planned
 TABLE1, TABLE2, TABLE3, *_ = experiments().values()
 SIZES = (1000, 5000, 10000, 30000, 60000)
 FULL, SAMPLE = "fashion-mnist", "fashion-mnist-sample"
+
+BLANK: dict[str, Any] = {
+    "curve": [],
+    "parameters": 12810,
+    "started": "2022-10-16T09:00:00+00:00",
+    "seconds": 8.0,
+    "peak_memory_bytes": 500_000_000,
+    "data": {"name": "invented", "source": "invented", "sha256": "0" * 64},
+    "git": {"commit": "0" * 40, "dirty": False},
+    "versions": {"gdlayer": "0.1.0", "python": "3.12.0", "torch": "2.4.0", "numpy": "2.0.0"},
+    "machine": {"device": "cpu", "name": "a CPU", "cores": 2, "threads": 1, "system": "Linux x86_64"},
+}
+"""What records have whatever the trial."""
 
 FEW_TEST_IMAGES = """
 import dataclasses
@@ -50,11 +62,16 @@ def sought(layer: str = "free-form", rate: float = 0.01, seed: int = 0, network:
     )
 
 
+def made_of(trial: Trial, **changes: Any) -> dict[str, Any]:
+    """An invented record of a trial, with the settings that it has now."""
+    metrics = {getattr(trial, "metric", "test_accuracy"): 0.5}
+    made = {"trial": trial.describe(), "hyperparameters": hyperparameters(trial), "metrics": metrics}
+    return made | BLANK | changes
+
+
 def finish(trial: Trial, results: Path, **changes: Any) -> dict[str, Any]:
-    """Writes an invented record of a trial, with the settings that it has now."""
-    made: dict[str, Any] = dict.fromkeys(REQUIRED)
-    made |= {"trial": trial.describe(), "hyperparameters": hyperparameters(trial), "seconds": 8.0}
-    made |= {"metrics": {getattr(trial, "metric", "test_accuracy"): 0.5}} | changes
+    """Writes :func:`made_of` a trial."""
+    made = made_of(trial, **changes)
     path = trial.record_path(results)
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(made))
@@ -83,16 +100,19 @@ def record(layer: str = "ours", n: int = 1000, seed: int = 0, accuracy: float = 
     trial = {"experiment": "table1", "layer": layer, "n_train": n, "network": fields.pop("network", "unpooled")}
     trial |= {"seed": seed, "profile": "paper", "dataset": FULL}
     losses = fields.pop("losses", [2.0, 1.0])
-    return dict.fromkeys(REQUIRED) | {
+    made = BLANK | {
         "trial": {name: fields.pop(name, value) for name, value in trial.items()},
         "hyperparameters": {"precision": fields.pop("precision", "fp32"), "steps": 100},
-        "machine": {"device": fields.pop("device", "cpu")},
+        "machine": BLANK["machine"] | {"device": fields.pop("device", "cpu")},
         "metrics": {"test_accuracy": accuracy},
-        "parameters": fields.pop("parameters", 12810),
-        "seconds": fields.pop("seconds", 60.0),
-        "curve": [{"step": 10 * (i + 1), "train_loss": loss} for i, loss in enumerate(losses)],
-        **fields,
+        "seconds": 60.0,
+        "curve": [
+            {"step": 10 * (i + 1), "epoch": i / 2, "train_loss": loss, "train_accuracy": 0.5}
+            for i, loss in enumerate(losses)
+        ],
     }
+    parts = {name: made[name] | value for name, value in fields.items() if isinstance(value, dict)}
+    return made | fields | parts
 
 
 def record_of(experiment: str, metrics: dict[str, float], **fields: Any) -> dict[str, Any]:

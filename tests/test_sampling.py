@@ -138,7 +138,7 @@ def test_the_tolerance_is_reached_where_the_docstring_says(degree, sigma):
 
 
 def test_order_three_at_half_a_pixel_is_not_excused_by_luck():
-    """There the moment of its own order is off by an eighth only, as chapter 2 notes; that of a ramp is not."""
+    """There the moment of its own order is off by an eighth only, as the book notes; that of a ramp is not."""
     for mu in (0.0, 0.25, 0.4):
         assert float(quiet(shaped(9, [(3, 0)], sigma=0.5, mu=(mu, 0.0))).sampling) > 0.3
 

@@ -12,7 +12,7 @@ from gdlayer.report.cells import summarise, write_csv
 
 ROOT = Path(__file__).parents[1]
 COMMITTED = ROOT / "data" / "results"
-CHAPTERS = ("evaluation", *experiments(), "overview")
+CHAPTERS = ("evaluation", "relatives", *experiments(), "overview")
 LANGUAGE = {"name": "python", "pygments_lexer": "ipython3"}
 
 

@@ -4,8 +4,11 @@ An experiment is a folder. Its ``__init__.py`` has an :class:`~gdlayer.experimen
 ``EXPERIMENT``; to add one, add its folder and its line to :data:`FOLDERS`.
 """
 
+from dataclasses import fields
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
+
+from gdlayer.checks import one_of
 
 if TYPE_CHECKING:
     from gdlayer.experiments.experiment import Experiment
@@ -31,6 +34,15 @@ def trial_types() -> "dict[str, type[Trial]]":
 
 
 def trial_of(description: dict[str, Any]) -> "Trial":
-    """The trial that a record describes, see :meth:`gdlayer.experiments.trial.Trial.describe`."""
-    fields = dict(description)
-    return trial_types()[fields.pop("experiment")](**fields)
+    """The trial that a record describes, see :meth:`gdlayer.experiments.trial.Trial.describe`.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If it describes none.
+    """
+    values, types = dict(description), trial_types()
+    cls = types[one_of("experiment", values.pop("experiment", ""), types)]
+    for name in values:
+        one_of("field", name, (field.name for field in fields(cls)))
+    return cls(**values)

@@ -1,6 +1,5 @@
 """What a profile asks for: which trials, on which data, in which order. Needs no torch."""
 
-import tomllib
 from collections.abc import Callable, Iterable
 from functools import cache
 from importlib.resources import files
@@ -10,15 +9,38 @@ from typing import Any
 from gdlayer.checks import one_of
 from gdlayer.datasets import DataNotFoundError
 from gdlayer.experiments import experiments, trial_types
+from gdlayer.experiments.folder import read_from
+from gdlayer.experiments.parsing import parse_toml
 from gdlayer.experiments.settings import entry_of
 from gdlayer.experiments.trial import PROFILES, Trial
+
+DEMANDS = ("embedded", "real or embedded", "real")
+"""What a profile can say of its data."""
 
 
 @cache
 def rules(profile: str) -> dict[str, Any]:
-    """What holds for all experiments: ``data``, and optionally ``order``."""
+    """What holds for all experiments: ``data``, and optionally ``order``.
+
+    Raises
+    ------
+    ValueError
+        If there is no such profile.
+    gdlayer.experiments.folder.FolderError
+        If a profile is missing, or not what :class:`gdlayer.experiments.schema.Rules` says.
+    """
+    from gdlayer.experiments.schema import Rules, check
+
     one_of("profile", profile, PROFILES)
-    return tomllib.loads(files("gdlayer.experiments").joinpath("profiles.toml").read_text(encoding="utf-8"))[profile]
+    path = files("gdlayer.experiments").joinpath("profiles.toml")
+    with read_from(path):
+        found = parse_toml(path)
+        check(dict[str, Rules], found)
+        for name in PROFILES:
+            if name not in found:
+                raise ValueError(f"no {name}")
+            one_of("data", found[name]["data"], DEMANDS)
+        return found[profile]
 
 
 def asked_by(profile: str) -> dict[str, type[Trial]]:
@@ -34,24 +56,28 @@ def plan(profile: str, name: str, datasets: Iterable[str]) -> list[Trial]:
     ------
     ValueError
         If the profile does not ask for them.
+    gdlayer.experiments.folder.FolderError
+        If a file of the experiment's folder is not as it must be, or has a cell that cannot be.
     """
     cls = trial_types()[name]
-    settings = experiments()[cls.belongs_to].budget(profile, name)
+    home = experiments()[cls.belongs_to]
+    settings = home.budget(profile, name)
     names = cls.cell_fields()
 
     def wanted(layer: str, cell: tuple[Any, ...]) -> bool:
         own = (entry_of(settings[name], (layer, *cell)) for name in names)
         return all(value in values for value, values in zip(cell, own, strict=True))
 
-    return [
-        cls(layer=layer, dataset=dataset, seed=seed, profile=profile, **dict(zip(names, cell, strict=True)))
-        for dataset in datasets
-        for cell in product(*(_all_values(settings[name]) for name in names))
-        if cls.possible(dataset, *cell)
-        for seed in range(entry_of(settings["seeds"], cell))
-        for layer in cls.layers
-        if wanted(layer, cell)
-    ]
+    with read_from(home.file("profiles.toml")):
+        return [
+            cls(layer=layer, dataset=dataset, seed=seed, profile=profile, **dict(zip(names, cell, strict=True)))
+            for dataset in datasets
+            for cell in product(*(_all_values(settings[name]) for name in names))
+            if cls.possible(dataset, *cell)
+            for seed in range(entry_of(settings["seeds"], cell))
+            for layer in cls.layers
+            if wanted(layer, cell)
+        ]
 
 
 def in_order(trials: Iterable[Trial], profile: str) -> list[Trial]:

@@ -11,25 +11,12 @@ from pathlib import Path
 from typing import Any
 
 import gdlayer
-from gdlayer.experiments import trial_types
+from gdlayer.experiments import trial_of, trial_types
+from gdlayer.experiments.parsing import checksum, parse_json
+from gdlayer.experiments.trial import Search
 from gdlayer.extras import extra
 
 RESERVED_BYTES = 1 << 16
-REQUIRED = (
-    "trial",
-    "hyperparameters",
-    "metrics",
-    "curve",
-    "parameters",
-    "started",
-    "seconds",
-    "peak_memory_bytes",
-    "data",
-    "git",
-    "versions",
-    "machine",
-)
-"""What every record holds."""
 
 
 class ResultsError(RuntimeError):
@@ -80,7 +67,7 @@ def _writing_to(folder: Path) -> Iterator[None]:
 
 
 class Reservation:
-    """The place of a record; :meth:`write` fills it, all at once."""
+    """The place of a record; :meth:`write` fills it, all at once, and adds the record's checksum, ``sha256``."""
 
     def __init__(self, path: Path, part: Path) -> None:
         self.path = path
@@ -88,7 +75,7 @@ class Reservation:
         self.written = False
 
     def write(self, record: dict[str, Any]) -> None:
-        text = json.dumps(record, indent=1, allow_nan=False) + "\n"
+        text = json.dumps(record | {"sha256": checksum(record)}, indent=1) + "\n"
         with _writing_to(self.path.parent):
             with self.part.open("r+b") as stream:
                 stream.write(text.encode())
@@ -119,24 +106,41 @@ def write_beside(path: Path, content: bytes) -> None:
 
 
 def read_record(path: Path) -> dict[str, Any] | None:
-    """The finished record at ``path``, or None if there is none.
+    """The finished record at ``path``, without its checksum, or None if there is none.
+
+    Records made before they had a checksum are read without.
 
     Raises
     ------
     ResultsError
-        If the file is not a record, or lacks a field.
+        If the file is not a :class:`~gdlayer.experiments.schema.Record`, is of another trial than its name says, or was
+        changed after it was written; the message is one line.
     """
     try:
-        record = json.loads(path.read_text(encoding="utf-8"))
+        record = parse_json(path.read_text(encoding="utf-8"))
+        _check(record, path)
     except (FileNotFoundError, NotADirectoryError):
         return None
-    except (OSError, ValueError) as error:
+    except (OSError, TypeError, ValueError, RecursionError) as error:
         raise ResultsError(f"{path} is not a record ({error}); move it away") from error
-    if not isinstance(record, dict):
-        raise ResultsError(f"{path} is not a record (a {type(record).__name__}); move it away")
-    if missing := [field for field in REQUIRED if field not in record]:
-        raise ResultsError(f"{path} is not a record (no {', '.join(missing)}); move it away")
     return record
+
+
+def _check(record: Any, path: Path) -> None:
+    """Takes the checksum out of a record and raises TypeError, ValueError or RecursionError if something is wrong."""
+    from gdlayer.experiments.schema import check_record
+
+    written = record.pop("sha256", None) if isinstance(record, dict) else None
+    check_record(record)
+    if written not in (None, checksum(record)):
+        raise ValueError("it was changed after it was written")
+    trial = trial_of(record["trial"])
+    if defaults := trial.describe().keys() - record["trial"].keys():
+        raise ValueError(f"no {', '.join(f'trial.{name}' for name in sorted(defaults))}")
+    if path.parts[-4:] != trial.record_path(Path()).parts:
+        raise ValueError(f"it is of {trial.record_path(Path())}")
+    if isinstance(trial, Search) and trial.metric not in record["metrics"]:
+        raise ValueError(f"no metrics.{trial.metric}")
 
 
 def load_records(folder: Path, profile: str, experiment: str, datasets: Iterable[str]) -> list[dict[str, Any]]:

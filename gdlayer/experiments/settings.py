@@ -4,6 +4,7 @@ from dataclasses import fields
 from typing import Any
 
 from gdlayer.experiments import experiments
+from gdlayer.experiments.folder import read_from
 from gdlayer.experiments.trial import Search, Trial
 
 
@@ -12,6 +13,13 @@ def hyperparameters(trial: Trial) -> dict[str, Any]:
 
     Where a setting is a table, by layer for instance, the trial's own entry counts. A field of a search or a check
     that its table's trials do not have, such as the learning rate that is tried, takes the place of the setting.
+
+    Raises
+    ------
+    ValueError
+        If the profile does not ask for such trials.
+    gdlayer.experiments.folder.FolderError
+        If a file of the experiment's folder is not as it must be, or has no entry for the trial.
     """
     home = experiments()[trial.belongs_to]
     choices = {name: choice["value"] for name, choice in home.choices.items()}
@@ -22,7 +30,14 @@ def hyperparameters(trial: Trial) -> dict[str, Any]:
         if name not in ("seeds", *names)
     }
     varied = {name: getattr(trial, name) for name in names if name not in home.trial.cell_fields()}
-    return {name: entry_of(value, trial.cell) for name, value in (choices | budget | varied).items()}
+    order = choices | budget | varied
+    for name in budget:
+        choices.pop(name, None)
+    with read_from(home.file("choices.toml")):
+        found = {name: entry_of(value, trial.cell) for name, value in choices.items()}
+    with read_from(home.file("profiles.toml")):
+        found |= {name: entry_of(value, trial.cell) for name, value in (budget | varied).items()}
+    return {name: found[name] for name in order}
 
 
 def chosen_rate(trial: Search) -> float:

@@ -1,11 +1,14 @@
 """One training loop for every network, classifying images or pixels."""
 
+import hashlib
+import io
 import math
 import os
 import pickle
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -24,6 +27,7 @@ PRECISIONS = ("fp32", "bf16")
 SCHEDULES = ("cosine", "cosine-as-printed")
 CURVE_POINTS = 20
 CHECKPOINT_SECONDS = 60
+DIGEST_BYTES = hashlib.sha256().digest_size
 EVALUATION_BATCH = 200
 """Larger batches take longer per image on a CPU, as their feature maps do not fit into its cache."""
 WARM_UP_STEPS = 3
@@ -158,7 +162,8 @@ def train(
     checkpoint : path, optional
         Written every ``checkpoint_seconds`` and read if it is there; removed by the caller once the record exists.
     settings : dict, optional
-        What made the model and the data. A checkpoint of other settings, recipe or device is not read.
+        What made the model and the data. A checkpoint of other settings, recipe or device is not resumed, nor one that
+        was changed, fits no longer or has numbers that are not finite: the run starts anew and says so in one line.
     capture : bool
         On a GPU, replay the step on a full batch from a CUDA graph, unless a module of the model has
         ``capturable = False``. The outcome is the same.
@@ -191,7 +196,11 @@ def train(
 
     capture = capture and device.type == "cuda" and all(getattr(m, "capturable", True) for m in model.modules())
     full_step = Captured(step, torch.zeros(recipe.batch_size, dtype=torch.int64, device=device)) if capture else step
-    made_for = {"recipe": vars(recipe), "settings": settings, "device": device.type}
+    made_for = {
+        "recipe": vars(recipe),
+        "settings": settings,
+        "device": device.type,
+    }
     run = _resume(checkpoint, model, optimiser, made_for) or Run(0, 0.0, [])
     curve_steps = {round(recipe.steps * i / CURVE_POINTS) for i in range(1, CURVE_POINTS + 1)}
     evaluation_steps = {round(recipe.steps * i / recipe.evaluations) for i in range(1, recipe.evaluations + 1)}
@@ -270,6 +279,7 @@ def _finite(value: float) -> float | None:
 
 
 def _save(path: Path, model: nn.Module, optimiser: torch.optim.Optimizer, run: Run, made_for: dict) -> None:
+    """Writes what torch saves and, as the last 32 bytes, its SHA256."""
     part = path.with_name(f"{path.name}.part")
     state = {
         "made_for": made_for,
@@ -279,7 +289,10 @@ def _save(path: Path, model: nn.Module, optimiser: torch.optim.Optimizer, run: R
         "random": [torch.get_rng_state(), *torch.cuda.get_rng_state_all()],
     }
     try:
-        torch.save(state, part)
+        with part.open("w+b") as stream:
+            torch.save(state, stream)
+            stream.seek(0)
+            stream.write(hashlib.file_digest(stream, "sha256").digest())
         os.replace(part, path)
     except (OSError, RuntimeError) as error:  # the run goes on; only a restart would lose time
         with suppress(OSError):
@@ -288,19 +301,40 @@ def _save(path: Path, model: nn.Module, optimiser: torch.optim.Optimizer, run: R
 
 
 def _resume(path: Path | None, model: nn.Module, optimiser: torch.optim.Optimizer, made_for: dict) -> Run | None:
+    """Puts model, optimiser and generators where the checkpoint was; None if there is none that fits."""
     if path is None or not path.exists():
         return None
-    device = next(model.parameters()).device
+    before = deepcopy(model.state_dict())
     try:
-        state = torch.load(path, map_location=device, weights_only=True)
-    except (OSError, RuntimeError, EOFError, KeyError, pickle.UnpicklingError):
-        tqdm.write(f"checkpoint {path} cannot be read; the run starts anew")
+        state = _load(path, next(model.parameters()).device)
+        _check(state, model, made_for)
+        model.load_state_dict(state["model"])
+    except (OSError, RuntimeError, ValueError, EOFError, KeyError, pickle.UnpicklingError) as error:
+        model.load_state_dict(before)
+        reason = error if isinstance(error, ValueError) else "cannot be resumed"
+        tqdm.write(f"checkpoint {path} {reason}; the run starts anew")
         return None
-    if state["made_for"] != made_for:
-        return None
-    model.load_state_dict(state["model"])
     optimiser.load_state_dict(state["optimiser"])
     cpu, *gpus = (generator.cpu() for generator in state["random"])
     torch.set_rng_state(cpu)
     torch.cuda.set_rng_state_all(gpus)
     return Run(**state["run"])
+
+
+def _load(path: Path, device: torch.device) -> dict[str, Any]:
+    """What :func:`_save` saved; ValueError if a byte of the file was changed."""
+    with path.open("rb") as stream:
+        content = stream.read(max(0, path.stat().st_size - DIGEST_BYTES))
+        if stream.read() != hashlib.sha256(content).digest():
+            raise ValueError("was changed after it was written, or is of an earlier version")
+    return torch.load(io.BytesIO(content), map_location=device, weights_only=True)
+
+
+def _check(state: dict[str, Any], model: nn.Module, made_for: dict[str, Any]) -> None:
+    """Raises ValueError if a checkpoint is of another run, or of one that has diverged."""
+    if state["made_for"] != made_for or len(state["random"]) != 1 + torch.cuda.device_count():
+        raise ValueError("is of another run")
+    moments = [value for kept in state["optimiser"]["state"].values() for value in kept.values()]
+    parameters = [state["model"][name] for name, _ in model.named_parameters()]
+    if not all(value.isfinite().all() for value in (*parameters, *moments)):
+        raise ValueError("has numbers that are not finite")

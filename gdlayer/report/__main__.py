@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 
 from gdlayer.experiments import experiments
+from gdlayer.experiments.folder import FolderError
 from gdlayer.experiments.record import ResultsError, load_records, recorded_datasets
 from gdlayer.extras import MissingExtraError
 
@@ -25,7 +26,7 @@ def main() -> int:
         records = load_records(options.results, options.profile, options.experiment, datasets)
         path = options.results / options.profile / f"{options.experiment}.csv"
         write_csv(summarise(records, experiments()[options.experiment]), path)
-    except (MissingExtraError, ResultsError, OSError) as error:
+    except (FolderError, MissingExtraError, ResultsError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     return 0

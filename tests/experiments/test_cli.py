@@ -11,13 +11,13 @@ from pathlib import Path
 
 import pytest
 import torch
-from invented import FULL, smoke
+from invented import FULL, finish, smoke
 
 from gdlayer.datasets import files as files_module
 from gdlayer.experiments import __main__ as cli
 from gdlayer.experiments import run as runner
 from gdlayer.experiments.profiles import asked_by, plan
-from gdlayer.experiments.record import REQUIRED, read_record
+from gdlayer.experiments.record import read_record
 from gdlayer.experiments.table1.trial import Table1Trial
 
 LAYERS = Table1Trial.layers
@@ -79,7 +79,8 @@ def test_run(capsys, monkeypatch):
 def test_run_with_force_trains_again(capsys):
     record_of().parent.mkdir(parents=True)
     cli.main(["run", "table1", *CELL, *SMOKE])
-    record = json.loads(record_of().read_text())
+    record = read_record(record_of())
+    assert record is not None
     record["metrics"]["test_accuracy"] = 0.99
     record_of().write_text(json.dumps(record))
     cli.main(["run", "table1", *CELL, *SMOKE])
@@ -159,7 +160,8 @@ def test_cell_shows_the_papers_number_and_the_record_and_leaves_the_record(capsy
     made = record_of("ours", "results/cells")
     assert made.exists()
     # beside a record, which stays as it is
-    record = json.loads(made.read_text())
+    record = read_record(made)
+    assert record is not None
     record["metrics"]["test_accuracy"] = 0.99
     record_of("ours").parent.mkdir(parents=True)
     record_of("ours").write_text(json.dumps(record))
@@ -200,10 +202,7 @@ def test_cell_has_an_example_for_every_table(capsys, monkeypatch):
 
 
 def test_cell_finds_the_committed_record(capsys, monkeypatch):
-    record = dict.fromkeys(REQUIRED) | {"trial": smoke().describe(), "metrics": {"test_accuracy": 0.75}}
-    path = smoke().record_path(Path("committed"))
-    path.parent.mkdir(parents=True)
-    path.write_text(json.dumps(record))
+    finish(smoke(), Path("committed"), metrics={"test_accuracy": 0.75})
     monkeypatch.setattr(cli, "committed_record", lambda: Path("committed"))
     monkeypatch.setattr(cli, "_execute", lambda *_: {"metrics": {"test_accuracy": 0.5}, "seconds": 3})
     assert cli.main(["cell", "table1", *CELL, *SMOKE]) == 0
@@ -377,7 +376,8 @@ def test_a_corrupt_record(capsys, command, content):
 
 def test_a_record_with_other_settings(capsys):
     cli.main(["run", "table1", *CELL, *SMOKE])
-    record = json.loads(record_of().read_text())
+    record = read_record(record_of())
+    assert record is not None
     record["hyperparameters"]["steps"] = 99
     record_of().write_text(json.dumps(record))
     capsys.readouterr()

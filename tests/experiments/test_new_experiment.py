@@ -254,6 +254,5 @@ def test_nothing_of_it_needs_torch_before_it_runs(tmp_path):
 
 def test_a_missing_file_is_an_error_when_it_is_asked_for(table4, tmp_path):
     (Path(tmp_path) / "path" / "toy_table4" / "choices.toml").unlink()
-    trial = plan("smoke", "table4", ("noise",))[0]
     with pytest.raises(FileNotFoundError, match=r"choices\.toml"):
-        hyperparameters(trial)
+        plan("smoke", "table4", ("noise",))

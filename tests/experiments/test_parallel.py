@@ -13,12 +13,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from invented import SAMPLE, finish
+from invented import SAMPLE, finish, made_of
 
 from gdlayer.experiments import __main__ as cli
 from gdlayer.experiments import parallel, trial_types
 from gdlayer.experiments.profiles import plan
-from gdlayer.experiments.record import REQUIRED, read_record
+from gdlayer.experiments.record import read_record
 from gdlayer.experiments.settings import hyperparameters
 from gdlayer.experiments.table1.trial import Table1Precision, Table1Trial
 from gdlayer.experiments.trial import Trial
@@ -46,10 +46,8 @@ def quick_commands(monkeypatch, tmp_path) -> Path:
     log.touch()
 
     def command(trial: Trial, results: Path) -> list[str]:
-        record = dict.fromkeys(REQUIRED) | {"trial": trial.describe(), "hyperparameters": hyperparameters(trial)}
-        record |= {"metrics": {getattr(trial, "metric", "test_accuracy"): 0.5}, "seconds": 8.0}
         status = 2 if trial.layer == "dau" else 0
-        return ["-c", WRITES, str(trial.record_path(results)), json.dumps(record), str(log), str(status)]
+        return ["-c", WRITES, str(trial.record_path(results)), json.dumps(made_of(trial)), str(log), str(status)]
 
     monkeypatch.setattr(Trial, "command", command)
     return log

@@ -1,6 +1,7 @@
 """A record is written whole or not at all, by one process at a time, and read with one clear line for what is none."""
 
 import errno
+import hashlib
 import json
 import re
 import signal
@@ -9,11 +10,11 @@ import time
 from pathlib import Path
 
 import pytest
-from invented import FULL, SAMPLE, processed, python, record, save, smoke
+from invented import FULL, SAMPLE, finish, processed, python, record, save, smoke, sought
 
 import gdlayer
+from gdlayer.experiments import trial_of
 from gdlayer.experiments.record import (
-    REQUIRED,
     RESERVED_BYTES,
     ResultsError,
     checkout,
@@ -23,6 +24,7 @@ from gdlayer.experiments.record import (
     read_record,
     reserve,
 )
+from gdlayer.experiments.schema import REQUIRED
 
 
 def names(path: Path) -> list[str]:
@@ -35,17 +37,18 @@ def test_reserve_and_write(tmp_path):
     with reserve(path) as place:
         assert names(path) == [".r.json.lock", ".r.json.part"]
         assert (path.parent / ".r.json.part").stat().st_size == RESERVED_BYTES
-        place.write({"short": 1})
+        place.write({"short": "ß"})
         assert names(path) == [".r.json.lock", "r.json"]
     assert names(path) == ["r.json"]
-    assert path.read_text() == '{\n "short": 1\n}\n'
+    digest = hashlib.sha256('{"short": "ß"}'.encode()).hexdigest()
+    assert path.read_text() == f'{{\n "short": "\\u00df",\n "sha256": "{digest}"\n}}\n'
 
 
 def test_a_record_longer_than_its_reservation(tmp_path):
     path = tmp_path / "r.json"
     with reserve(path) as place:
         place.write({"long": "x" * 2 * RESERVED_BYTES})
-    assert json.loads(path.read_text()) == {"long": "x" * 2 * RESERVED_BYTES}
+    assert json.loads(path.read_text())["long"] == "x" * 2 * RESERVED_BYTES
 
 
 @pytest.mark.parametrize("error", [RuntimeError("training"), KeyboardInterrupt(), OSError(errno.EIO, "data")])
@@ -95,7 +98,7 @@ def test_a_killed_process_leaves_no_half_record_and_no_obstacle(tmp_path, moment
     with reserve(path) as place:
         place.write({"n": 1})
     assert names(path) == ["r.json"]
-    assert json.loads(path.read_text()) == {"n": 1}
+    assert json.loads(path.read_text())["n"] == 1
 
 
 def test_one_at_a_time_also_after_a_failure(tmp_path):
@@ -204,6 +207,66 @@ def test_a_record_that_lacks_a_field(tmp_path, missing):
     path.write_text(json.dumps(incomplete))
     with pytest.raises(ResultsError, match=rf"^{re.escape(str(path))} is not a record \(no {missing}\); move it away$"):
         load_records(tmp_path, "paper", "table1", [FULL])
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "reason"),
+    [
+        ('"seed": 0', '"seed": 0, "seed": 0', "'seed' twice"),
+        ('"epoch": 0.0', '"epoch": NaN', "'NaN' is not a finite number"),
+        ('"epoch": 0.0', '"epoch": -1e999', "'-1e999' is not a finite number"),
+        ('"epoch": 0.0', f'"epoch": {"9" * 5000}', f"'{'9' * 12}...{'9' * 13}' is too large"),
+        ('"epoch": 0.0', f'"epoch": {"[" * 100_000}', "nested too deeply"),
+        ('"source": "invented"', '"source": "\\ud800"', "'utf-8' codec can't encode character '\\ud800' in position "),
+        ('"epoch": 0.0', '"epoch": "0.0"', "curve.0.epoch must be a valid number, got '0.0'"),
+        ('"train_loss": 2.0', '"train_loss": true', "curve.0.train_loss must be a valid number, got True"),
+        ('"threads": 1', '"threads": 1.0', "machine.threads must be a valid integer, got 1.0"),
+        ('"dirty": false', '"dirty": 0', "git.dirty must be a valid boolean, got 0"),
+        (
+            '"test_accuracy": 0.8',
+            '"test_accuracy": 1.5',
+            "metrics.test_accuracy must be less than or equal to 1, got 1.5",
+        ),
+        ('"test_accuracy": 0.8', '"a\\nb": null', "metrics.'a\\nb' must be a valid number, got None"),
+        ('"parameters": 12810', '"parameters": 12810, "note": "x"', "note must be a valid number, got 'x'"),
+        ('"table1"', '"table9"', "experiment must be one of 'table1', "),
+        ('"layer": "ours"', '"layer": "our"', "layer must be one of 'free-form', "),
+        ('"layer": "ours"', '"layer": "dau"', f"it is of paper/table1/{FULL}/dau-n1000-s0.json"),
+        ('"n_train": 1000', '"n_train": 1000.0', f"it is of paper/table1/{FULL}/ours-n1000.0-s0.json"),
+        ('"seed": 0', '"a\\nb": 0', "field must be one of 'layer', "),
+        (', "seed": 0', "", "no trial.seed"),
+    ],
+    ids=lambda value: str(value)[:30],
+)
+def test_a_record_that_does_not_fit_is_one_line(tmp_path, old, new, reason):
+    (path,) = save(tmp_path, record())
+    text = path.read_text()
+    assert old in text
+    path.write_text(text.replace(old, new, 1))
+    with pytest.raises(ResultsError, match=rf"^{re.escape(f'{path} is not a record ({reason}')}.*; move it away$"):
+        read_record(path)
+
+
+def test_a_record_of_a_search_without_its_metric(tmp_path):
+    trial = sought()
+    finish(trial, tmp_path, metrics={"test_accuracy": 0.5})
+    with pytest.raises(ResultsError, match=r" is not a record \(no metrics.validation_accuracy\); move it away$"):
+        read_record(trial.record_path(tmp_path))
+
+
+def test_a_record_that_was_changed_after_it_was_written(tmp_path):
+    made = record()
+    path = trial_of(made["trial"]).record_path(tmp_path)
+    with reserve(path) as place:
+        place.write(made)
+    assert read_record(path) == made
+    text = path.read_text()
+    path.write_text(json.dumps(json.loads(text)))  # white space means nothing
+    assert read_record(path) == made
+    path.write_text(text.replace('"seconds": 60.0', '"seconds": 61.0'))
+    reason = "it was changed after it was written"
+    with pytest.raises(ResultsError, match=rf"^{re.escape(f'{path} is not a record ({reason}); move it away')}$"):
+        read_record(path)
 
 
 @pytest.mark.parametrize("content", ["", "{", "[1]"])

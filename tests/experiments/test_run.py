@@ -17,8 +17,10 @@ from invented import FEW_TEST_IMAGES, SAMPLE, finish, processed, python, smoke, 
 from gdlayer.datasets import balanced_subset, fashion_mnist
 from gdlayer.experiments import run as runner
 from gdlayer.experiments import training
-from gdlayer.experiments.record import REQUIRED, ResultsError, check_current, read_record, reserve
+from gdlayer.experiments.parsing import checksum
+from gdlayer.experiments.record import ResultsError, check_current, read_record, reserve
 from gdlayer.experiments.run import run
+from gdlayer.experiments.schema import REQUIRED
 from gdlayer.experiments.settings import hyperparameters
 from gdlayer.experiments.table1.layers import LAYERS
 from gdlayer.experiments.table1.prepare import build_network
@@ -30,7 +32,8 @@ def test_a_record_is_complete(results):
     path = trial.record_path(results)
     assert names(path) == [path.name]
     text = path.read_text()
-    assert json.loads(text) == record == read_record(path)
+    assert json.loads(text) == record | {"sha256": checksum(record)}
+    assert read_record(path) == record
     assert set(record) == set(REQUIRED)
     assert text.endswith("}\n")
     assert "NaN" not in text
@@ -152,9 +155,9 @@ def test_a_record_with_other_settings_is_not_taken(results, monkeypatch):
         (b"", r"\(Expecting value: .*\)"),
         (b'{"metrics": {', r"\(Expecting property name .*\)"),
         (b"\xff\xfe\0\0", r"\(.*codec can't decode.*\)"),
-        (b"[]", r"\(a list\)"),
-        (b"null", r"\(a NoneType\)"),
-        (json.dumps(dict.fromkeys(REQUIRED[2:], 0)).encode(), r"\(no trial, hyperparameters\)"),
+        (b"[]", r"\(it must be a valid dictionary, got \[\]\)"),
+        (b"null", r"\(it must be a valid dictionary, got None\)"),
+        (json.dumps(dict.fromkeys(REQUIRED[2:], 0)).encode(), r"\(no trial\)"),
     ],
     ids=str,
 )

@@ -2,11 +2,13 @@
 
 import dataclasses
 import json
+import re
 
 import pytest
 from invented import FULL
 
 from gdlayer.experiments import experiments, trial_of
+from gdlayer.experiments.folder import FolderError
 from gdlayer.experiments.profiles import plan
 from gdlayer.experiments.record import committed_record, every_record
 from gdlayer.experiments.settings import check_fixed, chosen_rate, entry_of, hyperparameters
@@ -92,7 +94,8 @@ def test_what_is_named_counts_before_what_is_otherwise():
 
 def test_a_size_without_a_budget():
     message = "ours-few 1234 unpooled: the profile and the choices have settings for 1000, 5000, 10000, 30000, 60000"
-    with pytest.raises(ValueError, match=f"^{message}$"):
+    path = re.escape(str(experiments()["table1"].file("profiles.toml")))
+    with pytest.raises(FolderError, match=f"^{path}: {message}; mend the file$"):
         hyperparameters(Table1Trial(layer="ours-few", n_train=1234, profile="paper", dataset=FULL))
 
 

@@ -1,11 +1,13 @@
 """The training loop: schedules, determinism, resumption, precision."""
 
+import hashlib
+import io
 import json
 import math
-import os
 import re
 from collections.abc import Callable
-from typing import Any
+from pathlib import Path
+from typing import Any, BinaryIO
 
 import pytest
 import torch
@@ -14,6 +16,7 @@ from torch import Tensor, nn
 from gdlayer.experiments import training
 from gdlayer.experiments.table1.layers import LAYERS
 from gdlayer.experiments.training import (
+    DIGEST_BYTES,
     WARM_UP_STEPS,
     Recipe,
     Run,
@@ -332,6 +335,18 @@ class Interrupted(Exception):
     pass
 
 
+def load(checkpoint: Path) -> dict[str, Any]:
+    return torch.load(io.BytesIO(checkpoint.read_bytes()[:-DIGEST_BYTES]), weights_only=True)
+
+
+def rewrite(checkpoint: Path, change: Callable[[dict[str, Any]], object]) -> None:
+    """Changes what a checkpoint holds, and its checksum with it."""
+    state, stream = load(checkpoint), io.BytesIO()
+    change(state)
+    torch.save(state, stream)
+    checkpoint.write_bytes(stream.getvalue() + hashlib.sha256(stream.getvalue()).digest())
+
+
 def interrupt_at(call: int) -> Callable[[], dict[str, float]]:
     """An evaluation that ends the run at that call."""
     calls = iter(range(1, 1000))
@@ -361,7 +376,7 @@ def test_an_interrupted_run_ends_as_if_it_never_stopped(tmp_path, layer, precisi
             run = train(model, *textures(), interruption, plan, **options)
         except Interrupted:
             assert checkpoint.exists()
-            starts.append(torch.load(checkpoint, weights_only=True)["run"]["step"])
+            starts.append(load(checkpoint)["run"]["step"])
         else:
             assert same_parameters(model, whole)
             assert run.curve == uninterrupted.curve
@@ -373,9 +388,7 @@ def test_a_resumed_run_counts_its_seconds_on(tmp_path):
     checkpoint = tmp_path / "checkpoint"
     with pytest.raises(Interrupted):
         train(network(), *textures(), interrupt_at(3), recipe(), checkpoint=checkpoint, checkpoint_seconds=0)
-    state = torch.load(checkpoint, weights_only=True)
-    state["run"]["seconds"] = 1000.0
-    torch.save(state, checkpoint)
+    rewrite(checkpoint, lambda state: state["run"].update(seconds=1000.0))
     run = train(network(), *textures(), nothing, recipe(), checkpoint=checkpoint)
     assert 1000 < run.seconds < 1100
 
@@ -407,9 +420,7 @@ def test_a_checkpoint_of_another_device_is_not_read(tmp_path):
     checkpoint = tmp_path / "checkpoint"
     with pytest.raises(Interrupted):
         train(network(), *textures(), interrupt_at(3), recipe(), checkpoint=checkpoint, checkpoint_seconds=0)
-    state = torch.load(checkpoint, weights_only=True)
-    state["made_for"]["device"] = "cuda"
-    torch.save(state, checkpoint)
+    rewrite(checkpoint, lambda state: state["made_for"].update(device="cuda"))
     resumed, fresh = network(seed=1), network(seed=1)
     train(resumed, *textures(), nothing, recipe(), checkpoint=checkpoint)
     train(fresh, *textures(), nothing, recipe())
@@ -429,7 +440,44 @@ def test_an_unreadable_checkpoint_is_not_read(tmp_path, capsys, damage):
         checkpoint.write_bytes({"empty": b"", "zeros": bytes(1000), "half": content[: len(content) // 2]}[damage])
     resumed, fresh = network(), network()
     train(resumed, *textures(), nothing, recipe(), checkpoint=checkpoint)
-    assert f"checkpoint {checkpoint} cannot be read; the run starts anew" in capsys.readouterr().out
+    reason = {"directory": "cannot be resumed"}.get(
+        damage, "was changed after it was written, or is of an earlier version"
+    )
+    assert capsys.readouterr().out == f"checkpoint {checkpoint} {reason}; the run starts anew\n"
+    train(fresh, *textures(), nothing, recipe())
+    assert same_parameters(resumed, fresh)
+
+
+def change_of(place: str, name: str, value: float) -> Callable[[dict[str, Any]], object]:
+    """Sets the first number of the first tensor with such a name, of the model or of the optimiser's state."""
+
+    def change(state: dict[str, Any]) -> None:
+        tensors = state["model"] if place == "model" else state["optimiser"]["state"][0]
+        next(tensor for key, tensor in tensors.items() if key.endswith(name)).view(-1)[0] = value
+
+    return change
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        (change_of("model", "weight", math.nan), "has numbers that are not finite"),
+        (change_of("optimiser", "exp_avg_sq", math.inf), "has numbers that are not finite"),
+        (lambda state: state["random"].append(state["random"][0]), "is of another run"),
+        (change_of("model", "_extra_state", 0.4), "cannot be resumed"),
+        (lambda state: state["model"].popitem(), "cannot be resumed"),
+        (lambda state: state.pop("optimiser"), "cannot be resumed"),
+    ],
+)
+def test_a_checkpoint_that_fits_no_longer_leaves_the_start_as_it_was(tmp_path, capsys, change, reason):
+    """As one of an earlier version of the layer does."""
+    checkpoint = tmp_path / "checkpoint"
+    with pytest.raises(Interrupted):
+        train(network("ours"), *textures(), interrupt_at(3), recipe(), checkpoint=checkpoint, checkpoint_seconds=0)
+    rewrite(checkpoint, change)
+    resumed, fresh = network("ours", seed=1), network("ours", seed=1)
+    train(resumed, *textures(), nothing, recipe(), checkpoint=checkpoint)
+    assert capsys.readouterr().out == f"checkpoint {checkpoint} {reason}; the run starts anew\n"
     train(fresh, *textures(), nothing, recipe())
     assert same_parameters(resumed, fresh)
 
@@ -443,9 +491,8 @@ def test_an_unwritable_checkpoint_does_not_stop_the_run(tmp_path, monkeypatch, c
         (tmp_path / "folder").mkdir()
         checkpoint.write_bytes(b"of an earlier save")
 
-        def save(state: object, path: os.PathLike[str]) -> None:
-            with open(path, "wb") as stream:
-                stream.write(b"half")
+        def save(state: object, stream: BinaryIO) -> None:
+            stream.write(b"half")
             raise OSError(28, "No space left on device")
 
         monkeypatch.setattr(torch, "save", save)

@@ -52,16 +52,12 @@ def test_a_choice_of_the_profile_comes_first(monkeypatch):
 
 def test_runs_have_a_row_a_kind(tmp_path):
     def made(seed: int, **changes: Any) -> dict[str, Any]:
-        return (
-            net("unet", 0.5, seconds=1800.0, seed=seed)
-            | {
-                "data": {"name": "tnbc", "label": "TNBC & co"},
-                "git": {"commit": "0123456789abcdef", "dirty": False},
-                "versions": {"torch": "2.9"},
-                "machine": {"device": "cpu", "name": "a CPU", "threads": 1},
-            }
-            | changes
-        )
+        told = {
+            "data": {"name": "tnbc", "label": "TNBC & co"},
+            "git": {"commit": "0123456789abcdef", "dirty": False},
+            "versions": {"torch": "2.9"},
+        }
+        return net("unet", 0.5, seconds=1800.0, seed=seed, **(told | changes))
 
     other = made(2, git={"commit": None, "dirty": True}, data={"name": "tnbc"})
     save(tmp_path, made(0), made(1, git={"commit": "f" * 40, "dirty": False}), other)

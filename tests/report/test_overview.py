@@ -93,7 +93,7 @@ def test_provenance(tmp_path):
         "peak_memory_bytes": 1,
     }
     save(tmp_path, *(record("ours", 1000, s, seconds=1800.0) | whole for s in range(3)))
-    incomplete = record("ours", 5000, seconds=1800.0) | whole | {"data": {"name": FULL, "source": "cache"}}
+    incomplete = record("ours", 5000, seconds=1800.0) | whole | {"git": {"commit": None, "dirty": None}}
     save(tmp_path, incomplete, record(profile="quick") | whole)
     chosen = f"table1={FULL} table2=cats-vs-dogs-200 table3=tnbc"
     tables = overview.load_all(tmp_path, "fullest", chosen, tmp_path)
@@ -102,7 +102,7 @@ def test_provenance(tmp_path):
     total = len(plan("paper", "table1", (FULL,)))
     trials, precision_, machine, versions, commits, hours, left, lacking = by_name["Table 1, paper"]
     assert (trials, precision_, machine) == (f"4 of {total}", "fp32", "CPU: a CPU & co")
-    assert (versions, commits, hours, lacking) == ("torch 2.13, gdlayer 0.1.0", "abcdef0+", "2.0", "1")
+    assert (versions, commits, hours, lacking) == ("torch 2.13, gdlayer 0.1.0", "None|abcdef0+", "2.0", "1")
     assert left.endswith(" h")
     assert by_name["Table 2, paper"][:2] == [f"0 of {len(plan('paper', 'table2', ('cats-vs-dogs-200',)))}", "—"]
     assert by_name["Table 1, quick"][0] == f"1 of {len(plan('quick', 'table1', (FULL,)))}"

@@ -11,17 +11,17 @@ from pathlib import Path
 from typing import Any
 
 import nbformat
+import pandas as pd
 import pytest
 import refresh
 import reproduce
 import soak
+from invented import finish
 from nbclient.exceptions import CellExecutionError
 
 from gdlayer.experiments import experiments
 from gdlayer.experiments.profiles import plan
 from gdlayer.experiments.progress import STARTUP_SECONDS
-from gdlayer.experiments.record import REQUIRED
-from gdlayer.experiments.settings import hyperparameters
 from gdlayer.experiments.trial import Trial
 
 REPOSITORY = Path(reproduce.__file__).parents[1]
@@ -69,11 +69,8 @@ def write_records(trials: list[Trial], **changes: Any) -> list[Path]:
     """Invented records."""
     paths = []
     for trial in trials:
-        record = dict.fromkeys(REQUIRED) | {"trial": trial.describe(), "hyperparameters": hyperparameters(trial)}
-        path = trial.record_path(Path("results"))
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(record | {"seconds": 8.0} | changes))
-        paths.append(path)
+        finish(trial, Path("results"), **changes)
+        paths.append(trial.record_path(Path("results")))
     return paths
 
 
@@ -304,6 +301,16 @@ def test_damage_is_counted(tmp_path, monkeypatch):
     assert victim.damage() == {"lost": 1, "changed": 2, "half-written": 1}
 
 
+def test_mutations_are_counted(capsys):
+    rows = [["record", 60, 50, 10, 0, 0, 0], ["choices.toml", 60, 40, 10, 10, 0, 0]]
+    columns = ["reader", "versions", *soak.MUTATION_OUTCOMES]
+    assert soak.report_mutations(pd.DataFrame(rows, columns=columns)) == 0
+    assert capsys.readouterr().out.endswith("\n120 damaged files for 2 readers: 0 uncaught, 0 silent\n")
+    rows[0][-2:] = [2, 1]
+    assert soak.report_mutations(pd.DataFrame(rows, columns=columns)) == 1
+    assert capsys.readouterr().out.endswith("\n120 damaged files for 2 readers: 1 uncaught, 2 silent\n")
+
+
 # Full disks
 
 
@@ -354,7 +361,7 @@ def test_tables_need_no_room_in_tmpdir(disk, monkeypatch):
     prepare_a_dry_run()
     for trial in TRIALS:
         metrics = dict.fromkeys(METRICS[trial.experiment], 0.5)
-        write_records([trial], metrics=metrics, parameters=10, machine={"device": "cpu"})
+        write_records([trial], metrics=metrics, parameters=10)
     tables = [Path("results", "smoke", f"{name}.csv") for name in EMBEDDED]
     fill(disk)
     monkeypatch.setenv("TMPDIR", str(disk))

@@ -11,6 +11,15 @@ EXPERIMENT = Experiment(
     layers=LAYERS,
     resolve=cats_dogs.resolve,
     embedded=cats_dogs.SYNTHETIC,
+    settings={
+        "widths": str | list[int],
+        "hidden": int,
+        "grid": int,
+        "resolution": int,
+        "order": int,
+        "bases": int,
+        "fit_steps": int,
+    },
     searches=(Table2Search,),
     example={"layer": "ours-7x7", "source": "scratch"},
 )

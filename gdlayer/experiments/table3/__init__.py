@@ -11,6 +11,11 @@ EXPERIMENT = Experiment(
     layers=LAYERS,
     resolve=nuclei.resolve,
     embedded=nuclei.SYNTHETIC,
+    settings={
+        "kernel_size": int,
+        "tile_size": int,
+        "architecture": str,
+    },
     searches=(Table3Search,),
     example={"layer": "gaussian-unet", "split": "tile"},
 )

@@ -11,8 +11,8 @@ from invented import SAMPLE, rows_of, smoke, sought
 
 from gdlayer.datasets import balanced_subset, fashion_mnist
 from gdlayer.experiments import training
-from gdlayer.experiments.record import REQUIRED
 from gdlayer.experiments.run import run
+from gdlayer.experiments.schema import REQUIRED
 from gdlayer.experiments.settings import hyperparameters
 from gdlayer.experiments.table1.prepare import FIXED, build_network
 from gdlayer.experiments.table1.trial import Table1Trial

@@ -22,8 +22,9 @@ from gdlayer.datasets import DataCorruptError, DataNotFoundError, cats_dogs, syn
 from gdlayer.experiments import __main__ as cli
 from gdlayer.experiments import experiments, training
 from gdlayer.experiments import run as runner
-from gdlayer.experiments.record import REQUIRED, ResultsError, read_record
+from gdlayer.experiments.record import ResultsError, read_record
 from gdlayer.experiments.run import run
+from gdlayer.experiments.schema import REQUIRED
 from gdlayer.experiments.settings import hyperparameters
 from gdlayer.experiments.table2 import prepare
 from gdlayer.experiments.table2.trial import Table2Search, Table2Trial

@@ -19,8 +19,9 @@ from gdlayer.experiments import __main__ as cli
 from gdlayer.experiments import run as runner
 from gdlayer.experiments import training
 from gdlayer.experiments.profiles import plan
-from gdlayer.experiments.record import REQUIRED, ResultsError
+from gdlayer.experiments.record import ResultsError
 from gdlayer.experiments.run import run
+from gdlayer.experiments.schema import REQUIRED
 from gdlayer.experiments.settings import hyperparameters
 from gdlayer.experiments.table3 import prepare
 from gdlayer.experiments.table3.trial import Table3Search, Table3Trial
