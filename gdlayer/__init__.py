@@ -1,6 +1,15 @@
 """Fully trainable Gaussian derivative convolutional layers for PyTorch.
 
-Public names are imported on first use, so that code that only reads records or finds data does not import torch.
+The layer goes where an nn.Conv2d was::
+
+    from gdlayer import GaussianDerivativeConv2d, deploy, replace_conv2d
+
+    layer = GaussianDerivativeConv2d(16, 32, kernel_size=7, order=3, bases=8)
+    report = replace_conv2d(model)  # or in the place of every convolution of a model
+    plain = deploy(model)           # and out again: plain convolutions with the same outputs
+
+Public names are imported on first use, so that code that only reads records or finds data does not import torch. The
+layers that the paper compares with, displaced aggregation units (DAU) and N-Jet among them, are in gdlayer.related.
 """
 
 from importlib import import_module
@@ -54,3 +63,8 @@ def __getattr__(name: str):
     if name not in _HOME:
         raise AttributeError(f"module 'gdlayer' has no attribute {name!r}")
     return getattr(import_module(_HOME[name]), name)
+
+
+def __dir__() -> list[str]:
+    """The public names too, which need not be imported yet."""
+    return sorted({*globals(), *__all__})

@@ -32,6 +32,31 @@ def from_authors(
 ) -> GaussianDerivativeConv2d:
     r"""A layer with the same outputs, channels first, as the authors' Keras layer with these variables.
 
+    Where the variables come from, for ``keras_layer = FTGDConvLayer(...)`` that has been called once::
+
+        variables = {v.name: v.numpy() for v in keras_layer.variables}  # Keras 2
+        variables = {v.path: v.numpy() for v in keras_layer.variables}  # Keras 3
+
+    Keras 3 lists no variable that a layer makes with tensorflow.Variable, as theirs does. Their attributes hold them::
+
+        names = ("sigmas", "centroids", "thetas", "clWeights", "bias")
+        made = tensorflow.nest.flatten([getattr(keras_layer, name) for name in names])
+        variables = {v.name: v.numpy() for v in made if v is not None}
+
+    >>> import numpy as np
+    >>> from gdlayer import from_authors
+    >>> rng = np.random.default_rng(0)
+    >>> variables = {
+    ...     "ftgd_conv_layer/sigmas:0": rng.uniform(0.5, 2, (4, 10, 2)),
+    ...     "ftgd_conv_layer/centroids:0": rng.uniform(-1, 1, (4, 10, 2)),
+    ...     "ftgd_conv_layer/thetas:0": rng.uniform(-np.pi, np.pi, (4, 10)),
+    ...     "ftgd_conv_layer/clWeights1:0": rng.normal(size=(4, 3, 10)),
+    ...     "ftgd_conv_layer/clWeights2:0": rng.normal(size=(4, 1, 1, 10, 4)),
+    ... }
+    >>> layer = from_authors(variables, kernel_size=7)
+    >>> layer.in_channels, layer.out_channels, layer.bases, layer.separated, len(layer.orders)
+    (3, 16, 4, True, 10)
+
     Both layers sample eq. (1), order the kernels in the same way, (p, q) = (j, i - j) for i = 0, ..., K and
     j = 0, ..., i, and pad in the same way. Three differences are compensated:
 
@@ -50,6 +75,8 @@ def from_authors(
         ``sigmas`` (B, N, 2), ``centroids`` (B, N, 2), ``thetas`` (B, N); ``clWeights`` (B, f_in, f_out/B, N), or
         ``clWeights1`` (B, f_in, N) and ``clWeights2`` (B, 1, 1, N, f_out/B), which make the layer separated; and
         ``bias`` (f_out,), absent or None if the layer has no bias. B, N, f_in, f_out and K follow from the shapes.
+        Names may be as Keras gives them, "ftgd_conv_layer/sigmas:0": what stands before the last "/" and ":0" is left
+        out.
     kernel_size : int or pair
         The value given to their layer, whose pair means (columns, rows). The new layer's ``kernel_size`` is
         (rows, columns), and k + 1 for an even k.
@@ -64,25 +91,9 @@ def from_authors(
     Raises
     ------
     ValueError, TypeError
-        If a variable is missing, unknown, of the wrong shape, not real or not finite; if a sigma is zero or so small
-        that kernels overflow; if N is not (K + 1)(K + 2)/2; or if ``kernel_size``, ``stride`` or ``padding`` is none
-        of the values above.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> from gdlayer import from_authors
-    >>> rng = np.random.default_rng(0)
-    >>> variables = {  # {v.name.removesuffix(":0"): v.numpy() for v in keras_layer.variables}
-    ...     "sigmas": rng.uniform(0.5, 2, (4, 10, 2)),
-    ...     "centroids": rng.uniform(-1, 1, (4, 10, 2)),
-    ...     "thetas": rng.uniform(-np.pi, np.pi, (4, 10)),
-    ...     "clWeights1": rng.normal(size=(4, 3, 10)),
-    ...     "clWeights2": rng.normal(size=(4, 1, 1, 10, 4)),
-    ... }
-    >>> layer = from_authors(variables, kernel_size=7)
-    >>> layer.in_channels, layer.out_channels, layer.bases, layer.separated, len(layer.orders)
-    (3, 16, 4, True, 10)
+        If a variable is missing, unknown, given twice, of the wrong shape, not real or not finite; if a sigma is zero
+        or so small that kernels overflow; if N is not (K + 1)(K + 2)/2; or if ``kernel_size``, ``stride`` or
+        ``padding`` is none of the values above.
     """
     columns, rows = int_pair("kernel_size", kernel_size)
     one_of("padding", padding, ("same", "valid"))
@@ -131,6 +142,7 @@ def _arrays(variables: Mapping[str, ArrayLike]) -> tuple[dict[str, Tensor], dict
     """The checked variables in torch's default dtype, and the sizes B, N, f_in, f_out/B and f_out."""
     if not isinstance(variables, Mapping):
         raise TypeError(f"variables must be a mapping from names to arrays, got {type(variables).__name__}")
+    variables = _by_short_name(variables)
     given = [name for name in variables if name != "bias" or variables[name] is not None]
     mixing = {"clWeights"} if "clWeights" in given else {"clWeights1", "clWeights2"}
     if {*given} - {"bias"} != {"sigmas", "centroids", "thetas"} | mixing:
@@ -160,3 +172,14 @@ def _arrays(variables: Mapping[str, ArrayLike]) -> tuple[dict[str, Tensor], dict
         if not bool(arrays[name].isfinite().all()):
             raise ValueError(f"{name} must be finite, got NaN or infinity, or values beyond {arrays[name].dtype}")
     return arrays, sizes
+
+
+def _by_short_name(variables: Mapping[str, ArrayLike]) -> dict[str, ArrayLike]:
+    """The variables by the last part of their names: "sigmas" for "model/ftgd_conv_layer/sigmas:0"."""
+    named: dict[str, ArrayLike] = {}
+    for name, value in variables.items():
+        short = str(name).rpartition("/")[2].removesuffix(":0")
+        if short in named:
+            raise ValueError(f"variables must be those of one layer, got {short} twice: {', '.join(variables)}")
+        named[short] = value
+    return named

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 from torch.autograd import forward_ad
 
+from gdlayer.checks import is_integer
 from gdlayer.hermite import gaussian_derivatives, standard_gaussian_derivatives
 from gdlayer.modes import autocast_off, compiling, tracing, with_known_signature
 
@@ -26,7 +27,7 @@ def jet_orders(order: int | Iterable[Sequence[int]]) -> tuple[tuple[int, int], .
     ValueError
         If K or an order is not an integer >= 0, or the list is empty or repeats a pair.
     """
-    if isinstance(order, int) and not isinstance(order, bool):
+    if is_integer(order):
         if order < 0:
             raise ValueError(f"order must be an integer >= 0 or a list of pairs (p, q), got {order}")
         return tuple((p, total - p) for total in range(order + 1) for p in range(total + 1))
@@ -35,11 +36,11 @@ def jet_orders(order: int | Iterable[Sequence[int]]) -> tuple[tuple[int, int], .
     except TypeError:
         raise ValueError(f"order must be an integer >= 0 or a list of pairs (p, q), got {order!r}") from None
     for pair in orders:
-        if len(pair) != 2 or any(not isinstance(d, int) or isinstance(d, bool) or d < 0 for d in pair):
+        if len(pair) != 2 or not all(is_integer(d) and d >= 0 for d in pair):
             raise ValueError(f"each derivative order must be a pair (p, q) of integers >= 0, got {pair!r}")
     if not orders or len(set(orders)) != len(orders):
         raise ValueError(f"order must list at least one pair (p, q), each once, got {orders!r}")
-    return orders  # type: ignore[return-value]
+    return tuple((int(p), int(q)) for p, q in orders)
 
 
 def sampling_grid(
@@ -79,6 +80,13 @@ def gaussian_derivative_kernels(
     kernel_size: tuple[int, int],
 ) -> Tensor:
     r"""Kernels of eq. (1), point-sampled on the grid of :func:`sampling_grid`.
+
+    >>> import torch
+    >>> from gdlayer import gaussian_derivative_kernels
+    >>> sigma, mu, theta = torch.full((2, 2), 1.5), torch.zeros(2, 2), torch.zeros(2)
+    >>> kernels = gaussian_derivative_kernels(sigma, mu, theta, orders=[(0, 0), (1, 0)], kernel_size=(7, 9))
+    >>> kernels.shape
+    torch.Size([2, 7, 9])
 
     .. math::
         \phi^{b,n}(x, y) &= G_{p_n}(u - \mu_1, \sigma_1)\; G_{q_n}(v - \mu_2, \sigma_2) \\

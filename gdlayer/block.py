@@ -9,7 +9,13 @@ from gdlayer.checks import int_pair, one_of
 
 
 class ConvBlock(nn.Module):
-    r"""A convolution, then the steps of section 2 that turn J into O.
+    r"""A convolution, then the steps of section 2 that turn J into O: normalisation, nonlinearity, down-sampling.
+
+    >>> import torch
+    >>> from gdlayer import ConvBlock, GaussianDerivativeConv2d
+    >>> block = ConvBlock(GaussianDerivativeConv2d(3, 8, 5, bias=False), downsample=2)
+    >>> block(torch.randn(1, 3, 32, 32)).shape
+    torch.Size([1, 8, 16, 16])
 
     .. math:: O = \Big[F\Big(\gamma \frac{J - \mu_{batch}}{\sqrt{\sigma^2_{batch} + \epsilon}}
         + \beta\Big)\Big]_{\downarrow s}

@@ -1,29 +1,39 @@
 """Checks of arguments: each returns the value, or raises "NAME must be ..., got VALUE". They do without torch.
 
 A value of the wrong type raises TypeError, one out of range ValueError. A string that is no option is a ValueError.
+NumPy's integers, floats and booleans are taken as Python's, and returned as those.
 """
 
 import math
 from collections.abc import Iterable
+from numbers import Integral, Real
+from typing import TypeGuard
+
+import numpy as np
+
+
+def is_integer(value: object) -> TypeGuard[int]:
+    """Whether ``value`` is an integer, Python's or NumPy's, and not a bool."""
+    return isinstance(value, Integral) and not isinstance(value, bool)
 
 
 def integer(name: str, value: int, minimum: int) -> int:
     """``value``, an integer that is not a bool and at least ``minimum``."""
-    if not isinstance(value, int) or isinstance(value, bool):
+    if not is_integer(value):
         raise TypeError(f"{name} must be an integer >= {minimum}, got {value!r}")
     if value < minimum:
         raise ValueError(f"{name} must be an integer >= {minimum}, got {value}")
-    return value
+    return int(value)
 
 
 def integer_between(name: str, value: int, minimum: int, maximum: int) -> int:
     """``value``, an integer from ``minimum`` to ``maximum``."""
     allowed = f"an integer from {minimum} to {maximum}"
-    if not isinstance(value, int) or isinstance(value, bool):
+    if not is_integer(value):
         raise TypeError(f"{name} must be {allowed}, got {value!r}")
     if not minimum <= value <= maximum:
         raise ValueError(f"{name} must be {allowed}, got {value}")
-    return value
+    return int(value)
 
 
 def positive_int(name: str, value: int) -> int:
@@ -33,35 +43,36 @@ def positive_int(name: str, value: int) -> int:
 
 def odd_int(name: str, value: int) -> int:
     """``value``, an odd integer >= 1."""
-    if positive_int(name, value) % 2 == 0:
+    value = positive_int(name, value)
+    if value % 2 == 0:
         raise ValueError(f"{name} must be odd, got {value}")
     return value
 
 
 def int_pair(name: str, value: int | tuple[int, int], minimum: int = 1) -> tuple[int, int]:
     """``value`` as a pair: an integer at least ``minimum`` is repeated."""
-    pair = (value, value) if isinstance(value, int) else value
-    if not isinstance(pair, tuple | list) or len(pair) != 2 or any(type(v) is not int for v in pair):
+    pair = (value, value) if is_integer(value) else value
+    if not isinstance(pair, tuple | list) or len(pair) != 2 or not all(map(is_integer, pair)):
         raise TypeError(f"{name} must be an integer >= {minimum} or a pair of them, got {value!r}")
     if min(pair) < minimum:
         raise ValueError(f"{name} must be an integer >= {minimum} or a pair of them, got {value!r}")
-    return pair[0], pair[1]
+    return int(pair[0]), int(pair[1])
 
 
 def positive_number(name: str, value: float) -> float:
     """``value``, an int or float above zero and finite."""
-    if not isinstance(value, int | float) or isinstance(value, bool):
+    if not isinstance(value, Real) or isinstance(value, bool):
         raise TypeError(f"{name} must be a positive number, got {value!r}")
     if not 0 < value < math.inf:
         raise ValueError(f"{name} must be a positive number, got {value}")
-    return value
+    return value if isinstance(value, int) else float(value)
 
 
 def boolean(name: str, value: bool) -> bool:
     """``value``, True or False."""
-    if not isinstance(value, bool):
+    if not isinstance(value, bool | np.bool_):
         raise TypeError(f"{name} must be True or False, got {value!r}")
-    return value
+    return bool(value)
 
 
 def one_of(name: str, value: str, allowed: Iterable[str]) -> str:

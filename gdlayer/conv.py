@@ -2,25 +2,44 @@
 
 import math
 import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import nullcontext
+from inspect import signature
+from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
+from torch.fx import Proxy
 
 from gdlayer.algorithms import FULL, SEPARATED, Algorithm, Sizes, choose, convolve
 from gdlayer.basis import jet_orders, kernel_constants, sampled_kernels
 from gdlayer.checks import boolean, one_of, positive_int, positive_number
 from gdlayer.geometry import GEOMETRY, Geometry
 from gdlayer.initialization import RELU_GAIN, mixing_std
-from gdlayer.modes import autocast_off, tracing
+from gdlayer.modes import as_leaf, autocast_off, tracing
 from gdlayer.padding import pad
 from gdlayer.sampling import SamplingReport, sampling_report
 from gdlayer.synthesis import SynthesizedConv2d
 
+PLACE = ("device", "dtype")
+"""Arguments of a layer that say where it is, and not what it is."""
+
 
 class GaussianDerivativeConv2d(Geometry, SynthesizedConv2d):
     r"""Convolution with learned linear combinations of anisotropic, oriented, shifted Gaussian derivatives.
+
+    >>> import torch
+    >>> from gdlayer import GaussianDerivativeConv2d
+    >>> layer = GaussianDerivativeConv2d(16, 32, kernel_size=7, order=3, bases=8)  # in the place of nn.Conv2d
+    >>> layer(torch.randn(8, 16, 28, 28)).shape
+    torch.Size([8, 32, 28, 28])
+
+    A basis is a set of N kernels: derivatives of Gaussians, each with its own scale, shift and angle. Every filter is
+    a weighted sum of the kernels of one basis. Scales, shifts, angles and weights all train, and a filter has N weights
+    for each input map, however large it is.
+
+    Draw the parameters anew with :meth:`reset_parameters`, not with torch.nn.init: ``weight`` has other axes than a
+    filter, so kaiming_normal_ and its like take a wrong fan-in from it, and know nothing of the kernels' norms.
 
     With B bases of N kernels :math:`\phi^{b,n} = G_{p_n, q_n}(\mu^{b,n}, \sigma^{b,n}, \theta^{b,n})`, eq. (1),
     basis b makes the feature maps :math:`j = 1, \dots, f_{out}/B` of its group:
@@ -90,6 +109,8 @@ class GaussianDerivativeConv2d(Geometry, SynthesizedConv2d):
     theta : (B, N)
         In radians. Shared parameters have size 1 on axis N; an isotropic ``raw_sigma`` has size 1 on its last axis.
     bias : (f_out,) or None
+    filter_map : Module or None
+        Assign a module, such as a weight or a spectral normalisation, and the filters pass through it.
 
     Raises
     ------
@@ -106,15 +127,15 @@ class GaussianDerivativeConv2d(Geometry, SynthesizedConv2d):
         in_channels: int,
         out_channels: int,
         kernel_size: int | tuple[int, int],
-        *,
-        order: int | Iterable[Sequence[int]] = 3,
-        bases: int = 1,
-        separated: bool = False,
         stride: int | tuple[int, int] = 1,
         padding: str | int | tuple[int, int] = "same",
         dilation: int | tuple[int, int] = 1,
-        padding_mode: str = "zeros",
+        *,
         bias: bool = True,
+        padding_mode: str = "zeros",
+        order: int | Iterable[Sequence[int]] = 3,
+        bases: int = 1,
+        separated: bool = False,
         trainable: Iterable[str] = GEOMETRY,
         shared: Iterable[str] = (),
         isotropic: bool = False,
@@ -138,21 +159,22 @@ class GaussianDerivativeConv2d(Geometry, SynthesizedConv2d):
             device=device,
             dtype=dtype,
         )
+        self.filter_map: nn.Module | None = None
         self.orders = jet_orders(order)
         self.bases = positive_int("bases", bases)
-        if out_channels % bases:
+        if self.out_channels % self.bases:
             raise ValueError(f"out_channels must be a multiple of bases, got {out_channels} and {bases}")
         self.separated = boolean("separated", separated)
         self.init = one_of("init", init, ("variance_preserving", "authors"))
         self.gain = positive_number("gain", gain)
         self.algorithm = one_of("algorithm", algorithm, ("auto", *self._algorithms))
         ratio = self.stride[0] * self.stride[1]  # of pixels, input to output: no choice depends on the size of images
-        sizes = Sizes(in_channels, out_channels, len(self.orders), bases, self.kernel_size, ratio, 1)
+        sizes = Sizes(self.in_channels, self.out_channels, len(self.orders), self.bases, self.kernel_size, ratio, 1)
         self._cheapest = choose(self._algorithms, sizes).name
 
-        n, per_basis = len(self.orders), out_channels // bases
+        b, n, per_basis = self.bases, len(self.orders), self.out_channels // self.bases
         self.set_geometry(
-            bases,
+            b,
             n,
             trainable=trainable,
             shared=shared,
@@ -162,11 +184,11 @@ class GaussianDerivativeConv2d(Geometry, SynthesizedConv2d):
             device=device,
             dtype=dtype,
         )
-        if separated:
-            self.beta = nn.Parameter(torch.empty(bases, n, in_channels, device=device, dtype=dtype))
-            self.lam = nn.Parameter(torch.empty(bases, per_basis, n, device=device, dtype=dtype))
+        if self.separated:
+            self.beta = nn.Parameter(torch.empty(b, n, self.in_channels, device=device, dtype=dtype))
+            self.lam = nn.Parameter(torch.empty(b, per_basis, n, device=device, dtype=dtype))
         else:
-            self.weight = nn.Parameter(torch.empty(bases, per_basis, in_channels, n, device=device, dtype=dtype))
+            self.weight = nn.Parameter(torch.empty(b, per_basis, self.in_channels, n, device=device, dtype=dtype))
         self.reset_parameters()
 
     def _set_constants(self) -> None:
@@ -200,12 +222,18 @@ class GaussianDerivativeConv2d(Geometry, SynthesizedConv2d):
     def _sampled_kernels(self) -> Tensor:
         """The kernels, their pixels in a row: (B, N, kh kw)."""
         constants = self._points, self._orders, self._rows
+        if constants[0].is_meta:  # and the parameters perhaps not: assigned one by one, or by torch.func
+            constants = kernel_constants(self.orders, self.kernel_size, device=self.theta.device)
         return sampled_kernels(*self.geometry(), *constants, max([max(order) for order in self.orders]))
 
     def filters(self) -> Tensor:
-        """The filters of eqs (2) and (3), the sums over n of weight times kernel: (f_out, f_in, kh, kw)."""
+        """The filters of eqs (2) and (3), the sums over n of weight times kernel: (f_out, f_in, kh, kw).
+
+        They have passed through ``filter_map``, if there is one.
+        """
         with autocast_off(self.theta.device):
-            return self._mix(self._sampled_kernels())
+            filters = self._mix(self._sampled_kernels())
+            return filters if self.filter_map is None else self.filter_map(filters)
 
     def _omega(self) -> Tensor:
         """The weights omega (B, f_out/B, f_in, N) of eq. (3)."""
@@ -252,6 +280,8 @@ class GaussianDerivativeConv2d(Geometry, SynthesizedConv2d):
 
     def forward(self, x: Tensor) -> Tensor:
         """x (..., f_in, h, w) -> J (..., f_out, h_out, w_out), by :meth:`chosen`."""
+        if isinstance(x, Proxy):
+            return as_leaf(self, x)
         factors_of = self._algorithms[self.chosen(x)].factors
         fits = x.dim() >= 3 and x.shape[-3] == self.in_channels  # if not, F.conv2d says what is wrong
         if factors_of is None or tracing() or not fits:
@@ -270,9 +300,12 @@ class GaussianDerivativeConv2d(Geometry, SynthesizedConv2d):
     def chosen(self, x: Tensor) -> str:
         """The name of the algorithm that computes the layer for x.
 
-        ``algorithm``, unless that is "auto": then the cheapest by :func:`gdlayer.algorithms.choose` if x is float32 on
-        a CPU without autocast, which is what the cost model knows, and "dense" otherwise.
+        "dense" with a ``filter_map``. Otherwise ``algorithm``, unless that is "auto": then the cheapest by
+        :func:`gdlayer.algorithms.choose` if x is float32 on a CPU without autocast, which is what the cost model
+        knows, and "dense" otherwise.
         """
+        if self.filter_map is not None:
+            return "dense"
         if self.algorithm != "auto":
             return self.algorithm
         known = (x.device.type, x.dtype) == ("cpu", torch.float32) and not torch.is_autocast_enabled("cpu")
@@ -282,9 +315,27 @@ class GaussianDerivativeConv2d(Geometry, SynthesizedConv2d):
     def _algorithms(self) -> dict[str, Algorithm]:
         return SEPARATED if self.separated else FULL
 
-    def extra_repr(self) -> str:
+    @property
+    def order(self) -> int | list[tuple[int, int]]:
+        """K if the kernels are a whole N-jet in its order, otherwise the list of (p, q)."""
         k = max(p + q for p, q in self.orders)
-        order = k if self.orders == jet_orders(k) else list(self.orders)
+        return k if self.orders == jet_orders(k) else list(self.orders)
+
+    def config(self) -> dict[str, Any]:
+        """The arguments that make a layer like this one, in Python's own types; device and dtype are left out.
+
+        ``trainable`` is what trains now. Parameters are not in it, but in the state dict. ``json.dumps`` takes it, and
+        :meth:`from_config` takes what ``json.loads`` gives back.
+        """
+        arguments = {name: getattr(self, name) for name in signature(type(self)).parameters if name not in PLACE}
+        return {**arguments, "bias": self.bias is not None}
+
+    @classmethod
+    def from_config(cls, config: Mapping[str, Any], **options: Any) -> Self:
+        """A new layer from the :meth:`config` of another; ``options`` such as ``device`` come on top."""
+        return cls(**{**config, **options})
+
+    def extra_repr(self) -> str:
         constraints = {"shared": (), "isotropic": False, "sigma_min": 0.5, "sigma_max": None}
         chosen = "".join(
             f", {name}={value:.4g}" if isinstance(value, float) else f", {name}={value}"
@@ -292,6 +343,6 @@ class GaussianDerivativeConv2d(Geometry, SynthesizedConv2d):
             if (value := getattr(self, name)) != usual
         )
         return (
-            f"{super().extra_repr()}, order={order}, bases={self.bases}, separated={self.separated}, "
+            f"{super().extra_repr()}, order={self.order}, bases={self.bases}, separated={self.separated}, "
             f"trainable={self.trainable}{chosen}, algorithm={self.algorithm!r}"
         )

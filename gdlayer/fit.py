@@ -28,6 +28,14 @@ def fit_filters(
 ) -> float:
     r"""Sets the weights of ``layer`` so that its filters are the least-squares approximation of the given ones.
 
+    >>> from torch import nn
+    >>> from gdlayer import GaussianDerivativeConv2d, fit_filters
+    >>> conv = nn.Conv2d(3, 16, 5)
+    >>> layer = GaussianDerivativeConv2d(3, 16, 5, padding=0, order=4, bases=4)
+    >>> residual = fit_filters(layer, conv.weight, bias=conv.bias)
+    >>> 0 < residual < 1  # of the norm of the filters
+    True
+
     Basis b fits its own :math:`f_{out}/B` consecutive filters W with its kernels :math:`\phi`:
 
     .. math:: \min_\omega \sum_{j, i} \Big\| W_j^i - \sum_n \omega^{b,i}_{j,n} \phi^{b,n} \Big\|^2

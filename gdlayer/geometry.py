@@ -1,13 +1,17 @@
 """The geometry of a layer's kernels: sigma, mu and theta as parameters, with bounds, sharing and isotropy."""
 
 import math
+import warnings
 from collections.abc import Iterable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from gdlayer.checks import boolean, positive_number, some_of
+from gdlayer.computed import Computed
+from gdlayer.modes import recorded
 
 GEOMETRY = ("sigma", "mu", "theta")
 
@@ -42,7 +46,7 @@ class Geometry(nn.Module):
         dtype: torch.dtype | None,
     ) -> None:
         """Checks the arguments and makes the parameters, without values."""
-        self.trainable = some_of("trainable", trainable, GEOMETRY)
+        trains = some_of("trainable", trainable, GEOMETRY)
         self.shared = some_of("shared", shared, GEOMETRY)
         self.isotropic = boolean("isotropic", isotropic)
         self.sigma_min = positive_number("sigma_min", sigma_min)
@@ -53,7 +57,7 @@ class Geometry(nn.Module):
         sizes = {name: 1 if name in self.shared else num_kernels for name in GEOMETRY}
 
         def parameter(name: str, *shape: int) -> nn.Parameter:
-            return nn.Parameter(torch.empty(shape, device=device, dtype=dtype), name in self.trainable)
+            return nn.Parameter(torch.empty(shape, device=device, dtype=dtype), name in trains)
 
         self.raw_sigma = parameter("sigma", bases, sizes["sigma"], 1 if isotropic else 2)
         self.mu = parameter("mu", bases, sizes["mu"], 2)
@@ -74,8 +78,29 @@ class Geometry(nn.Module):
         self.theta.uniform_(-math.pi, math.pi)
 
     @property
+    def trainable(self) -> tuple[str, ...]:
+        """Those of "sigma", "mu" and "theta" whose parameter requires a gradient; can be assigned."""
+        return tuple(name for name, parameter in self._geometry_parameters().items() if parameter.requires_grad)
+
+    @trainable.setter
+    def trainable(self, names: Iterable[str]) -> None:
+        trains = some_of("trainable", names, GEOMETRY)
+        for name, parameter in self._geometry_parameters().items():
+            parameter.requires_grad_(name in trains)
+
+    def _geometry_parameters(self) -> dict[str, nn.Parameter]:
+        return dict(zip(GEOMETRY, (self.raw_sigma, self.mu, self.theta), strict=True))
+
+    @property
     def sigma(self) -> Tensor:
-        """Standard deviations (B, N, 2) in pixels, between their bounds by construction."""
+        """Standard deviations (B, N, 2) in pixels, between their bounds by construction.
+
+        They are computed from ``raw_sigma``: assign them, whole. To change them in place raises RuntimeError.
+        """
+        sigma = self._sigma()
+        return sigma if recorded() else sigma.as_subclass(Computed)
+
+    def _sigma(self) -> Tensor:
         if self.sigma_max is None:
             sigma = self.sigma_min + F.softplus(self.raw_sigma)
         else:
@@ -106,7 +131,7 @@ class Geometry(nn.Module):
     def geometry(self) -> tuple[Tensor, Tensor, Tensor]:
         """sigma (B, N, 2), mu (B, N, 2) and theta (B, N) of every kernel, shared or not, in float32 or better."""
         dtype = self._kernel_dtype
-        sigma, mu, theta = self.sigma.to(dtype), self.mu.to(dtype), self.theta.to(dtype)
+        sigma, mu, theta = self._sigma().to(dtype), self.mu.to(dtype), self.theta.to(dtype)
         if self.shared:
             mu, theta = mu.expand(sigma.shape), theta.expand(sigma.shape[:2])
         return sigma, mu, theta
@@ -126,6 +151,16 @@ class Geometry(nn.Module):
         if self.sigma_max is None:
             return inverse_softplus(above)
         return torch.log(above / (self.sigma_max - sigma).clamp_min(margin))
+
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any, **kwargs: Any) -> None:
+        """As torch has it, with a warning where the bounds of ``raw_sigma`` are left out."""
+        if f"{prefix}raw_sigma" in state_dict and f"{prefix}_extra_state" not in state_dict:
+            warnings.warn(
+                f"{prefix}raw_sigma comes without {prefix}_extra_state, its (sigma_min, sigma_max): sigma changes "
+                f"unless they were those of the layer, {self.get_extra_state().tolist()}",
+                stacklevel=2,
+            )
+        super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
 
     def get_extra_state(self) -> Tensor:
         """(sigma_min, sigma_max) for the state dict: the same s means another sigma between other bounds."""

@@ -2,9 +2,11 @@
 
 import inspect
 from contextlib import AbstractContextManager, nullcontext
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import torch
+from torch import nn
+from torch.fx import Proxy, Tracer
 
 FunctionType = TypeVar("FunctionType", bound=torch.autograd.Function)
 
@@ -27,6 +29,26 @@ def compiling() -> bool:
 def tracing() -> bool:
     """Whether torch.jit.trace, or the ONNX exporter that uses it, records the operations."""
     return torch.jit.is_tracing()  # type: ignore[reportPrivateImportUsage]
+
+
+def as_leaf(module: nn.Module, x: Proxy) -> Any:
+    """The call of ``module`` with x as one node of the graph that torch.fx traces, as of torch's own layers.
+
+    Raises
+    ------
+    TypeError
+        If ``module`` is itself what is traced: then there is no graph around it.
+    """
+    path = cast(Tracer, x.tracer).path_of_module(module)
+    if not path:
+        raise TypeError(f"torch.fx must trace a model around {type(module).__name__}, got the layer itself")
+    return x.tracer.create_proxy("call_module", path, (x,), {})
+
+
+def recorded() -> bool:
+    """Whether anything records the operations, or transforms them as torch.func does."""
+    transformed = torch._C._functorch.peek_interpreter_stack()  # type: ignore[reportAttributeAccessIssue]
+    return compiling() or tracing() or transformed is not None
 
 
 def with_known_signature(function: type[FunctionType]) -> type[FunctionType]:

@@ -24,6 +24,15 @@ def parameter_groups(
 ) -> list[dict[str, Any]]:
     """Parameter groups for torch.optim: geometry and mixing weights of Gaussian derivative layers, and the rest.
 
+    >>> import torch
+    >>> from torch import nn
+    >>> from gdlayer import GaussianDerivativeConv2d, parameter_groups
+    >>> model = nn.Sequential(GaussianDerivativeConv2d(3, 16, 7), nn.ReLU(), nn.Conv2d(16, 10, 1))
+    >>> groups = parameter_groups(model, geometry={"lr": 1e-2})
+    >>> optimiser = torch.optim.AdamW(groups, lr=1e-3, weight_decay=0.05)
+    >>> [(group["name"], group["lr"], group["weight_decay"]) for group in optimiser.param_groups]
+    [('geometry', 0.01, 0.0), ('mixing', 0.001, 0.05), ('other', 0.001, 0.05)]
+
     Sigma, mu and theta are in pixels and radians, where zero is no better than any other value. So they have no weight
     decay unless ``geometry`` says otherwise; it would pull s, and not sigma, towards zero.
 
@@ -45,17 +54,6 @@ def parameter_groups(
     ------
     ValueError
         If an option is "params" or "name".
-
-    Examples
-    --------
-    >>> import torch
-    >>> from torch import nn
-    >>> from gdlayer import GaussianDerivativeConv2d, parameter_groups
-    >>> model = nn.Sequential(GaussianDerivativeConv2d(3, 16, 7), nn.ReLU(), nn.Conv2d(16, 10, 1))
-    >>> groups = parameter_groups(model, geometry={"lr": 1e-2})
-    >>> optimiser = torch.optim.AdamW(groups, lr=1e-3, weight_decay=0.05)
-    >>> [(group["name"], group["lr"], group["weight_decay"]) for group in optimiser.param_groups]
-    [('geometry', 0.01, 0.0), ('mixing', 0.001, 0.05), ('other', 0.001, 0.05)]
     """
     options = {"geometry": {"weight_decay": 0.0, **(geometry or {})}, "mixing": mixing or {}, "other": other or {}}
     for name, given in options.items():
@@ -76,6 +74,13 @@ def parameter_groups(
 
 def window_penalty(model: nn.Module) -> Tensor:
     r"""How far the kernels of all Gaussian derivative layers of a model reach out of their windows.
+
+    >>> from gdlayer import GaussianDerivativeConv2d, window_penalty
+    >>> layer = GaussianDerivativeConv2d(3, 16, 7)
+    >>> layer.sigma = 4.0  # too wide for seven pixels
+    >>> loss = 0.1 * window_penalty(layer)  # is added to the loss of the task
+    >>> bool(loss > 0)
+    True
 
     The mean over all kernels of
 

@@ -5,9 +5,10 @@ from typing import Any, Literal, TypedDict, cast
 
 import torch
 from torch import Tensor, nn
+from torch.fx import Proxy
 
 from gdlayer.checks import int_pair, one_of, positive_int
-from gdlayer.modes import autocast_off
+from gdlayer.modes import as_leaf, autocast_off
 from gdlayer.padding import PADDING_MODES, Conv2dSame, padded_conv2d, padding_of
 
 
@@ -52,10 +53,10 @@ class SynthesizedConv2d(nn.Module):
         in_channels: int,
         out_channels: int,
         kernel_size: int | tuple[int, int],
-        *,
         stride: int | tuple[int, int] = 1,
         padding: str | int | tuple[int, int] = "same",
         dilation: int | tuple[int, int] = 1,
+        *,
         padding_mode: str = "zeros",
         bias: bool = True,
         device: torch.device | str | None = None,
@@ -71,8 +72,17 @@ class SynthesizedConv2d(nn.Module):
         self.padding = padding_of(padding)
         self.padding_mode = one_of("padding_mode", padding_mode, PADDING_MODES)
         self.register_parameter(
-            "bias", nn.Parameter(torch.zeros(out_channels, device=device, dtype=dtype)) if bias else None
+            "bias", nn.Parameter(torch.zeros(self.out_channels, device=device, dtype=dtype)) if bias else None
         )
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        """As torch has it; constants keep their values.
+
+        Loaders that build a model on "meta" put uninitialised memory in the place of buffers that are in no state dict.
+        """
+        super().__setattr__(name, value)
+        if name in self.__dict__.get("_non_persistent_buffers_set", ()):
+            self._set_constants()
 
     @abstractmethod
     def filters(self) -> Tensor:
@@ -86,6 +96,8 @@ class SynthesizedConv2d(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """x (..., f_in, h, w) -> J (..., f_out, h_out, w_out), cross-correlated with :meth:`filters`."""
+        if isinstance(x, Proxy):
+            return as_leaf(self, x)
         with autocast_off(x.device):
             filters = self.filters()
         return padded_conv2d(

@@ -1,6 +1,5 @@
 """The authors' Keras layer converted, against the same layer as loops over numbers, channels last."""
 
-import doctest
 import math
 import re
 from collections.abc import Iterator, Mapping
@@ -14,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from gdlayer import authors, from_authors
+from gdlayer import from_authors
 
 Array = NDArray[np.float64]
 
@@ -244,6 +243,45 @@ def test_arrays_of_any_kind():
     assert all(torch.equal(a, b) for a, b in zip(converted.parameters(), expected.parameters(), strict=True))
 
 
+# How Keras names the variables of their layer, by version and by way of reading them.
+RECORDED = {
+    "Keras 2": "ftgd_conv_layer/{}:0",
+    "Keras 2, second layer of a model": "model/ftgd_conv_layer_1/{}:0",
+    "path in Keras 3": "ftgd_conv_layer/{}",
+    "attributes in Keras 3": "{}:0",
+}
+
+
+class Variable:
+    """What the recipes of the documentation read of a variable of Keras."""
+
+    def __init__(self, name: str, value: Array) -> None:
+        self.name = self.path = name
+        self.value = value
+
+    def numpy(self) -> Array:
+        return self.value
+
+
+@pytest.mark.parametrize("recorded", RECORDED.values(), ids=RECORDED.keys())
+def test_names_as_keras_gives_them(recorded, separated):
+    variables = authors_variables(5, separated=separated)
+    listed = [Variable(recorded.format(name), value) for name, value in variables.items()]
+    expected = from_authors(variables, kernel_size=3).state_dict()
+    converted = from_authors({v.name: v.numpy() for v in listed}, kernel_size=3).state_dict()
+    assert all(torch.equal(converted[name], value) for name, value in expected.items())
+
+
+def test_variables_of_two_layers_are_refused():
+    variables = {f"{layer}/{name}:0": np.ones(1) for layer in ("first", "second") for name in ("sigmas", "thetas")}
+    message = (
+        "variables must be those of one layer, got sigmas twice: first/sigmas:0, first/thetas:0, second/sigmas:0, "
+        "second/thetas:0"
+    )
+    with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
+        from_authors(variables, kernel_size=3)
+
+
 SETS = (
     "variables must be sigmas, centroids, thetas, either clWeights or both clWeights1 and clWeights2, and optionally "
     "bias, got "
@@ -380,9 +418,3 @@ def test_wrong_arguments_for_the_authors_layer(arguments, error, message):
 def test_variables_must_be_a_mapping():
     with pytest.raises(TypeError, match=r"^variables must be a mapping from names to arrays, got list$"):
         from_authors([np.ones(3)], kernel_size=3)  # type: ignore[arg-type]
-
-
-def test_examples_in_the_documentation():
-    results = doctest.testmod(authors)
-    assert results.attempted == 6
-    assert results.failed == 0

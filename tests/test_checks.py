@@ -5,6 +5,7 @@ import re
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 
 from gdlayer import checks
@@ -51,11 +52,34 @@ def test_good_values_are_returned(check, value, returned):
         (checks.positive_number, math.inf, ValueError, "a positive number, got inf"),
         (checks.positive_number, True, TypeError, "a positive number, got True"),
         (checks.boolean, 1, TypeError, "True or False, got 1"),
+        (checks.positive_int, np.float64(2), TypeError, f"an integer >= 1, got {np.float64(2)!r}"),
+        (checks.positive_int, np.True_, TypeError, f"an integer >= 1, got {np.True_!r}"),
+        (checks.positive_number, np.True_, TypeError, f"a positive number, got {np.True_!r}"),
     ],
 )
 def test_wrong_values_are_quoted(check, value, error, message):
     with pytest.raises(error, match=f"^x must be {re.escape(message)}$"):
         check("x", value)
+
+
+@pytest.mark.parametrize(
+    ("check", "value", "returned"),
+    [
+        (checks.positive_int, np.int64(2), 2),
+        (checks.odd_int, np.uint8(3), 3),
+        (lambda name, value: checks.integer_between(name, value, 0, 4), np.int16(4), 4),
+        (checks.int_pair, np.int32(2), (2, 2)),
+        (checks.int_pair, (np.int64(1), 2), (1, 2)),
+        (checks.positive_number, np.float32(0.5), 0.5),
+        (checks.positive_number, np.int64(2), 2.0),
+        (checks.boolean, np.True_, True),
+    ],
+)
+def test_numpy_scalars_become_pythons(check, value, returned):
+    """As a grid search over np.array([1, 2, 4]) gives them."""
+    checked = check("x", value)
+    assert checked == returned
+    assert not isinstance(checked if not isinstance(checked, tuple) else checked[0], np.generic)
 
 
 @pytest.mark.parametrize("value", ["c", None, ["a"]])

@@ -1,7 +1,6 @@
 """Constraints on the geometry, groups of parameters for the optimiser, and the penalty that keeps kernels inside."""
 
 import copy
-import doctest
 import math
 import pickle
 import re
@@ -17,7 +16,7 @@ from torch import Tensor, nn
 from torch.autograd import gradcheck
 from torch.func import functional_call
 
-from gdlayer import ConvBlock, GaussianDerivativeConv2d, optim, parameter_groups, replace_conv2d, window_penalty
+from gdlayer import ConvBlock, GaussianDerivativeConv2d, parameter_groups, replace_conv2d, window_penalty
 from gdlayer.algorithms import FULL, SEPARATED
 from gdlayer.conv import GEOMETRY
 from gdlayer.fit import fit_filters
@@ -412,13 +411,84 @@ def test_bounds_may_be_rounded():
 
 
 def test_a_state_dict_without_bounds():
-    """Strictly it lacks a key; otherwise its numbers are taken as they are."""
-    layer, other = make(2, 4, 3), make(2, 4, 3)
-    state = {name: value for name, value in layer.state_dict().items() if name != "_extra_state"}
-    with pytest.raises(RuntimeError, match=r'Missing key.*"_extra_state"'):
+    """Strictly it lacks a key; otherwise its numbers are taken as they are, aloud."""
+    model, other = nn.Sequential(make(2, 4, 3)), nn.Sequential(make(2, 4, 3))
+    state = dict(model.named_parameters())
+    message = (
+        "0.raw_sigma comes without 0._extra_state, its (sigma_min, sigma_max): sigma changes unless they were those of "
+        "the layer, [0.5, inf]"
+    )
+    with pytest.warns(UserWarning, match=f"^{re.escape(message)}$"):
+        other.load_state_dict(state, strict=False)
+    with (
+        pytest.warns(UserWarning, match="comes without"),
+        pytest.raises(RuntimeError, match=r'Missing key.*"0\._extra_state"'),
+    ):
         other.load_state_dict(state)
-    other.load_state_dict(state, strict=False)
-    assert torch.equal(other.kernels(), layer.kernels())
+    other.load_state_dict({"0.mu": state["0.mu"]}, strict=False)  # says nothing of sigma
+    x = torch.randn(1, 2, 4, 4, dtype=torch.float64)
+    assert torch.equal(other(x), model(x))
+
+
+# What looks like an assignment
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda layer: layer.sigma.clamp_(max=1.0),
+        lambda layer: layer.sigma.data.clamp_(max=1.0),
+        lambda layer: layer.sigma.detach()[0].mul_(2),
+        lambda layer: layer.sigma.view(-1).zero_(),
+        lambda layer: layer.sigma.__setitem__((0, 0, 0), 1.0),
+        lambda layer: setattr(layer.sigma, "data", torch.ones(2, 6, 2)),
+        lambda layer: torch.clamp(layer.sigma, max=1.0, out=layer.sigma),
+        lambda layer: nn.init.ones_(layer.sigma),
+    ],
+    ids=["clamp_", "data", "a view", "a flat view", "an element", "data assigned", "out", "init"],
+)
+@pytest.mark.parametrize("gradients", [False, True])
+def test_sigma_cannot_be_changed_in_place(change, gradients):
+    """It would change a tensor that nobody reads again."""
+    layer = make(2, 4, 3, bases=2, order=2)
+    message = (
+        "this tensor is computed at every access and cannot be changed in place: assign a new one, as in layer.sig"
+    )
+    with torch.set_grad_enabled(gradients), pytest.raises(RuntimeError, match=f"^{re.escape(message)}"):
+        change(layer)
+
+
+def test_sigma_reads_as_any_tensor(tmp_path):
+    layer = make(2, 4, 3)
+    before = layer.sigma.clone()
+    assert type(before) is type(before + layer.sigma) is type(layer.sigma.sum()) is Tensor
+    layer.sigma *= 1.5
+    torch.testing.assert_close(layer.sigma, 1.5 * before)
+    layer.sigma = layer.sigma.clamp(max=1.0)
+    assert layer.sigma.max() <= 1
+    before.mul_(2)
+    torch.zeros_like(before).add_(layer.sigma)
+    assert repr(layer.sigma).startswith("tensor(")
+    torch.save(layer.sigma.detach(), tmp_path / "sigma.pt")
+    for copied in (torch.load(tmp_path / "sigma.pt", weights_only=True), copy.deepcopy(layer.sigma.detach())):
+        assert type(copied) is Tensor
+        assert torch.equal(copied, layer.sigma)
+    layer.sigma.square().sum().backward()
+    assert layer.raw_sigma.grad is not None
+
+
+def test_what_trains_can_be_assigned():
+    layer = make(2, 4, 3)
+    layer.trainable = ["theta", "mu"]
+    assert layer.trainable == ("mu", "theta")
+    assert [p.requires_grad for p in (layer.raw_sigma, layer.mu, layer.theta)] == [False, True, True]
+    assert "trainable=('mu', 'theta')" in repr(layer)
+    layer.requires_grad_(False)
+    assert layer.trainable == ()
+    assert "trainable=()" in repr(layer)
+    with pytest.raises(ValueError, match=r"^trainable must list some of 'sigma', 'mu', 'theta', got 'mu'$"):
+        layer.trainable = "mu"
+    assert layer.trainable == ()
 
 
 # Conversion
@@ -443,7 +513,7 @@ def test_filters_are_fitted_within_the_constraints(options, separated):
 @constraints
 def test_convolutions_are_replaced_by_constrained_layers(options):
     model = nn.Sequential(nn.Conv2d(3, 8, 5, padding=2), nn.ReLU(), nn.Conv2d(8, 4, 3))
-    report = replace_conv2d(model, fit=True, bases=2, **options)
+    report = replace_conv2d(model, fit=True, bases=2, growth="allow", **options)
     for index, entry in zip((0, 2), report.replaced, strict=True):
         layer = model[index]
         assert isinstance(layer, GaussianDerivativeConv2d)
@@ -532,12 +602,6 @@ def test_keys_of_the_groups_themselves_are_refused(group, key):
     message = f"^{group} must hold options of the optimiser, got '{key}', which is set here$"
     with pytest.raises(ValueError, match=message):
         parameter_groups(network(), **{group: {"lr": 1.0, key: []}})
-
-
-def test_the_example_runs():
-    results = doctest.testmod(optim)
-    assert results.attempted == 7
-    assert results.failed == 0
 
 
 # window_penalty

@@ -1,6 +1,7 @@
 """The layer: eqs (2), (3) and (4) as literal loops, gradients, and everything expected of a drop-in for nn.Conv2d."""
 
 import copy
+import json
 import math
 import re
 from itertools import combinations
@@ -16,6 +17,7 @@ from layer_table import even_same
 from torch import Tensor, nn
 from torch.autograd import gradcheck
 from torch.func import functional_call
+from torch.nn import functional as F
 
 from gdlayer import GaussianDerivativeConv2d
 from gdlayer.basis import gaussian_derivative_kernels
@@ -487,8 +489,111 @@ def test_wrong_arguments(arguments, error, message):
 
 
 def test_unknown_keywords_are_not_swallowed():
-    with pytest.raises(TypeError, match="groups"):
-        GaussianDerivativeConv2d(3, 8, 3, groups=1)  # type: ignore[call-arg]
+    with pytest.raises(TypeError, match="jet"):
+        GaussianDerivativeConv2d(3, 8, 3, jet=1)  # type: ignore[call-arg]
+
+
+def test_arguments_by_position_are_those_of_conv2d():
+    layer, plain = GaussianDerivativeConv2d(3, 8, 5, 2, 1, 3), nn.Conv2d(3, 8, 5, 2, 1, 3)
+    for name in ("in_channels", "out_channels", "kernel_size", "stride", "padding", "dilation"):
+        assert getattr(layer, name) == getattr(plain, name)
+
+
+def test_numpy_arguments():
+    """As a grid search over an array gives them; the layer holds Python's own."""
+    for n in np.array([1, 2, 4]):
+        numbers: dict[str, Any] = {
+            "out_channels": np.int32(8),
+            "sigma_min": np.float32(0.25),
+            "sigma_max": np.float64(3),
+        }
+        numbers |= {"in_channels": n, "kernel_size": (n, n), "stride": n, "padding": np.uint8(1)}
+        numbers |= {"order": n, "bases": n, "separated": np.bool_(n == 2), "gain": n}
+        layer = GaussianDerivativeConv2d(**numbers)
+        plain = GaussianDerivativeConv2d(
+            int(n),
+            8,
+            int(n),
+            int(n),
+            1,
+            order=int(n),
+            bases=int(n),
+            separated=bool(n == 2),
+            sigma_min=0.25,
+            sigma_max=3,
+        )
+        assert json.loads(json.dumps(layer.config())) == json.loads(json.dumps({**plain.config(), "gain": float(n)}))
+        assert layer(torch.randn(1, n, 9, 9)).shape == plain(torch.randn(1, int(n), 9, 9)).shape
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"order": [(1, 0), (0, 2)], "bias": False, "padding": "valid", "stride": (1, 2), "dilation": 2},
+        {"shared": ("mu",), "isotropic": True, "sigma_min": 0.3, "sigma_max": 2.0, "trainable": ["theta"]},
+        {"separated": True, "algorithm": "factorised", "init": "authors", "padding_mode": "reflect", "gain": 1},
+    ],
+    ids=str,
+)
+def test_config_makes_the_layer_again(options):
+    layer = GaussianDerivativeConv2d(3, 8, (3, 4), **{"bases": 2, **options})
+    written = json.dumps(layer.config())
+    again = GaussianDerivativeConv2d.from_config(json.loads(written), dtype=torch.float64)
+    assert json.dumps(again.config()) == written
+    assert repr(again) == repr(layer)
+    assert again.mu.dtype == torch.float64
+    again.float().load_state_dict(layer.state_dict())
+    x = torch.randn(1, 3, 9, 9)
+    assert torch.equal(again(x), layer(x))
+    for name, value in options.items():
+        assert layer.config()[name] == getattr(layer, name) if name != "bias" else layer.config()["bias"] == value
+
+
+def test_config_follows_what_trains():
+    layer = GaussianDerivativeConv2d(3, 8, 3)
+    layer.trainable = ("mu",)
+    assert layer.config()["trainable"] == ("mu",)
+
+
+class WeightNorm(nn.Module):
+    """Norms of the filters as parameters of their own."""
+
+    def __init__(self, filters: Tensor) -> None:
+        super().__init__()
+        self.norm = nn.Parameter(torch.ones_like(filters[:, 0, 0, 0]))
+
+    def forward(self, filters: Tensor) -> Tensor:
+        return filters * (self.norm / filters.flatten(1).norm(dim=1))[:, None, None, None]
+
+
+@variants
+@pytest.mark.parametrize("algorithm", ["auto", "filter_then_mix"])
+def test_filters_pass_through_their_map(variant, algorithm):
+    """In every algorithm, deployed, copied and by state."""
+    algorithm = "factorised" if algorithm != "auto" and variant["separated"] else algorithm
+    layer = random_layer(2, 4, 3, algorithm=algorithm, **variant)
+    free, x = layer.filters(), torch.randn(1, 2, 8, 8, dtype=torch.float64)
+    layer.filter_map = norm = WeightNorm(layer.filters())
+    expected = free / free.flatten(1).norm(dim=1)[:, None, None, None]
+    torch.testing.assert_close(layer.filters(), expected)
+    torch.testing.assert_close(layer(x), F.conv2d(x, expected, layer.bias, padding=1))
+    torch.testing.assert_close(layer.deploy()(x), layer(x))
+    torch.testing.assert_close(copy.deepcopy(layer)(x), layer(x))
+    layer(x).sum().backward()
+    assert norm.norm.grad is not None
+    assert "filter_map.norm" in layer.state_dict()
+    layer.filter_map = None
+    assert torch.equal(layer.filters(), free)
+
+
+def test_spectral_norm_of_the_filters():
+    layer = random_layer(3, 8, 3, bases=2)
+    carrier = nn.Module()
+    carrier.weight = nn.Parameter(layer.filters())
+    normalised = nn.utils.parametrizations.spectral_norm(carrier, n_power_iterations=100)
+    layer.filter_map = normalised.get_submodule("parametrizations.weight.0")
+    assert torch.linalg.matrix_norm(layer.filters().flatten(1), 2).item() == pytest.approx(1, rel=1e-6)
 
 
 def test_repr_says_what_it_is():

@@ -3,14 +3,17 @@
 import copy
 import math
 import pickle
+import sys
+from collections.abc import Iterable
 from typing import Any
 
 import pytest
 import torch
-from layer_table import SIZE, even_same, every_layer, every_option, perturbed, through_a_file
+from layer_table import SIZE, Make, even_same, every_layer, every_option, perturbed, through_a_file
 from torch import Tensor, nn
 from torch.autograd import gradcheck
-from torch.func import functional_call
+from torch.func import functional_call, stack_module_state, vmap
+from torch.fx import symbolic_trace
 
 from gdlayer.synthesis import SynthesizedConv2d
 
@@ -105,6 +108,79 @@ def test_meta_device(make):
     assert layer(x).shape == (5, 4, SIZE[0] // 2, SIZE[1] // 2)
     layer.to_empty(device="cpu").reset_parameters()
     assert layer(image(1, dtype=torch.float32)).isfinite().all()
+
+
+def built_on_meta(make: Make, **options: Any) -> SynthesizedConv2d:
+    if hasattr(make(1, 2), "log2_sigma"):
+        pytest.skip("the size of an N-Jet kernel is read from its sigma")
+    with torch.device("meta"):
+        return make(2, 4, **options)
+
+
+def assign(layer: nn.Module, tensors: Iterable[tuple[str, Tensor]]) -> None:
+    for name, value in tensors:
+        setattr(layer, name, nn.Parameter(value.detach().clone(), value.requires_grad))
+
+
+@every_layer
+@pytest.mark.parametrize("buffers", ["left on meta", "uninitialised"])
+def test_parameters_assigned_one_by_one_on_the_meta_device(make, buffers):
+    """As loaders of pretrained models do; some put uninitialised memory in the place of what is in no state dict."""
+    layer, empty = perturbed(make(2, 4)), built_on_meta(make)
+    assign(empty, layer.named_parameters())
+    if buffers == "uninitialised":
+        for name, buffer in list(empty.named_buffers()):
+            setattr(empty, name, torch.full_like(buffer, -1, device="cpu"))
+    x = image(1, dtype=torch.float32)
+    assert torch.equal(empty(x), layer(x))
+
+
+@every_layer
+@pytest.mark.parametrize("buffers", [False, True], ids=["of the base", "stacked"])
+def test_ensemble_on_a_meta_base(make, buffers):
+    """Several layers as one by torch.func, as its tutorial has it."""
+    base = built_on_meta(make, dtype=torch.float64).eval()
+    layers = [perturbed(make(2, 4, dtype=torch.float64)).eval() for _ in range(3)]
+    parameters, stacked = stack_module_state(layers)  # type: ignore[arg-type]
+    x = image(2)
+
+    def output(*state: dict[str, Tensor]) -> Tensor:
+        return functional_call(base, state, (x,))
+
+    outputs = vmap(output)(parameters, stacked) if buffers else vmap(output)(parameters)
+    for y, layer in zip(outputs, layers, strict=True):
+        torch.testing.assert_close(y, layer(x), rtol=1e-10, atol=1e-10)
+
+
+@every_layer
+def test_replicas_of_data_parallel_are_whole_on_their_devices(make, monkeypatch):
+    """By torch's own mechanics, with "meta" as the second device in the place of a second GPU."""
+    module = sys.modules["torch.nn.parallel.replicate"]
+    devices = [torch.device("cpu"), torch.device("meta")]
+
+    def copies(tensors: list[Tensor], devices: list[torch.device], detach: bool = False) -> list[list[Tensor]]:
+        return [[tensor.to(device) for tensor in tensors] for device in devices]
+
+    monkeypatch.setattr(module, "_broadcast_coalesced_reshape", copies)
+    monkeypatch.setattr(module, "_get_device_index", lambda device, optional: device)
+    layer = perturbed(make(2, 4)).eval()
+    first, second = module.replicate(layer, devices)  # type: ignore[attr-defined]
+    x = image(1, dtype=torch.float32)
+    assert torch.equal(first(x), layer(x))
+    if not hasattr(layer, "log2_sigma"):
+        assert second(x.to("meta")).is_meta
+
+
+@every_layer
+def test_one_node_of_a_graph_that_fx_traces(make):
+    model = nn.Sequential(make(2, 4), nn.ReLU(), make(4, 2))
+    traced = symbolic_trace(model)
+    assert [node.target for node in traced.graph.nodes] == ["input", "0", "1", "2", "output"]
+    x = image(1, dtype=torch.float32)
+    assert torch.equal(traced(x), model(x))
+    message = f"torch.fx must trace a model around {type(model[0]).__name__}, got the layer itself"
+    with pytest.raises(TypeError, match=f"^{message}$"):
+        symbolic_trace(model[0])
 
 
 @every_layer

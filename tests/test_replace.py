@@ -1,7 +1,6 @@
 """Models with convolutions replaced, and with the new layers deployed."""
 
 import copy
-import doctest
 import math
 import re
 from typing import Any
@@ -12,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from gdlayer import GaussianDerivativeConv2d, deploy, fit_filters, replace, replace_conv2d
+from gdlayer import GaussianDerivativeConv2d, deploy, fit_filters, replace_conv2d
 from gdlayer.padding import PADDING_MODES, Conv2dSame
 from gdlayer.related.dau import DAUConv2d
 from gdlayer.related.njet import NJetConv2d
@@ -50,12 +49,13 @@ class Net(nn.Module):
         self.again = self.body[0]
         self.twice = nn.ModuleList([self.body, self.body])
         self.depthwise = nn.Conv2d(4, 4, 3, padding=1, groups=4)
+        self.up = nn.ConvTranspose2d(4, 4, 2)
         self.point = nn.Conv2d(4, 8, 1)
         self.head = nn.Linear(8, 2)
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.again(self.body(self.stem(x)))
-        return self.head(self.point(self.depthwise(x)).mean((-2, -1)))
+        return self.head(self.point(self.up(self.depthwise(x))).mean((-2, -1)))
 
 
 def kinds(model: nn.Module) -> list[tuple[str, str]]:
@@ -172,17 +172,22 @@ def test_the_same_padding_of_deployed_layers(stride, kernel, grown, size):
 
 def test_by_default_what_can_be_replaced():
     model = Net().eval()
-    report = replace_conv2d(model, kernel_size=5, order=2, bases=2)
+    report = replace_conv2d(model, kernel_size=5, order=2, bases=2, growth="allow")
     assert ours(model) == ["stem", "body.0", "again", "twice.0.0", "twice.1.0"]
     assert model.body[0] is model.again
     assert [layer.names for layer in report.replaced] == [("stem",), ("body.0", "again", "twice.0.0", "twice.1.0")]
-    assert report.skipped == {"depthwise": "it has 4 groups, not 1", "point": "its kernel is 1 x 1"}
+    assert report.skipped == {
+        "up": "it is a ConvTranspose2d, and only nn.Conv2d can be replaced",
+        "depthwise": "it has 4 groups, not 1",
+        "point": "its kernel is 1 x 1",
+    }
     assert isinstance(model.stem, GaussianDerivativeConv2d)
     assert (model.stem.bases, len(model.stem.orders), model.stem.kernel_size) == (2, 6, (5, 5))
     assert not any(module.training for module in model.modules())
     assert str(report).splitlines() == [
         "stem                                    112 -> 136 parameters, random",
         "body.0 = again = twice.0.0 = twice.1.0  148 -> 160 parameters, random",
+        "up                                      skipped: it is a ConvTranspose2d, and only nn.Conv2d can be replaced",
         "depthwise                               skipped: it has 4 groups, not 1",
         "point                                   skipped: its kernel is 1 x 1",
     ]
@@ -210,16 +215,19 @@ class Special(nn.Conv2d):
 def test_choices(layers, expected):
     model = Net()
     model.special = Special(3, 4, 3)
-    replace_conv2d(model, layers, order=1)
+    replace_conv2d(model, layers, order=1, growth="allow")
     assert ours(model) == expected
 
 
 def test_type_takes_subclasses():
     model = nn.ModuleList([nn.Conv2d(1, 2, 3), Special(1, 2, 3), Conv2dSame(1, 2, 3, stride=2), nn.Conv1d(1, 2, 3)])
-    report = replace_conv2d(copy.deepcopy(model))
+    report = replace_conv2d(copy.deepcopy(model), growth="allow")
     assert [layer.names for layer in report.replaced] == [("0",), ("2",)]
-    assert report.skipped == {"1": "it is a Special, which may compute something else"}
-    replace_conv2d(model, nn.Conv2d)
+    assert report.skipped == {
+        "1": "it is a Special, which may compute something else",
+        "3": "it is a Conv1d, and only nn.Conv2d can be replaced",
+    }
+    replace_conv2d(model, nn.Conv2d, growth="allow")
     assert ours(model) == ["0", "1", "2"]
 
 
@@ -245,7 +253,7 @@ def test_fitted_as_fit_filters_does():
 
 def test_random_layers_are_as_drawn():
     model, torch_state = nn.Sequential(nn.Conv2d(3, 4, 3, bias=False)), torch.get_rng_state()
-    replace_conv2d(model, init="authors")
+    replace_conv2d(model, "0", init="authors")
     torch.set_rng_state(torch_state)
     expected = GaussianDerivativeConv2d(3, 4, 3, bias=False, padding="valid", init="authors")
     for name, value in expected.state_dict().items():
@@ -269,7 +277,7 @@ def test_there_and_back():
     x = torch.randn(2, 2, 9, 8, dtype=torch.float64)
     expected = model.double().eval()(x)
     again = deploy(model)
-    report = replace_conv2d(again, fit=True, order=5)
+    report = replace_conv2d(again, fit=True, order=5, growth="allow")
     assert all(layer.residual is not None and layer.residual < 1e-6 for layer in report.replaced)
     assert kinds(again) == kinds(model)
     torch.testing.assert_close(again(x), expected, rtol=1e-4, atol=1e-4)
@@ -303,34 +311,41 @@ def test_what_cannot_be_replaced(change, message):
     model.first, model.last, model.other = nn.Conv2d(4, 4, 3), nn.Conv2d(4, 4, 3), nn.Conv2d(4, 4, 3)
     change(model)
     before = kinds(model)
-    for layers in (["other", "last"], lambda name, conv: name != "first"):
-        with pytest.raises(ValueError, match=f"^last cannot be replaced: {re.escape(message)}$"):
-            replace_conv2d(model, layers)
-        assert kinds(model) == before
-    assert replace_conv2d(model).skipped["last"] == message
-    assert "other" in ours(model)
-    assert "last" not in ours(model)
+    with pytest.raises(ValueError, match=f"^last cannot be replaced: {re.escape(message)}$"):
+        replace_conv2d(model, ["other", "last"])
+    assert kinds(model) == before
+    for layers in (None, nn.Conv2d, lambda name, conv: name != "first"):
+        copied = copy.deepcopy(model)
+        assert replace_conv2d(copied, layers, growth="allow").skipped["last"] == message
+        assert "other" in ours(copied)
+        assert "last" not in ours(copied)
 
 
 def test_hooks_of_older_normalisations_are_seen():
     model = nn.Sequential(nn.Conv2d(2, 2, 3), nn.Conv2d(2, 2, 3))
     nn.utils.spectral_norm(model[1])
-    assert replace_conv2d(model).skipped == {"1": "its weight is computed from other parameters"}
+    assert replace_conv2d(model, growth="allow").skipped == {"1": "its weight is computed from other parameters"}
 
 
 @pytest.mark.parametrize(
     ("layers", "arguments", "error", "message"),
     [
-        ("steam", {}, ValueError, "layers must name modules of the model, got 'steam'; its convolutions are 'stem', "),
-        ([3], {}, ValueError, "layers must name modules of the model, got 3; its convolutions are 'stem', 'body.0', "),
-        ("head", {}, ValueError, "head must be an nn.Conv2d, got Linear; its convolutions are 'stem', 'body.0', "),
+        ("steam", {}, ValueError, "layers must name modules of the model, got 'steam'; near to it are stem$"),
+        ([3], {}, ValueError, "layers must name modules of the model, got 3; its convolutions are stem, body.0, "),
+        (
+            "up",
+            {},
+            ValueError,
+            "up must be an nn.Conv2d, got ConvTranspose2d; its convolutions are stem, body.0, again, "
+            "twice.0.0, twice.1.0 and 2 more$",
+        ),
         (nn.Linear, {}, TypeError, "layers must be a subclass of nn.Conv2d if it is a type, got Linear"),
-        (Special, {}, ValueError, "layers must choose at least one nn.Conv2d of the model, got <class"),
-        ([], {}, ValueError, "layers must choose at least one nn.Conv2d of the model, got []"),
+        (Special, {}, ValueError, "layers must leave an nn.Conv2d to replace, got <class"),
+        ([], {}, ValueError, "layers must leave an nn.Conv2d to replace, got []"),
         (3, {}, TypeError, "layers must be names, a type or a function, got 3"),
         (["stem", "depthwise"], {}, ValueError, "depthwise cannot be replaced: it has 4 groups, not 1"),
-        (nn.Conv2d, {}, ValueError, "depthwise cannot be replaced: it has 4 groups, not 1"),
-        (None, {"bases": 3}, ValueError, "stem: out_channels must be a multiple of bases, got 4 and 3"),
+        (["stem"], {"bases": 3}, ValueError, "stem cannot be replaced: bases=3 does not divide its 4 output channels"),
+        (["stem"], {"bases": 1.5}, TypeError, "stem: bases must be an integer >= 1, got 1.5"),
         (["stem", "point"], {"bases": 4, "order": -1}, ValueError, "stem: order must be an integer >= 0"),
         (["stem"], {"jet": True}, TypeError, "stem: "),
         (
@@ -361,6 +376,21 @@ def test_hooks_of_older_normalisations_are_seen():
             TypeError,
             "device is taken over from each convolution and cannot be given, got 'cpu'",
         ),
+        (
+            ["stem"],
+            {"per_layer": {"stem": {"bias": False}}},
+            TypeError,
+            "bias is taken over from each convolution and cannot be given, got False",
+        ),
+        (None, {"per_layer": {"stem": {"jet": 1}}}, TypeError, "stem: "),
+        (
+            None,
+            {"per_layer": {"steam": {}}},
+            ValueError,
+            "per_layer must name convolutions of the model, got 'steam'; near to it are stem$",
+        ),
+        (None, {"per_layer": 3}, TypeError, "per_layer must be a mapping or a function, got 3"),
+        (None, {"growth": "stop"}, ValueError, "growth must be one of 'warn', 'skip', 'allow', got 'stop'"),
     ],
     ids=[
         "unknown name",
@@ -371,8 +401,8 @@ def test_hooks_of_older_normalisations_are_seen():
         "nothing",
         "neither",
         "groups by name",
-        "groups by type",
         "bases",
+        "bases no integer",
         "order",
         "unknown option",
         "kernel size even",
@@ -383,12 +413,18 @@ def test_hooks_of_older_normalisations_are_seen():
         "steps without fit",
         "stride",
         "device",
+        "bias of one layer",
+        "unknown option of one layer",
+        "unknown layer",
+        "options of no layer",
+        "growth",
     ],
 )
 def test_wrong_replacements(layers, arguments, error, message):
     model = Net()
     before = kinds(model), [id(parameter) for parameter in model.parameters()]
-    with pytest.raises(error, match=f"^{re.escape(message)}"):
+    end = "$" if message.endswith("$") else ""
+    with pytest.raises(error, match=f"^{re.escape(message.removesuffix('$'))}{end}"):
         replace_conv2d(model, layers, **arguments)
     assert (kinds(model), [id(parameter) for parameter in model.parameters()]) == before
 
@@ -397,16 +433,66 @@ def test_nothing_is_replaced_where_one_layer_fails():
     model = Net()
     nn.init.constant_(model.get_parameter("again.weight"), torch.nan)
     with pytest.raises(ValueError, match=r"^body\.0: filters must be finite$"):
-        replace_conv2d(model, fit=True)
+        replace_conv2d(model, fit=True, growth="allow")
     assert ours(model) == []
+
+
+def test_options_of_single_layers():
+    """By name, where any of several names will do, or by a function; before those that hold for all."""
+    by_name = {"again": {"order": 1, "kernel_size": 5}, "depthwise": {"order": 9}}
+    for per_layer in (by_name, lambda name, conv: by_name.get(name)):
+        model = Net()
+        replace_conv2d(model, order=2, kernel_size=3, per_layer=per_layer, growth="allow")
+        layers = [model.get_submodule(name) for name in ("stem", "body.0")]
+        assert all(isinstance(layer, GaussianDerivativeConv2d) for layer in layers)
+        assert [(layer.order, layer.kernel_size) for layer in layers] == [(2, (3, 3)), (1, (5, 5))]
+
+
+def test_bases_that_do_not_divide_are_reported():
+    model = nn.Sequential(nn.Conv2d(3, 4, 5), nn.Conv2d(4, 6, 5), nn.Conv2d(6, 8, 5))
+    report = replace_conv2d(model, bases=4, order=2)
+    assert ours(model) == ["0", "2"]
+    assert report.skipped == {"1": "bases=4 does not divide its 6 output channels"}
+    replace_conv2d(model, bases=4, order=2, per_layer={"1": {"bases": 3}})
+    assert ours(model) == ["0", "1", "2"]
+
+
+def test_growth():
+    """Where there are more kernels than pixels, it is told, refused or allowed."""
+
+    def model() -> nn.Module:
+        return nn.Sequential(nn.Conv2d(3, 8, 2), nn.Conv2d(8, 8, 7), *(nn.Conv2d(8, 8, 2) for _ in range(6)))
+
+    message = (
+        "7 of 8 layers have more parameters than the convolutions they replace, together 4486 instead of 1688: 0, 2, "
+        "3, 4, 5 and 2 more. A lower order, fewer bases or separated=True make them smaller, growth='skip' leaves the "
+        "convolutions"
+    )
+    with pytest.warns(UserWarning, match=f"^{re.escape(message)}$"):
+        replace_conv2d(model())
+    grown = model()
+    report = replace_conv2d(grown, growth="skip")
+    assert ours(grown) == ["1"]
+    assert report.skipped["0"] == "it would grow from 104 to 298 parameters"
+    assert ours(model()) == []
+    for layers, growth in ((None, "allow"), ("0", "warn"), ("0", "skip")):
+        replace_conv2d(model(), layers, growth=growth)  # a warning would be an error
+
+
+def test_reasons_in_an_error_take_a_line_each():
+    model = nn.Sequential(*(nn.Conv2d(4, 4, 1) for _ in range(50)), nn.Conv2d(4, 4, 3, groups=4))
+    message = (
+        "layers must leave an nn.Conv2d to replace, got None\n  0, 1, 2, 3, 4 and 45 more: its kernel is 1 x 1\n"
+        "  50: it has 4 groups, not 1"
+    )
+    with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
+        replace_conv2d(model)
 
 
 def test_a_convolution_alone():
     message = "model is itself an nn.Conv2d and cannot be replaced in place: put it into an nn.Sequential"
     with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
         replace_conv2d(nn.Conv2d(1, 1, 3))
-    with pytest.raises(ValueError, match=r"got None; 0: its kernel is 1 x 1$"):
-        replace_conv2d(nn.Sequential(nn.Conv2d(1, 1, 1)))
     with pytest.raises(ValueError, match=r"got 'conv'; it has no convolution$"):
         replace_conv2d(nn.Sequential(nn.ReLU()), "conv")
 
@@ -449,7 +535,7 @@ def test_deployed_models_compute_the_same(data):
 
 def test_a_shared_layer_is_deployed_once():
     model = Net()
-    replace_conv2d(model)
+    replace_conv2d(model, growth="allow")
     plain = deploy(model)
     assert isinstance(plain, Net)
     assert type(plain.again) is nn.Conv2d
@@ -495,9 +581,3 @@ def test_other_modules_may_hold_infinities():
     model = nn.Sequential(synthesized("full", 1, 1, 3), nn.Linear(2, 2))
     nn.init.constant_(model.get_parameter("1.bias"), -math.inf)
     assert torch.equal(deploy(model).get_parameter("1.bias"), torch.full((2,), -math.inf))
-
-
-def test_examples_in_the_documentation():
-    results = doctest.testmod(replace)
-    assert results.attempted == 15
-    assert results.failed == 0

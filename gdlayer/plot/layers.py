@@ -27,6 +27,9 @@ LABELS = 32
 def plot_kernels(layer: GaussianDerivativeConv2d) -> "Figure":
     """The present kernels of a layer: one row per basis, one column per order (p, q).
 
+    >>> from gdlayer import GaussianDerivativeConv2d, plot_kernels
+    >>> plot_kernels(GaussianDerivativeConv2d(3, 16, 7, bases=4)).savefig("kernels.png")  # doctest: +SKIP
+
     Red is positive, blue negative, white zero. Each kernel has its own colour range, symmetric about zero. The figure
     is not registered with pyplot: save it with ``savefig``; a notebook shows it after ``%matplotlib inline``.
 
@@ -48,6 +51,9 @@ def plot_kernels(layer: GaussianDerivativeConv2d) -> "Figure":
 
 def plot_filters(layer: SynthesizedConv2d) -> "Figure":
     """The present filters of a layer: one column per output map, one row per input map.
+
+    >>> from gdlayer import GaussianDerivativeConv2d, plot_filters
+    >>> plot_filters(GaussianDerivativeConv2d(3, 16, 7, bases=4)).savefig("filters.png")  # doctest: +SKIP
 
     Many output maps are wrapped into several lines, like text. Red is positive, blue negative, white zero. All
     filters have the same colour range, symmetric about zero. The figure is of the kind that :func:`plot_kernels`

@@ -17,6 +17,14 @@ from gdlayer.synthesis import ConvOptions, SynthesizedConv2d
 class DAUConv2d(SynthesizedConv2d):
     r"""The convolution of DAU-ConvNet (Tabernik et al., 2016 to 2020) with learned shifts and scales.
 
+    >>> import torch
+    >>> from gdlayer.related import DAUConv2d
+    >>> layer = DAUConv2d(16, 32, kernel_size=9, units=(2, 2))
+    >>> layer(torch.randn(8, 16, 28, 28)).shape
+    torch.Size([8, 32, 28, 28])
+
+    A filter is a sum of displaced aggregation units: a few round Gaussians, each with its own weight and shift.
+
     .. math:: W_j^i = \sum_k w_k \frac{g_k}{\sum_{x,y} g_k(x, y)}, \qquad
         g_k(x, y) = e^{-((x - \mu_{k,1})^2 + (y - \mu_{k,2})^2) / 2\sigma_k^2}
 

@@ -16,6 +16,14 @@ from gdlayer.synthesis import ConvOptions, SynthesizedConv2d
 class NJetConv2d(SynthesizedConv2d):
     r"""The convolution of N-JetNet (Pintea et al., 2021), reference [15].
 
+    >>> import torch
+    >>> from gdlayer.related import NJetConv2d
+    >>> layer = NJetConv2d(16, 32, order=3)
+    >>> layer(torch.randn(8, 16, 28, 28)).shape
+    torch.Size([8, 32, 28, 28])
+
+    The filters of a layer share one learned scale, and the size of the kernel follows it.
+
     .. math:: W_j^i = \sum_n \alpha^i_{n,j}\, \phi^n(\sigma), \qquad \sigma = 2^s
 
     with :func:`~gdlayer.basis.normalised_kernels` of one scale, learned through s. The kernel covers

@@ -18,6 +18,14 @@ ORDERS = ((0, 0), (1, 0), (0, 1), (2, 0), (0, 2), (1, 1), (3, 0), (0, 3), (2, 1)
 class RFNNConv2d(SynthesizedConv2d):
     r"""The convolution of structured receptive field networks (Jacobsen et al., 2016), reference [10].
 
+    >>> import torch
+    >>> from gdlayer.related import RFNNConv2d
+    >>> layer = RFNNConv2d(16, 32, kernel_size=7, sigma=1.0)
+    >>> layer(torch.randn(8, 16, 28, 28)).shape
+    torch.Size([8, 32, 28, 28])
+
+    The filters are learned mixtures of Gaussian derivatives that do not change.
+
     .. math:: W_j^i = \sum_n \alpha_{j,n}^i\, \phi^n
 
     with :func:`~gdlayer.basis.normalised_kernels` of one fixed sigma; only alpha trains.
@@ -72,9 +80,12 @@ class RFNNConv2d(SynthesizedConv2d):
         self.reset_parameters()
 
     def _set_constants(self) -> None:
-        sigma = torch.tensor(self.sigma, dtype=torch.float64)
+        self.register_buffer("kernels", self._fixed_kernels(), persistent=False)
+
+    def _fixed_kernels(self) -> Tensor:
+        sigma = torch.tensor(self.sigma, dtype=torch.float64, device="cpu")
         kernels = normalised_kernels(sigma, ORDERS[: self.alpha.shape[2]], self.kernel_size[0] // 2)
-        self.register_buffer("kernels", kernels.to(self.alpha), persistent=False)
+        return kernels.to(self.alpha)
 
     @torch.no_grad()
     def reset_parameters(self) -> None:
@@ -88,8 +99,9 @@ class RFNNConv2d(SynthesizedConv2d):
             self.bias.zero_()
 
     def filters(self) -> Tensor:
+        kernels = self._fixed_kernels() if self.kernels.is_meta else self.kernels  # as alpha may be assigned alone
         with autocast_off(self.alpha.device):
-            return torch.tensordot(self.alpha, self.kernels, 1)
+            return torch.tensordot(self.alpha, kernels, 1)
 
     def extra_repr(self) -> str:
         return f"{super().extra_repr()}, sigma={self.sigma}, num_kernels={len(self.kernels)}"
