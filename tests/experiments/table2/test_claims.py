@@ -89,7 +89,7 @@ def test_table_2_keeps_the_sources_apart(tmp_path):
 def test_a_source_that_was_trained_here_decides_nothing(tmp_path, learned, reason):
     records = pictures("scratch")
     for made in records:
-        made["curve"][-1]["train_accuracy"] = learned
+        made["curve"][-1] |= {} if learned is None else {"train_accuracy": learned}
     rows = judged_of(tmp_path, *records, experiment="table2", datasets="cats-vs-dogs-200")
     own = [row for row in (*rows["better"], *rows["included"]) if row.case.endswith("scratch")]
     assert {(row.verdict, row.why) for row in own} == {(UNTESTABLE, reason)}
