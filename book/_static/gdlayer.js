@@ -1,19 +1,26 @@
-// What every page needs so that nothing is cut: wide tables reach into the margin, what still scrolls says so, and the
-// cells of claims carry the names of their columns for narrow windows, where each claim is a card.
+// What every page needs so that nothing is cut: wide tables reach into the margin, what still scrolls says so, and in
+// tables of sentences each cell carries the name of its column, for narrow windows, where each row is a card.
 {
+  const SENTENCE = 60; // characters; a cell with more makes its table one of sentences
   const main = document.querySelector("main");
-  const scrollers = () => [...main.querySelectorAll(".output, .pst-scrollable-table-container, mjx-container")];
+  const TABLES = ".pst-scrollable-table-container";
   const hidden = (element) => element.scrollWidth - element.clientWidth - element.scrollLeft > 1;
 
-  for (const table of main.querySelectorAll("table.claims")) {
+  for (const table of main.querySelectorAll("table:has(thead)")) {
+    const cells = [...table.tBodies].flatMap((body) => [...body.rows]).flatMap((row) => [...row.cells]);
+    if (!cells.some((cell) => cell.textContent.length > SENTENCE)) continue;
     const names = [...table.tHead.rows[0].cells].map((cell) => cell.textContent);
-    for (const row of table.tBodies[0].rows) {
-      for (const cell of row.cells) cell.dataset.column = names[cell.cellIndex];
-    }
+    table.classList.add("cards");
+    for (const cell of cells) cell.dataset.column = names[cell.cellIndex];
   }
 
-  for (const output of main.querySelectorAll(".output:has(table)")) {
-    if (hidden(output)) output.classList.add("full-width");
+  for (const table of main.querySelectorAll(".output table")) {
+    if (table.closest(TABLES)) continue;
+    const container = document.createElement("div");
+    container.className = TABLES.slice(1);
+    table.replaceWith(container);
+    container.append(table);
+    if (hidden(container)) container.classList.add("full-width");
   }
 
   const sign = (element) => {
@@ -22,7 +29,7 @@
   };
   const watch = () => {
     const sizes = new ResizeObserver((entries) => entries.forEach(({ target }) => sign(target)));
-    for (const element of scrollers()) {
+    for (const element of main.querySelectorAll(`${TABLES}, div.math mjx-container`)) {
       sizes.observe(element);
       element.addEventListener("scroll", () => sign(element), { passive: true });
     }
