@@ -2,15 +2,14 @@
 // A shape is {p, q, sigma1, sigma2, mu1, mu2, theta}, lengths in pixels and theta in radians. Kernels are square, in
 // rows; x runs along columns, y along rows, both from the centre.
 const gaussian = (() => {
-  // g_0, ..., g_K at t, derivatives of exp(-t²/2): g_{k+1} = -(t g_k + k g_{k-1}); G_k(x, σ) = g_k(x/σ) / (√(2π) σ^{k+1})
-  const derivatives = (t, highest) => {
-    const g = [Math.exp(-0.5 * t * t)];
-    for (let k = 0; k < highest; k++) g.push(-(t * g[k] + (k ? k * g[k - 1] : 0)));
-    return g;
+  // G_p(x, σ) = g_p(x/σ) / (√(2π) σ^{p+1}), the derivatives of exp(-t²/2) being g_{k+1} = -(t g_k + k g_{k-1})
+  const profile = (x, order, sigma) => {
+    const t = x / sigma;
+    let before = 0;
+    let g = Math.exp(-0.5 * t * t);
+    for (let k = 0; k < order; k++) [before, g] = [g, -(t * g + k * before)];
+    return g / (Math.sqrt(2 * Math.PI) * sigma ** (order + 1));
   };
-
-  const profile = (x, order, sigma) =>
-    derivatives(x / sigma, order)[order] / (Math.sqrt(2 * Math.PI) * sigma ** (order + 1));
 
   // Calls visit(index, u - μ1, v - μ2) at each of size² samples: u = x cos θ + y sin θ, v = -x sin θ + y cos θ
   const everySample = ({ mu1, mu2, theta }, size, visit) => {
