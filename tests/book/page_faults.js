@@ -26,17 +26,16 @@
     return left < -1 || right > innerWidth + 1;
   };
   const whole = new Set();
-  for (const element of main.querySelectorAll("*")) {
-    const parent = element.parentElement;
-    if (whole.has(parent)) whole.add(element); // named once
-    else if (!element.closest("mjx-assistive-mml, svg *") && cut(element)) {
+  for (const element of main.querySelectorAll(":not(pre *, mjx-container *, svg *)")) {
+    if (whole.has(element.parentElement)) whole.add(element); // named once
+    else if (cut(element)) {
       whole.add(element);
       faults.push(`cut: ${named(element)}`);
     }
   }
 
   // What scrolls shows that there is more; on a wide window no display has to.
-  for (const element of main.querySelectorAll("*")) {
+  for (const element of main.querySelectorAll(":not(pre *, mjx-container *, svg *)")) {
     if (element.scrollWidth <= element.clientWidth + 1 || !element.clientWidth || !scrolls(element)) continue;
     if (wide && element.matches("mjx-container")) faults.push(`a display does not fit: ${named(element.parentElement)}`);
     if (!element.matches(".more-right, pre")) faults.push(`scrolls without a sign: ${named(element)}`);
