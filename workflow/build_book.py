@@ -97,7 +97,7 @@ def build(scratch: Path, chapters: Path | None) -> Path:
 
 
 def lighten(html: Path) -> None:
-    """Takes out what no page needs: source maps, and 1.5 MB of script that draws the icons of the theme's font again."""
+    """Takes out what no page needs: source maps, and a script that draws the icons of the theme's font again."""
     for file in {*html.rglob("*.map"), *html.rglob("fontawesome.js*")}:
         file.unlink()
     for page in html.rglob("*.html"):

@@ -4,6 +4,7 @@ import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 import numpy as np
 import pytest
@@ -15,6 +16,7 @@ PAGES += ["genindex.html", "search.html"]
 FAULTS = Path(__file__).with_name("page_faults.js").read_text("utf-8")
 GOLDEN = json.loads(Path(__file__).with_name("golden.json").read_text("utf-8"))
 WIDE, NARROW, HEIGHT = 1280, 390, 900
+HEAVIEST = 4_000_000  # bytes that a page may load
 SETTLED = "Promise.resolve(window.MathJax?.startup?.promise).then(() => new Promise(requestAnimationFrame))"
 
 Open = Callable[..., Page]
@@ -68,6 +70,8 @@ def test_a_page_shows_all_of_itself(opened: Open, name: str):
             page.evaluate(SETTLED)
             faults = page.evaluate(FAULTS, {"wide": width == WIDE})
             assert not faults, "\n".join((f"{width} px, {theme}:", *faults))
+    loaded = page.evaluate("performance.getEntriesByType('resource').map((entry) => new URL(entry.name).pathname)")
+    assert sum(Path(unquote(path)).stat().st_size for path in loaded if path.startswith("/")) < HEAVIEST
 
 
 @pytest.mark.parametrize(
