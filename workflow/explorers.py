@@ -1,6 +1,6 @@
 """Makes what the explorers of the book stand on: ``python workflow/explorers.py``.
 
-``data.js``: the photograph, kept as it is, and a basis trained on the Fashion-MNIST sample, with one of its filters.
+``data.js``: the photograph, and a basis trained on the Fashion-MNIST sample, with one of its filters.
 ``golden.json``: kernels, errors, spectra, filters and responses by gdlayer, which the explorers have to agree with.
 ``still.png``: what stands in their place without JavaScript.
 """
@@ -15,6 +15,7 @@ from typing import Any
 import matplotlib.pyplot as plt
 import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -24,10 +25,18 @@ from gdlayer.datasets import fashion_mnist
 from gdlayer.sampling import sampling_report
 
 ROOT = Path(__file__).parents[1]
-DATA = ROOT / "book" / "_static" / "explorers" / "data.js"
+PHOTOGRAPH = ROOT / "book" / "_static" / "photograph.png"
+DATA = PHOTOGRAPH.with_name("explorers") / "data.js"
 STILL = DATA.with_name("still.png")
 GOLDEN = ROOT / "tests" / "book" / "golden.json"
 SHAPE = ("sigma1", "sigma2", "mu1", "mu2", "theta")
+SIDE = 96
+SCRIPT = """\
+// Made by workflow/explorers.py. The photograph: an espresso by Rachel Michetti, CC0, from scikit-image, in grey.
+const photograph = {{ rows: {side}, columns: {side}, grey: "{grey}" }};
+// A basis and one of its filters: the first layer of a small classifier of Fashion-MNIST.
+const trained = {trained};
+"""
 POINTS, STEP = 16, 8
 """Golden spectra have 16 x 16 frequencies, golden responses every eighth row and column."""
 
@@ -47,19 +56,24 @@ SHAPES: tuple[tuple[Shape, int], ...] = tuple(
 
 
 def main() -> None:
-    text = DATA.read_text(encoding="utf-8")
-    trained = json.dumps(train(), separators=(",", ":"))
-    DATA.write_text(re.sub(r"(?<=const trained = ).*(?=;)", lambda _: trained, text), encoding="utf-8")
+    pixels = Image.open(PHOTOGRAPH).convert("L").resize((SIDE, SIDE), Image.Resampling.LANCZOS)
+    grey = base64.b64encode(pixels.tobytes()).decode()
+    DATA.write_text(SCRIPT.format(side=SIDE, grey=grey, trained=json.dumps(train())), encoding="utf-8")
     GOLDEN.write_text(json.dumps(golden(), separators=(",", ":")) + "\n", encoding="utf-8")
     draw_still()
 
 
 def photograph() -> Tensor:
     """The photograph of data.js, (96, 96), from 0 to 1."""
-    found = re.search(r'rows: (\d+), columns: (\d+), grey: "([^"]+)"', DATA.read_text(encoding="utf-8"))
+    pixels = np.frombuffer(base64.b64decode(shipped(r'grey: "([^"]+)"')), np.uint8)
+    return torch.tensor(pixels / 255).view(SIDE, SIDE)
+
+
+def shipped(pattern: str) -> str:
+    """What the pattern's group finds in data.js."""
+    found = re.search(pattern, DATA.read_text(encoding="utf-8"))
     assert found
-    pixels = np.frombuffer(base64.b64decode(found[3]), np.uint8).reshape(int(found[1]), int(found[2]))
-    return torch.tensor(pixels / 255)
+    return found[1]
 
 
 def basis(name: str) -> tuple[list[Shape], list[float]]:
@@ -67,9 +81,7 @@ def basis(name: str) -> tuple[list[Shape], list[float]]:
     if name == "jet":
         numbers = {"sigma1": 1.0, "sigma2": 1.0, "mu1": 0.0, "mu2": 0.0, "theta": 0.0}
         return [{"p": p, "q": q, **numbers} for p, q in jet_orders(3)], [0.0] * 10
-    found = re.search(r"const trained = (.*);", DATA.read_text(encoding="utf-8"))
-    assert found
-    trained = json.loads(found[1])
+    trained = json.loads(shipped(r"const trained = (.*);"))
     return trained["shapes"], trained["shares"]
 
 
