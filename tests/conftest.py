@@ -14,12 +14,6 @@ def pytest_runtest_setup() -> None:
     torch.manual_seed(0)
 
 
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """Says why tests were skipped, each reason once."""
-    for reason in sorted({report.longrepr[2] for report in terminalreporter.stats.get("skipped", ())}):
-        terminalreporter.write_line(reason)
-
-
 @pytest.fixture(
     params=["cpu", pytest.param("cuda", marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA GPU"))]
 )
