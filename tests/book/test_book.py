@@ -136,6 +136,17 @@ def test_notebook_code_fits_the_column(path: Path):
     assert not wide, "\n".join(wide)
 
 
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=name)
+def test_a_figure_has_a_number_a_caption_and_an_alternative_text(path: Path):
+    for cell in read(path).cells:
+        formats = {mime for output in cell.get("outputs", []) for mime in output.get("data", {})}
+        if formats & {"image/png", "image/svg+xml"}:
+            figure = cell.metadata.get("mystnb", {})
+            assert figure["figure"]["name"].startswith("fig-"), cell.id
+            assert figure["figure"]["caption"], cell.id
+            assert figure["image"]["alt"], cell.id
+
+
 @pytest.mark.parametrize("path", CHAPTERS, ids=name)
 def test_chapter_shows_no_path_of_a_machine(path: Path):
     texts = [prose(path)]
