@@ -29,7 +29,7 @@
   };
   const watch = () => {
     const sizes = new ResizeObserver((entries) => entries.forEach(({ target }) => sign(target)));
-    for (const element of main.querySelectorAll(`${TABLES}, div.math mjx-container`)) {
+    for (const element of main.querySelectorAll(`${TABLES}, div.math mjx-container, pre`)) {
       sizes.observe(element);
       element.addEventListener("scroll", () => sign(element), { passive: true });
     }

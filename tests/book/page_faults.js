@@ -36,9 +36,9 @@
 
   // What scrolls shows that there is more; on a wide window no display has to.
   for (const element of main.querySelectorAll(":not(pre *, mjx-container *, svg *)")) {
-    if (element.scrollWidth <= element.clientWidth + 1 || !element.clientWidth || !scrolls(element)) continue;
+    if (element.scrollWidth <= element.clientWidth + 1 || !scrolls(element) || !element.checkVisibility()) continue;
     if (wide && element.matches("mjx-container")) faults.push(`a display does not fit: ${named(element.parentElement)}`);
-    if (!element.matches(".more-right, pre")) faults.push(`scrolls without a sign: ${named(element)}`);
+    if (!element.matches(".more-right")) faults.push(`scrolls without a sign: ${named(element)}`);
   }
 
   for (const image of document.images) {

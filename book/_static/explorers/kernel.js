@@ -56,7 +56,7 @@
   const { controls, reset } = explorer.create("kernel", fields, show);
   const caption = "profiles, each with its own range: along u solid, along v dashed; dots are pixels, if θ = 0";
   const figures = make("div", { class: "figures" });
-  figures.append(kernel.figure, make("figure", {}, profiles, make("figcaption", {}, caption)), spectrum.figure);
-  figures.append(explorer.photo(), response.figure);
+  const curves = make("figure", {}, profiles, make("figcaption", {}, caption));
+  figures.append(kernel.figure, response.figure, explorer.photo(), curves, spectrum.figure);
   document.getElementById("kernel-explorer").append(controls, make("div", { class: "buttons" }, reset), errors, figures);
 }

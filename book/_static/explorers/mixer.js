@@ -51,7 +51,7 @@
     button.addEventListener("click", () => change(values));
     return button;
   });
-  const figures = make("div", { class: "figures" }, filter.figure, explorer.photo(), response.figure);
+  const figures = make("div", { class: "figures" }, filter.figure, response.figure, explorer.photo());
   root.append(make("div", { class: "buttons" }, ...buttons, reset), controls, constant, figures);
   explorer.recall();
 }
