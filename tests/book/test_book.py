@@ -268,7 +268,10 @@ def test_a_local_book_is_offline(site: Path, capsys: pytest.CaptureFixture[str])
         ('<script src="gone.js?v=1"></script>', "missing gone.js?v=1"),
         ('<a href="gone.html#top">gone</a>', "missing gone.html#top"),
         ('<a href="index.html#gone">gone</a>', "no such place index.html#gone"),
-        ('<a href="#gone">gone</a><a href="#top">here</a><a href="#">top</a><a href="#kernel.p=2">state</a>', "no such place #gone"),
+        (
+            '<a href="#gone">gone</a><a href="#top">here</a><a href="#">top</a><a href="#kernel.p=2">state</a>',
+            "no such place #gone",
+        ),
         ('<img src="/_static/style.css">', "absolute address /_static/style.css"),
         ('<a href="file:///a/b">gone</a>', "absolute address file:///a/b"),
         ('<img src="../">', "outside the book: ../"),
