@@ -39,7 +39,7 @@ class GaussianDerivativeConv2d(Geometry, SynthesizedConv2d):
     for each input map, however large it is.
 
     Draw the parameters anew with :meth:`reset_parameters`, not with torch.nn.init: ``weight`` has other axes than a
-    filter, so kaiming_normal_ and its like take a wrong fan-in from it, and know nothing of the kernels' norms.
+    filter, so ``kaiming_normal_`` and its like take a wrong fan-in from it, and know nothing of the kernels' norms.
 
     With B bases of N kernels :math:`\phi^{b,n} = G_{p_n, q_n}(\mu^{b,n}, \sigma^{b,n}, \theta^{b,n})`, eq. (1),
     basis b makes the feature maps :math:`j = 1, \dots, f_{out}/B` of its group:
