@@ -25,11 +25,11 @@
 
   const sign = (element) => {
     element.classList.toggle("more-right", hidden(element));
-    if (element.scrollWidth > element.clientWidth) element.tabIndex = 0; // arrow keys scroll it
+    if (hidden(element)) element.tabIndex = 0; // arrow keys scroll it
   };
   const watch = () => {
     const sizes = new ResizeObserver((entries) => entries.forEach(({ target }) => sign(target)));
-    for (const element of main.querySelectorAll(`${TABLES}, div.math mjx-container, pre`)) {
+    for (const element of main.querySelectorAll(`${TABLES}, div.math mjx-container, span.math, pre`)) {
       sizes.observe(element);
       element.addEventListener("scroll", () => sign(element), { passive: true });
     }
