@@ -44,14 +44,12 @@ book: $(READY)  ## the book of the committed record: _build/html
 bench: $(READY)  ## time and memory beside nn.Conv2d, in some minutes: DEVICE=cpu or cuda, PARTS="goals step" for some of it
 	@$(BIN)/python -m gdlayer.benchmarks --device $(DEVICE) $(if $(PARTS),--only $(PARTS))
 
-test: $(READY)  ## lint, types, tests, notebooks, book, and a smoke reproduction
+test: $(READY)  ## lint, types, tests, the book in a browser, notebooks, and a smoke reproduction
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/pyright
 	$(BIN)/python -m pytest -n 2
 	$(BIN)/python -m pytest -p no:cacheprovider --nbval book  # one at a time: kernels that start together can take the same port
-	$(BIN)/python workflow/build_book.py _build/html
-	$(BIN)/python workflow/check_scripts.py _build/html
 	$(BIN)/python workflow/reproduce.py --profile smoke --cores 2
 
 test-matrix: $(READY)  ## the tests of the layer on every Python and torch claimed that can be had: data/test-matrix.csv

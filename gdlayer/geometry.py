@@ -27,8 +27,8 @@ class Geometry(nn.Module):
     What trains in the place of sigma is s, the parameter ``raw_sigma``:
 
     .. math::
-        \sigma = \sigma_{min} + \mathrm{softplus}(s) \quad \text{or, with an upper bound,} \quad
-        \sigma = \sigma_{min} + \frac{\sigma_{max} - \sigma_{min}}{1 + e^{-s}}
+        \sigma &= \sigma_{min} + \mathrm{softplus}(s) \quad \text{or, with an upper bound,} \\
+        \sigma &= \sigma_{min} + \frac{\sigma_{max} - \sigma_{min}}{1 + e^{-s}}
 
     Shared parameters have size 1 on axis N; an isotropic ``raw_sigma`` has size 1 on its last axis.
     """

@@ -8,6 +8,7 @@ import argparse
 import errno
 import fcntl
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -20,6 +21,7 @@ import yaml
 from check_offline import check_offline
 
 ROOT = Path(__file__).parents[1]
+ICONS = re.compile(r'\s*<script defer src="[^"]*/scripts/fontawesome\.js[^"]*"></script>')
 NO_SPACE = os.strerror(errno.ENOSPC)
 
 
@@ -87,10 +89,19 @@ def build(scratch: Path, chapters: Path | None) -> Path:
     if built.returncode:
         raise BookError(f"\n{built.stdout}\n{built.stderr}")
     html = output / "_build" / "html"
+    lighten(html)
     faults, *_ = check_offline(html)
     if faults:
         raise BookError("\n".join(("it is not complete without a network", *faults)))
     return html
+
+
+def lighten(html: Path) -> None:
+    """Takes out what no page needs: source maps, and a script that draws the icons of the theme's font again."""
+    for file in {*html.rglob("*.map"), *html.rglob("fontawesome.js*")}:
+        file.unlink()
+    for page in html.rglob("*.html"):
+        page.write_text(ICONS.sub("", page.read_text(encoding="utf-8")), encoding="utf-8")
 
 
 def configuration(root: Path) -> str:

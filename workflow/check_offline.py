@@ -1,7 +1,8 @@
 """Proves that a built book opens without a network: `python workflow/check_offline.py _build/html`.
 
 Lists each resource that a page loads from elsewhere, and each local one that is missing; exits 1 if there is any.
-Links that a reader may click can point anywhere, but a link to a local file needs that file.
+Links that a reader may click can point anywhere, but a link to a local file needs that file, and one to a place in a
+page that place; ``#name=value`` is the state of an explorer.
 """
 
 import re
@@ -41,16 +42,19 @@ def css_urls(css: str) -> Iterator[str]:
 
 
 class _Page(HTMLParser):
-    """Collects `loaded`, the addresses that a page fetches, and `linked`, those a reader can follow."""
+    """Collects `loaded`, the addresses that a page fetches, `linked`, those a reader can follow, and its `places`."""
 
     def __init__(self) -> None:
         super().__init__()
         self.loaded: list[str] = []
         self.linked: list[str] = []
+        self.places: set[str] = set()
         self._inside = ""
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         values = {name: value for name, value in attrs if value}
+        if "id" in values:
+            self.places.add(values["id"])
         for name in (*LOADING["*"], *LOADING.get(tag, ())):
             if name in values:
                 self.loaded.append(values[name])
@@ -131,14 +135,22 @@ def check_offline(html: Path) -> tuple[list[str], int, int]:
     pages = sorted(p for p in html.rglob("*.html") if not p.name.endswith(TEMPLATE))
     if not pages:
         raise ValueError(f"no .html file under {html}")
+    read: dict[Path, _Page] = {}
     for path in pages:
-        page = _Page()
+        read[path] = page = _Page()
         page.feed(path.read_text("utf-8"))
         page.close()
+    for path, page in read.items():
         for address in page.loaded:
             check(path, address, loads=True)
         for address in page.linked:
             check(path, address, loads=False)
+            parts = urlsplit(address)
+            target = (path.parent / unquote(parts.path)).resolve() if parts.path else path
+            place = unquote(parts.fragment)
+            local = not (parts.scheme or parts.netloc) and target in read
+            if local and place and "=" not in place and place not in read[target].places:
+                faults.add(f"{path.relative_to(html).as_posix()}: no such place {address}")
     for path in html.rglob("*.css"):
         for address in css_urls(path.read_text("utf-8")):
             check(path, address, loads=True)

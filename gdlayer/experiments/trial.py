@@ -31,6 +31,8 @@ class Trial:
     datasets: ClassVar[tuple[str, ...]]
     not_in_paper: ClassVar[tuple[str, ...]] = ()
     """Data sets that the paper's numbers do not belong beside."""
+    copies: ClassVar[tuple[str, ...]] = ()
+    """Data sets that are the paper's with less detail or fewer images."""
     prefixes: ClassVar[Mapping[str, str]] = {"n_train": "n", "learning_rate": "lr"}
     """What stands in an id before the values of a field."""
 
@@ -89,6 +91,11 @@ class Trial:
     def paper_cell(*cell: Any) -> tuple[str, ...]:
         """How the published numbers name a cell."""
         return tuple(map(str, cell))
+
+    @classmethod
+    def network_of_paper(cls, *cell: Any) -> bool:
+        """Whether a cell's network is the one that the paper's number of the cell belongs to."""
+        return True
 
     @property
     def id(self) -> str:

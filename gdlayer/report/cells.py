@@ -6,7 +6,6 @@ from typing import Any
 
 import numpy as np
 
-from gdlayer.experiments import experiments
 from gdlayer.experiments.experiment import Experiment
 from gdlayer.experiments.record import write_beside
 from gdlayer.extras import extra
@@ -47,7 +46,7 @@ def per_trial(records: Iterable[dict[str, Any]], experiment: Experiment) -> pd.D
         | {
             "precision": r["hyperparameters"]["precision"],
             "device": r["machine"]["device"],
-            "machine": r["machine"].get("name"),
+            "machine": r["machine"].get("name", ""),
             "parameters": r["parameters"],
             "metric": metric,
             "seed": r["trial"]["seed"],
@@ -118,10 +117,31 @@ def still_to_run(plan: pd.DataFrame, selector: Selector) -> tuple[int, float]:
     return sum(chosen["missing"].tolist()), sum(chosen["seconds"].tolist())
 
 
-def marks(dataset: str, profile: str) -> str:
-    """† for the embedded stand-in of a data set, ‡ for a smaller budget than the full protocol."""
-    embedded = any(dataset == experiment.embedded for experiment in experiments().values())
-    return "†" * embedded + "‡" * (profile != "paper")
+MARKS = {
+    "†": "Trained and tested on the stand-in embedded in the repository, not on the data set.",
+    "‡": "Reduced budget: cannot be held against the paper's number.",
+    "§": "Another network than the paper's.",
+    "¶": "A copy of the paper's data set with less detail or fewer images.",
+    "*": "Fewer seeds than the profile asks for.",
+}
+
+
+def marks(experiment: Experiment, row: Mapping[str, Any]) -> str:
+    """What a run departs in from the full protocol on the paper's data and network, as signs of :data:`MARKS`.
+
+    Parameters
+    ----------
+    experiment : Experiment
+    row : data set, profile and what names the cell, by column
+    """
+    trial, dataset = experiment.trial, row["dataset"]
+    departures = {
+        "†": dataset == experiment.embedded,
+        "‡": row["profile"] != "paper",
+        "§": not trial.network_of_paper(*(row[name] for name in ("layer", *trial.cell_fields()))),
+        "¶": dataset in trial.copies,
+    }
+    return "".join(sign for sign, departs in departures.items() if departs)
 
 
 def kind_of(row: Any) -> tuple[str, ...]:

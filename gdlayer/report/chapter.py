@@ -20,9 +20,12 @@ with extra("report"):
 
 
 def setting_in_words(value: Any) -> str:
-    """A setting as text; tables as "key value; ...", an empty list as "none"."""
+    """A setting as text; tables as "key value; ...", those inside of others in parentheses; an empty list as "none"."""
     if isinstance(value, dict):
-        return "; ".join(f"{key} {setting_in_words(item)}" for key, item in value.items())
+        texts = {key: setting_in_words(item) for key, item in value.items()}
+        return "; ".join(
+            f"{key} ({text})" if isinstance(value[key], dict) else f"{key} {text}" for key, text in texts.items()
+        )
     return (", ".join(map(str, value)) or "none") if isinstance(value, list) else str(value)
 
 

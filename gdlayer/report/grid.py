@@ -9,6 +9,7 @@ from gdlayer.experiments.progress import duration_in_words
 from gdlayer.extras import extra
 from gdlayer.report import markup
 from gdlayer.report.cells import (
+    MARKS,
     Selector,
     kind_in_words,
     kind_letters,
@@ -44,9 +45,9 @@ def grid(
 ) -> Markup:
     """HTML of a table: our values with their 95 % intervals, under them the paper's number in parentheses.
 
-    Every cell says what it is: † embedded stand-in instead of the data set, ‡ smaller budget than the full protocol;
-    a letter marks what was made with another data set, profile, precision or device than most. What is planned but
-    not run yet says so, and how long it takes; a dash where nothing is planned. Beside a user's own run, another line
+    Every cell says what it is, by the signs of :data:`gdlayer.report.cells.MARKS`; a letter marks what was made with
+    another data set, profile, precision or device than most. What is planned but not run yet says so, and how long it
+    takes; a dash where nothing is planned. Beside a user's own run, another line
     shows the committed record in brackets.
 
     Parameters
@@ -70,12 +71,12 @@ def grid(
     def entry(selector: Selector) -> Markup:
         pending, seconds = still_to_run(loaded.plan, selector)
         left[tuple(value for name, value in sorted(selector.items()) if name != "metric")] = seconds
-        found = values(select(loaded.cells, selector), own_letters, pending, counted=not same or pending > 0)
+        found = values(loaded, select(loaded.cells, selector), own_letters, pending, counted=not same or pending > 0)
         if pending and not found:
             found = markup.small(markup.lines("not run", duration_in_words(seconds or None)))
         texts = [found or "—"]
         if loaded.record is not None:
-            beside = values(select(loaded.record, selector), kept_letters) or "—"
+            beside = values(loaded, select(loaded.record, selector), kept_letters) or "—"
             texts.append(markup.small(Markup("[{}]").format(beside)))
         if (number := published_at(loaded.experiment, selector)) is not None:
             texts.append(markup.small(f"({number:.1f})"))
@@ -93,14 +94,21 @@ def _shown(cells: pd.DataFrame, selectors: Iterable[Selector]) -> pd.DataFrame:
 
 
 def values(
-    cells: pd.DataFrame, letters: Mapping[tuple[str, ...], str], pending: int = 0, *, counted: bool = False
+    loaded: Loaded,
+    cells: pd.DataFrame,
+    letters: Mapping[tuple[str, ...], str],
+    pending: int = 0,
+    *,
+    counted: bool = False,
 ) -> Markup:
     """The cells: mean, marks and letter, below half of the interval and, if ``counted``, the number of seeds."""
     total = pending + sum(cells["seeds"].tolist())
     texts: list[str] = []
     for row in rows_of(cells):
         value = Markup("{}{}{}").format(
-            f"{row.mean:.1f}", marks(row.dataset, row.profile), markup.superscript(letters.get(kind_of(row), ""))
+            f"{row.mean:.1f}",
+            marks(loaded.experiment, row._asdict()) + "*" * (pending > 0),
+            markup.superscript(letters.get(kind_of(row), "")),
         )
         texts.append(value)
         if row.seeds > 1:
@@ -135,12 +143,7 @@ def legend(table: str, own: pd.DataFrame, kept: pd.DataFrame | None, left: float
         )
     letters = {kind: letter for found in kind_letters(own, kept) for kind, letter in found.items()}
     notes.append(kinds_in_words(letters))
-    if "†" in table:
-        notes.append("† Trained and tested on the stand-in embedded in the repository, not on the data set.")
-    if "‡" in table:
-        every = own if kept is None else pd.concat([own, kept])
-        reduced = ", ".join(sorted({p for p in every["profile"] if p != "paper"}))
-        notes.append(f"‡ Reduced budget (profile {reduced}): cannot be held against the paper's number.")
+    notes += [f"{sign} {meaning}" for sign, meaning in MARKS.items() if sign in table]
     if left:
         notes.append(f"Not run yet: with about how long that takes on one core, {duration_in_words(left)} in all.")
     if "—" in table:

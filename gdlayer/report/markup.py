@@ -82,3 +82,8 @@ def items(*texts: str) -> Markup:
 
 def seeds(count: int) -> str:
     return f"{count} seed{'s' * (count != 1)}"
+
+
+def bullets(texts: Iterable[str]) -> Markup:
+    """A list."""
+    return Markup("<ul>{}</ul>").format(Markup().join(Markup("<li>{}</li>").format(text) for text in texts))

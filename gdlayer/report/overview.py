@@ -64,14 +64,16 @@ def entry(loaded: Loaded, selector: Selector) -> Entry | None:
     if not found:
         return Entry(None, duration(*still_to_run(loaded.plan, selector)))
     row = max(found, key=lambda row: row.seeds)
-    sign = marks(row.dataset, row.profile) + "*" * (len(found) > 1)
+    pending, _ = still_to_run(loaded.plan, selector)
+    sign = marks(loaded.experiment, row._asdict()) + "*" * (pending > 0) + "‖" * (len(found) > 1)
     return Entry(row.mean - number, f"{claims.signed(row.mean - number)}{sign}\nn = {row.seeds}")
 
 
 def heat_map(tables: Mapping[str, Loaded]) -> Figure:
     """Ours minus the paper's in percentage points, cell by cell, with the number of seeds; hatched where not run yet.
 
-    ``*``: other runs of the cell, on another device or in another precision, are in its chapter.
+    Signs as :data:`gdlayer.report.cells.MARKS`; ``‖``: other runs of the cell, on another device or in another
+    precision, are in its chapter.
 
     Parameters
     ----------
@@ -125,14 +127,21 @@ def _draw(axis: Axes, panel: Panel, entries: Sequence[Sequence[Entry | None]]) -
 
 
 def verdicts(tables: Mapping[str, Loaded]) -> Markup:
-    """HTML: a row per claim of the paper, how many of its cases hold, fail and are undecided."""
+    """HTML: a row per claim of the paper, a column per verdict with the number of its cases."""
     rows = []
     for name, loaded in tables.items():
         chapter = markup.link(loaded.experiment.title, f"{name}.html")
         for claim in judged_claims(loaded):
             quote = loaded.experiment.quotes[claim.name][0]
-            rows.append([claims.quoted(quote.text, quote.where), chapter, claims.tally(claim)])
-    return markup.table(["claim", "", "cases"], rows, "results claims")
+            counts = [count(claim.rows, verdict) for verdict in claims.VERDICTS]
+            rows.append([claims.quoted(quote.text, quote.where), chapter, *counts])
+    return markup.table(["claim", "", *claims.VERDICTS], rows, "results claims")
+
+
+def count(rows: Iterable[claims.Row], verdict: str) -> str:
+    """How many cases have a verdict, and whether by construction; "" for none."""
+    tags = [row.tag for row in rows if row.verdict == verdict]
+    return markup.lines(str(len(tags)), *(markup.small(tag) for tag in sorted({*tags}) if tag)) if tags else ""
 
 
 def provenance(folder: Path, profile: str, tables: Mapping[str, Loaded]) -> Markup:

@@ -6,7 +6,6 @@ import tomllib
 from pathlib import Path
 from typing import Any
 
-import check_scripts
 import nbformat
 import pytest
 import yaml
@@ -137,6 +136,17 @@ def test_notebook_code_fits_the_column(path: Path):
     assert not wide, "\n".join(wide)
 
 
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=name)
+def test_a_figure_has_a_number_a_caption_and_an_alternative_text(path: Path):
+    for cell in read(path).cells:
+        formats = {mime for output in cell.get("outputs", []) for mime in output.get("data", {})}
+        if formats & {"image/png", "image/svg+xml"}:
+            figure = cell.metadata.get("mystnb", {})
+            assert figure["figure"]["name"].startswith("fig-"), cell.id
+            assert figure["figure"]["caption"], cell.id
+            assert figure["image"]["alt"], cell.id
+
+
 @pytest.mark.parametrize("path", CHAPTERS, ids=name)
 def test_chapter_shows_no_path_of_a_machine(path: Path):
     texts = [prose(path)]
@@ -257,6 +267,11 @@ def test_a_local_book_is_offline(site: Path, capsys: pytest.CaptureFixture[str])
         ('<meta http-equiv="Refresh" content="0; URL=https://cdn.test/">', "loads https://cdn.test/"),
         ('<script src="gone.js?v=1"></script>', "missing gone.js?v=1"),
         ('<a href="gone.html#top">gone</a>', "missing gone.html#top"),
+        ('<a href="index.html#gone">gone</a>', "no such place index.html#gone"),
+        (
+            '<a href="#gone">gone</a><a href="#top">here</a><a href="#">top</a><a href="#kernel.p=2">state</a>',
+            "no such place #gone",
+        ),
         ('<img src="/_static/style.css">', "absolute address /_static/style.css"),
         ('<a href="file:///a/b">gone</a>', "absolute address file:///a/b"),
         ('<img src="../">', "outside the book: ../"),
@@ -265,7 +280,7 @@ def test_a_local_book_is_offline(site: Path, capsys: pytest.CaptureFixture[str])
 def test_a_fault_is_named(site: Path, capsys: pytest.CaptureFixture[str], html: str, fault: str):
     (site / "x.png").write_bytes(b"")
     (site / "deep").mkdir()
-    (site / "page.html").write_text(html, "utf-8")
+    (site / "page.html").write_text(f"<h1 id=top>Page</h1>{html}", "utf-8")
     assert check_offline(site)[0] == [f"page.html: {fault}"]
     assert main([str(site)]) == 1
     assert capsys.readouterr().out == f"page.html: {fault}\n"
@@ -287,24 +302,14 @@ def test_an_empty_folder_is_a_fault(tmp_path: Path, capsys: pytest.CaptureFixtur
     assert "usage:" in capsys.readouterr().err
 
 
-# The check of scripts
+# The build
 
 
-def test_script_errors_are_found(site: Path, capsys: pytest.CaptureFixture[str]):
-    if not any(map(shutil.which, check_scripts.BROWSERS)):
-        pytest.skip("no Chromium")
-    (site / "index.html").write_text("<body><script>const a = 1; console.log('fine')</script>", "utf-8")
-    assert check_scripts.main(site) == 0
-    assert capsys.readouterr().out == "2 pages without a script error\n"
-    (site / "page.html").write_text("<body><script>let a</script><script>let a</script>", "utf-8")
-    assert check_scripts.main(site) == 1
-    fault = "page.html: Uncaught SyntaxError: Identifier 'a' has already been declared at file:///"
-    assert capsys.readouterr().out.startswith(fault)
-
-
-def test_without_a_browser_the_check_is_skipped_aloud(
-    site: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-):
-    monkeypatch.setenv("PATH", "")
-    assert check_scripts.main(site) == 0
-    assert capsys.readouterr().out.startswith("SKIPPED: no script error was looked for, ")
+def test_the_book_ships_what_its_pages_need(html: Path):
+    """Nobody but a browser's tools reads source maps, and the icons come from the theme's font."""
+    faults, pages, _ = check_offline(html)
+    assert not faults
+    assert pages > len(CHAPTERS)
+    shipped = {path.name for path in html.rglob("*")}
+    assert not [name for name in shipped if name.endswith(".map") or name.startswith("fontawesome.js")]
+    assert "fa-solid-900.woff2" in shipped

@@ -41,7 +41,7 @@ def test_choices_of_layers_and_sources_in_words():
     rate = TABLE2.choices["learning_rate"]["value"]
     by_source = "; ".join(f"{source} {value}" for source, value in rate["source"].items())
     assert list(rate["source"]) == list(SOURCES)
-    assert f"| learning rate | source {by_source}; free-form " in text
+    assert f"| learning rate | source ({by_source}); free-form " in text
 
 
 def test_a_choice_of_the_profile_comes_first(monkeypatch):

@@ -1,190 +1,256 @@
-"""The paper's claims: what counts as a pair, and the rules of the verdicts."""
+"""The paper's claims: the five verdicts, their correction, and where the paper's differences lie."""
 
 import math
-from typing import Any
 
-import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from invented import FULL, SAMPLE, record, runs_of
-from scipy import stats
+from invented import FULL
 
 from gdlayer.experiments import experiments
-from gdlayer.report import claims, judgements
-from gdlayer.report.cells import per_trial
+from gdlayer.report import judgements
+from gdlayer.report.blocks import Estimate
 from gdlayer.report.claims import (
+    BY_CONSTRUCTION,
     FAILS,
     HOLDS,
-    UNDECIDED,
+    TOO_FEW,
+    UNCLEAR,
+    UNTESTABLE,
+    VERDICTS,
+    Case,
     Claim,
-    Estimate,
-    Judged,
+    Comparison,
+    Printed,
     Row,
-    compare,
+    chance_in_words,
     judge,
-    judge_all,
+    judge_claim,
     judge_count,
-    paired,
+    reading,
     signed,
+    verdict_as_html,
 )
+from gdlayer.report.differences import ALPHA, Difference, holm
 from gdlayer.report.loaded import load
 
 TABLE1, TABLE2, TABLE3, *_ = experiments().values()
-OURS = {"layer": "ours", "n_train": 1000, "network": "unpooled", "metric": "test_accuracy"}
-DAU = {**OURS, "layer": "dau"}
 KIND = (FULL, "paper", "fp32", "cpu")
 
 
-def estimate_of(one: list[dict[str, Any]], other: list[dict[str, Any]]) -> Estimate | None:
-    return paired(per_trial([*one, *other], TABLE1), OURS, DAU)
+def against(
+    mean: float, half: float = 1.0, seeds: int = 5, title: str = "DAU", paper: float | None = None, marks: str = ""
+) -> Comparison:
+    """A difference with half of its 95 % interval, four degrees of freedom; NaN for one seed."""
+    error = half / 2.776445 if seeds > 1 else math.nan
+    return Comparison(title, Estimate(Difference(mean, error, 4, seeds, False), KIND, 0), paper, marks)
 
 
-# Pairs
+def of(comparison: Comparison) -> Difference:
+    assert comparison.estimate is not None
+    return comparison.estimate.difference
 
 
-def test_differences_are_paired_over_seeds():
-    found = estimate_of(runs_of("ours", 80, 90, 70), runs_of("dau", 79, 88, 69.5))
-    assert found is not None
-    assert (found.seeds, found.kind, found.left_out) == (3, KIND, 0)
-    assert found.mean == pytest.approx((1 + 2 + 0.5) / 3)
-    half = 4.302653 * np.std([1, 2, 0.5], ddof=1) / math.sqrt(3)  # t of 2 degrees of freedom, from a printed table
-    assert found.low == pytest.approx(found.mean - half, abs=1e-5)
-    assert found.high == pytest.approx(found.mean + half, abs=1e-5)
+NONE = Comparison("RFNN", None, 1.1)
 
 
-def test_a_pair_is_of_one_machine():
-    """The seed alone is not enough: models of CPU round differently."""
-    ours = [record("ours", seed=seed, accuracy=0.9) for seed in range(4)]
-    dau = [record("dau", seed=seed, accuracy=0.8) for seed in range(4)]
-    for made in (*ours, *dau):
-        made["machine"]["name"] = "one CPU"
-    dau[3]["machine"]["name"] = "another CPU"
-    found = estimate_of(ours, dau)
-    assert found is not None
-    assert (found.seeds, found.left_out) == (3, 0)
+def verdict(*comparisons: Comparison, margin: float = 0.0, unfit: str = "") -> str:
+    return judge([Case("", comparisons, margin, unfit=unfit)])[0].verdict
 
 
-@given(st.lists(st.tuples(st.floats(0, 1), st.floats(0, 1)), min_size=2, max_size=6))
-def test_the_interval_is_that_of_the_paired_t_test(pairs):
-    one, other = zip(*pairs, strict=True)
-    found = estimate_of(runs_of("ours", *(100 * v for v in one)), runs_of("dau", *(100 * v for v in other)))
-    assert found is not None
-    differences = 100 * (np.array(one) - np.array(other))
-    if differences.std() > 1e-9:
-        interval = stats.ttest_rel(one, other).confidence_interval(0.95)
-        assert (found.low, found.high) == pytest.approx((100 * interval.low, 100 * interval.high), abs=1e-6)
-    assert found.mean == pytest.approx(differences.mean(), abs=1e-9)
-
-
-def test_only_shared_seeds_are_pairs():
-    found = estimate_of(runs_of("ours", 80, 90, 70), runs_of("dau", 88, 69, 50, first=1))
-    assert found is not None
-    assert (found.seeds, found.left_out) == (2, 0)
-    assert found.mean == pytest.approx(1.5)
-    assert estimate_of(runs_of("ours", 80), runs_of("dau", 80, first=1)) is None
-    assert estimate_of(runs_of("ours", 80), []) is None
-    single = estimate_of(runs_of("ours", 80), runs_of("dau", 79))
-    assert single is not None
-    assert (single.mean, single.seeds) == (pytest.approx(1), 1)
-    assert math.isnan(single.low)
-    assert math.isnan(single.high)
-
-
-@pytest.mark.parametrize(
-    ("name", "other"), [("device", "cuda"), ("precision", "bf16"), ("profile", "quick"), ("dataset", SAMPLE)]
-)
-def test_pairs_of_different_kinds_are_not_averaged(name, other):
-    """Nor is a pair made of two kinds: the pairs of the kind that has the most count, the others are told."""
-    ours = [*runs_of("ours", 80, 82), *runs_of("ours", 60, 60, 60, first=2, **{name: other})]
-    found = estimate_of(ours, [*runs_of("dau", 79, 79), *runs_of("dau", 50, 50, 50, first=2, **{name: other})])
-    assert found is not None
-    assert (found.mean, found.seeds, found.left_out) == (pytest.approx(10), 3, 2)
-    assert other in found.kind
-    assert estimate_of(runs_of("ours", 80), runs_of("dau", 79, **{name: other})) is None
-
-
-def test_what_is_alike_can_be_told():
-    trials = per_trial([*runs_of("ours", 80, 82, precision="bf16"), *runs_of("ours", 81, 82)], TABLE1)
-    selectors = {**OURS, "precision": "bf16"}, {**OURS, "precision": "fp32"}
-    assert paired(trials, *selectors) is None
-    found = paired(trials, *selectors, alike=("dataset", "profile", "device"))
-    assert found is not None
-    assert (found.mean, found.seeds) == (pytest.approx(-0.5), 2)
+def row(*comparisons: Comparison, **fields: object) -> Row:
+    (found,) = judge_claim(Claim("higher", "", [Case("Ours", comparisons, **fields)])).rows  # type: ignore[arg-type]
+    return found
 
 
 # Verdicts
 
 
-def made(low: float, high: float, seeds: int = 5, kind: tuple[str, ...] = KIND) -> Estimate:
-    return Estimate((low + high) / 2, low, high, seeds, kind, 0)
+@pytest.mark.parametrize(
+    ("mean", "margin", "expected"),
+    [
+        (1.01, 0.0, HOLDS),
+        (-1.01, 0.0, FAILS),
+        (0.99, 0.0, UNCLEAR),
+        (-0.99, 0.0, UNCLEAR),
+        (-0.3, 1.7, HOLDS),
+        (-0.8, 1.7, UNCLEAR),
+        (-2.6, 1.7, UNCLEAR),
+        (-2.8, 1.7, FAILS),
+    ],
+)
+def test_a_single_comparison_needs_the_whole_interval_on_one_side(mean, margin, expected):
+    assert verdict(against(mean), margin=margin) == expected
 
 
 @pytest.mark.parametrize(
-    ("low", "high", "margin", "verdict"),
+    ("comparison", "expected", "reason"),
     [
-        (0.1, 0.5, 0.0, HOLDS),
-        (-0.5, -0.1, 0.0, FAILS),
-        (-0.1, 0.5, 0.0, UNDECIDED),
-        (0.0, 0.5, 0.0, UNDECIDED),
-        (-0.5, 0.0, 0.0, UNDECIDED),
-        (-0.5, -0.1, 1.0, HOLDS),
-        (-0.9, 3.0, 1.0, HOLDS),
-        (-1.5, 0.5, 1.0, UNDECIDED),
-        (-1.5, -1.1, 1.0, FAILS),
-        (-1.0, 0.0, 1.0, UNDECIDED),
-        (0.2, 0.2, 0.0, HOLDS),
+        (NONE, TOO_FEW, ""),
+        (against(5, seeds=2), TOO_FEW, ""),
+        (against(5, seeds=1), TOO_FEW, ""),
+        (against(5, marks="‡"), UNTESTABLE, "reduced budget"),
+        (against(5, marks="†‡"), UNTESTABLE, "embedded stand-in"),
+        (against(5, marks="§¶"), HOLDS, ""),
+        (against(5, seeds=3), HOLDS, ""),
     ],
 )
-def test_a_verdict_needs_the_whole_interval_on_one_side(low, high, margin, verdict):
-    judged = judge(made(low, high), margin)
-    assert judged.verdict == verdict
-    assert judged.reason == ("the interval reaches both sides" if verdict == UNDECIDED else "")
+def test_what_decides_nothing(comparison, expected, reason):
+    (found,) = judge([Case("", [comparison])])
+    assert (found.verdict, found.reason, found.deciding) == (expected, reason, comparison)
+
+
+def test_what_is_unfit_cannot_be_tested_however_clear_its_numbers():
+    (found,) = judge([Case("", [against(-9)], unfit="no such network")])
+    assert (found.verdict, found.reason) == (UNTESTABLE, "no such network")
+
+
+def test_a_case_of_several_fails_if_one_fails_and_holds_if_all_hold():
+    well, better, worse, worst = against(2), against(3), against(-4), against(-9)
+    unclear, few = against(0.1), against(9, seeds=2)
+    assert verdict(well, better) == HOLDS
+    assert judge([Case("", [better, well])])[0].deciding == well
+    assert judge([Case("", [well, worst, unclear, worse, NONE, few])])[0].deciding == worst
+    assert verdict(well, worse, NONE) == FAILS
+    assert judge([Case("", [well, unclear, better])])[:1] == judge([Case("", [unclear, well, better])])[:1]
+    assert verdict(well, unclear) == UNCLEAR
+    assert verdict(well, NONE) == verdict(well, few) == verdict(unclear, NONE) == TOO_FEW
+    assert judge([Case("", [NONE, few])])[0].deciding == few
+
+
+def test_holds_and_fails_are_corrected_for_the_cases_of_the_claim():
+    """Clear alone, but not as one of ten of which nine show nothing."""
+    nothing = [Case("", [against(0)])] * 9
+    for mean, alone in ((1.2, HOLDS), (-1.2, FAILS)):
+        case = Case("", [against(mean)])
+        assert judge([case])[0].verdict == alone
+        assert judge([case, *nothing])[0].verdict == UNCLEAR
+        assert judge([Case("", [against(4 * mean)]), *nothing])[0].verdict == alone
+    # what cannot decide is no comparison
+    assert (
+        judge([Case("", [against(1.2)]), *[Case("", [NONE]), Case("", [against(1, marks="‡")])] * 9])[0].verdict
+        == HOLDS
+    )
+
+
+@given(st.lists(st.lists(st.floats(-4, 4), min_size=1, max_size=3), min_size=1, max_size=6), st.sampled_from([0, 1.7]))
+def test_verdicts_are_those_of_holms_steps(means, margin):
+    cases = [Case("", [against(m) for m in each], margin) for each in means]
+    found = judge(cases)
+    less = iter(holm([c.less(margin) for case in cases for c in case.comparisons]))
+    more = holm([max(c.more(margin) for c in case.comparisons) for case in cases])
+    for case, judged, above in zip(cases, found, more, strict=True):
+        below = min([next(less) for _ in case.comparisons])
+        assert judged.verdict == (FAILS if below < ALPHA else HOLDS if above < ALPHA else UNCLEAR)
+        assert judged.deciding in case.comparisons
+        # a claim of one comparison each is never clearer than the interval
+        if len(case.comparisons) == 1 and judged.verdict != UNCLEAR:
+            low, high = of(case.comparisons[0]).interval
+            assert low > -margin or high < -margin
+
+
+@given(st.lists(st.floats(-4, 4), min_size=1, max_size=6))
+def test_turning_every_sign_swaps_holds_and_fails(means):
+    swap = {HOLDS: FAILS, FAILS: HOLDS, UNCLEAR: UNCLEAR}
+    there = judge([Case("", [against(m)]) for m in means])
+    back = judge([Case("", [against(-m)]) for m in means])
+    assert [swap[j.verdict] for j in there] == [j.verdict for j in back]
+
+
+# What a row says
+
+
+def test_a_row_that_holds():
+    found = row(against(1.5, title="DAU", paper=0.6), against(2, title="RFNN", paper=1.1), notes=["a control"], seeds=5)
+    why = "5 seeds; p = 0.007<br>the paper&#39;s +0.6 (DAU), +1.1 (RFNN) inside<br>a control"
+    assert found[:6] == ("Ours", "+0.6 (DAU)", "+1.5 [+0.5, +2.5] (DAU)", HOLDS, why, "")
+    dau, rfnn = found.printed
+    assert dau == ("Ours", "DAU", 0.6, pytest.approx(0.5), pytest.approx(2.5))
+    assert (rfnn.against, rfnn.paper) == ("RFNN", 1.1)
+
+
+def test_a_row_without_a_clear_difference_tells_what_could_have_been_found():
+    found = row(against(0.1, 0.5, paper=1.4), seeds=10)
+    detectable = of(against(0.1, 0.5)).detectable()
+    assert (found.paper, found.here, found.verdict) == ("+1.4", "+0.1 [−0.4, +0.6]", UNCLEAR)
+    assert found.why == (
+        f"5 of 10 seeds; the interval reaches both sides of 0; could have found {detectable:.1f} points<br>"
+        "the paper's +1.4 lies <b>outside</b> [−0.4, +0.6]"
+    )
+    assert "both sides of −1.7" in row(against(-1.7), margin=1.7).why
+    several = judge_claim(Claim("", "", [Case("", [against(1.2)]), Case("", [against(0)])])).rows[0]
+    assert "clear alone, but not among all comparisons of the claim" in several.why
+    wider = of(against(1.2)).detectable(2)
+    assert f"could have found {wider:.1f} points" in several.why
+    assert wider > of(against(1.2)).detectable()
+
+
+def test_a_row_of_too_few_seeds_tells_how_long_the_rest_takes():
+    found = row(against(0.4, seeds=1, paper=1.3), seeds=3, left="21 min", notes=["a control"])
+    assert found == Row("Ours", "+1.3", "+0.4", TOO_FEW, "1 of 3 seeds; 21 min to run<br>a control", "", [])
+    none = row(NONE, seeds=3, left="2.0 h")
+    assert (none.here, none.verdict, none.why) == ("—", TOO_FEW, "not run yet; 2.0 h to run")
+
+
+def test_a_row_that_cannot_be_tested_gives_the_reason_alone():
+    found = row(against(-4, paper=1.0, marks="§"), unfit="no such network", notes=["a control"], left="1 h")
+    assert found == Row("Ours", "+1.0", "−4.0 [−5.0, −3.0]§", UNTESTABLE, "no such network", "", [])
 
 
 @pytest.mark.parametrize(
-    ("estimate", "reason"),
-    [
-        (None, "not run yet"),
-        (made(1, 2, seeds=2), "fewer than 3 seeds"),
-        (Estimate(1, math.nan, math.nan, 1, KIND, 0), "fewer than 3 seeds"),
-        (made(1, 2, kind=(FULL, "quick", "fp32", "cpu")), "reduced budget"),
-        (made(1, 2, kind=(SAMPLE, "paper", "fp32", "cpu")), "embedded stand-in"),
-        (made(1, 2, kind=(SAMPLE, "smoke", "fp32", "cpu")), "embedded stand-in"),
-    ],
+    ("paper", "margin", "said"), [(-0.2, 0, True), (0, 0, False), (-1.7, 1.7, False), (-2, 1.7, True)]
 )
-def test_what_decides_nothing(estimate, reason):
-    assert judge(estimate) == Judged(UNDECIDED, reason, estimate, "")
-
-
-def test_three_seeds_are_enough():
-    assert judge(made(1, 2, seeds=3)).verdict == HOLDS
-
-
-def test_a_claim_on_several_fails_if_one_fails_and_holds_if_all_hold():
-    well, better = judge(made(0.1, 0.5), against="a"), judge(made(0.2, 0.9), against="b")
-    badly, worse = judge(made(-0.5, -0.1), against="c"), judge(made(-2.5, -2), against="d")
-    open_, none = judge(made(-9, 9), against="e"), judge(None, against="f")
-    assert judge_all([better, well]) == well
-    assert judge_all([well, badly, open_, worse, none]) == worse
-    assert judge_all([well, open_, better]) == open_
-    assert judge_all([well, none]) == none
-    assert judge_all([none, open_]) == open_
-    assert judge_all([none]) == none
+def test_a_paper_that_contradicts_itself_is_told(paper, margin, said):
+    assert ("own numbers say otherwise" in row(against(0, paper=paper), margin=margin).why) == said
 
 
 @pytest.mark.parametrize(
-    ("share", "verdict", "reason"),
+    ("paper", "inside"), [(0.6, True), (-0.4, True), (-0.49, True), (-0.51, False), (0.69, True), (0.71, False)]
+)
+def test_inside_allows_for_the_rounding_of_the_printed_numbers(paper, inside):
+    assert Printed("", "", paper, -0.4, 0.6).inside == inside
+
+
+def test_runs_left_out_are_told():
+    estimate = against(2).estimate
+    assert estimate is not None
+    found = row(Comparison("DAU", estimate._replace(left_out=2)), seeds=5)
+    assert found.why.startswith("5 seeds (CPU only); p")
+
+
+def test_what_was_counted_keeps_its_verdict_and_its_tag():
+    counted = Row("unpooled", "33.3 %", "34.3 %", HOLDS, "counted", BY_CONSTRUCTION)
+    first, second = judge_claim(Claim("third-less", "", [counted, Case("", [against(9)])])).rows
+    assert first == counted
+    assert second.verdict == HOLDS
+    assert verdict_as_html(first) == '<span class="holds">holds</span><br><small>by construction</small>'
+    for name in VERDICTS:
+        shown = verdict_as_html(Row("", "", "", name, ""))
+        assert f">{name}</span>" in shown
+        assert ('class="holds"' in shown, 'class="fails"' in shown) == (name == HOLDS, name == FAILS)
+
+
+def test_a_control_in_words():
+    told = ("more", "less", "perhaps")
+    assert reading(Case("", [against(2)]), *told) == "DAU +2.0 [+1.0, +3.0], more"
+    assert reading(Case("", [against(-2, marks="¶")]), *told) == "DAU −2.0 [−3.0, −1.0]¶, less"
+    assert reading(Case("", [against(0)]), *told) == "DAU 0.0 [−1.0, +1.0], perhaps"
+    assert reading(Case("", [against(2, seeds=2)]), *told) == "DAU +2.0 [+1.0, +3.0], too few seeds"
+    assert reading(Case("", [NONE]), *told) == "not run yet"
+
+
+@pytest.mark.parametrize(
+    ("share", "expected"),
     [
-        (0.25, HOLDS, "counted"),
-        (0.2603, HOLDS, "counted"),
-        (0.28, FAILS, "counted"),
-        (0.2, FAILS, "counted"),
-        (None, UNDECIDED, "not run yet"),
+        (0.25, (HOLDS, "counted")),
+        (0.2603, (HOLDS, "counted")),
+        (0.28, (FAILS, "counted")),
+        (0.2, (FAILS, "counted")),
+        (None, (TOO_FEW, "not run yet")),
     ],
 )
-def test_counted_shares_may_differ_by_a_tenth(share, verdict, reason):
-    assert judge_count(share, 0.25) == (verdict, reason)
+def test_counted_shares_may_differ_by_a_tenth(share, expected):
+    assert judge_count(share, 0.25) == expected
 
 
 @pytest.mark.parametrize(
@@ -194,30 +260,9 @@ def test_signed(points, text):
     assert signed(points) == text
 
 
-def test_compare():
-    trials = per_trial(
-        [
-            *runs_of("ours", 80, 80, 80.3),
-            *runs_of("dau", 79, 79.5, 79),
-            *runs_of("rfnn", 70, 70, 70, device="cuda"),
-            *runs_of("free-form", 77, 77, 77),
-        ],
-        TABLE1,
-    )
-    cell = {name: {**OURS, "layer": name} for name in ("rfnn", "dau", "free-form")}
-    judged, paper, here = compare(trials, TABLE1, OURS, {"D": cell["dau"], "F": cell["free-form"]})
-    assert (judged.verdict, judged.against, paper) == (UNDECIDED, "D", "+0.6 (D)")
-    assert here == "+0.9 [−0.1, +1.9] (D)"
-    judged, paper, here = compare(trials, TABLE1, OURS, {"F": cell["free-form"]}, margin=1)
-    assert (judged.verdict, paper, here) == (HOLDS, "+1.7", "+3.1 [+2.7, +3.5]")
-    judged, paper, here = compare(trials, TABLE1, OURS, {"R": cell["rfnn"]})
-    assert (judged.reason, paper, here) == ("not run yet", "+1.1", "—")
-    assert compare(trials, TABLE1, OURS, {"N": {**OURS, "layer": "n-jet"}})[1] == "—"
-
-
-def test_tally():
-    rows = [Row("", "", "", verdict, "") for verdict in (HOLDS, UNDECIDED, HOLDS)]
-    assert claims.tally(Claim("higher", "", rows)) == "holds 2, undecided 1"
+@pytest.mark.parametrize(("chance", "text"), [(0.0004, "p ≤ 0.001"), (0.001, "p ≤ 0.001"), (0.0123, "p = 0.01")])
+def test_chances_in_words(chance, text):
+    assert chance_in_words(chance) == text
 
 
 # The paper's sentences

@@ -5,12 +5,9 @@ import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from invented import record
 from scipy import stats
 
-from gdlayer.experiments.table1 import EXPERIMENT as TABLE1
-from gdlayer.report.cells import per_trial
-from gdlayer.report.differences import Difference, blocks_of, difference, holm
+from gdlayer.report.differences import Difference, difference, holm
 
 
 def blocks(n: int, layers: int, rng: np.random.Generator, noise: float | list[float] = 0.3) -> pd.DataFrame:
@@ -19,24 +16,8 @@ def blocks(n: int, layers: int, rng: np.random.Generator, noise: float | list[fl
     return pd.DataFrame(y, columns=[f"layer {i}" for i in range(layers)])
 
 
-def test_a_block_is_of_one_seed_machine_and_kind():
-    made = [record(layer, 1000, seed, seed / 10 + 0.1) for layer in ("ours", "dau") for seed in range(3)]
-    for one, name in zip(made, ("a", "a", "a", "a", "a", "b"), strict=True):
-        one["machine"]["name"] = name
-    made += [record("rfnn", 1000, precision="bf16"), record("ours", 5000)]
-    cell = {"n_train": 1000, "metric": "test_accuracy", "network": "unpooled"}
-    table = blocks_of(per_trial(made, TABLE1), cell, ["dau", "rfnn", "ours"])
-    assert list(table) == ["dau", "rfnn", "ours"]
-    expected = {("a", 0): (10, 10), ("a", 1): (20, 20), ("a", 2): (np.nan, 30), ("b", 2): (30, np.nan)}
-    assert list(table.index) == list(expected)
-    np.testing.assert_allclose(table[["dau", "ours"]], list(expected.values()))
-    assert table[["rfnn"]].dropna().empty
-    nothing = blocks_of(per_trial([], TABLE1), cell, ["dau", "ours"])
-    assert (nothing.shape, difference(nothing, "dau", "ours")) == ((0, 2), None)
-
-
 def test_two_blocks_are_too_few_to_pool():
-    """Two residuals of a layer are as far from 0 as each other, so that nothing tells their spread."""
+    """They hardly tell the spread of a layer."""
     found = difference(blocks(2, 4, np.random.default_rng(6)), "layer 1", "layer 0")
     assert found is not None
     assert not found.pooled
@@ -57,7 +38,7 @@ def test_two_layers_are_the_paired_t_test(n):
 
 
 def test_pooled_error_is_that_of_the_two_way_analysis_of_variance():
-    table = blocks(5, 4, np.random.default_rng(1))
+    table = blocks(5, 4, np.random.default_rng(2))
     found = difference(table, "layer 3", "layer 0")
     assert found is not None
     assert found.pooled
@@ -96,22 +77,32 @@ def test_only_blocks_with_both_count():
 
 
 def test_one_block_has_no_interval():
-    found = difference(blocks(1, 3, np.random.default_rng(4)), "layer 1", "layer 0")
+    table = blocks(1, 3, np.random.default_rng(4))
+    found = difference(table, "layer 1", "layer 0")
     assert found is not None
-    assert found.mean == pytest.approx(found.mean)
+    assert found.mean == pytest.approx(table["layer 1"][0] - table["layer 0"][0])
     assert np.isnan(found.interval).all()
-    assert np.isnan(found.detectable)
+    assert np.isnan(found.detectable())
 
 
-def test_four_of_five_repetitions_find_the_detectable_difference():
+@pytest.mark.parametrize("comparisons", [1, 9])
+def test_four_of_five_repetitions_find_the_detectable_difference(comparisons):
+    """As one of several: with the correction of the clearest."""
     n, rng = 10, np.random.default_rng(5)
-    true = Difference(0.0, np.sqrt(2 * 0.3**2 / n), 9, n, False).detectable
+    true = Difference(0.0, np.sqrt(2 * 0.3**2 / n), 9, n, False).detectable(comparisons)
     found = [
         difference(pd.DataFrame({"a": true + rng.normal(size=n) * 0.3, "b": rng.normal(size=n) * 0.3}), "a", "b")
         for _ in range(2000)
     ]
-    hits = np.mean([d is not None and d.interval[0] > 0 for d in found])
-    assert hits == pytest.approx(0.8, abs=0.03)
+    hits = np.mean([d is not None and comparisons * d.chance_of_more(0) < 0.025 for d in found])
+    assert hits == pytest.approx(0.8, abs=0.04)
+
+
+def test_blocks_that_all_agree_leave_no_doubt():
+    found = Difference(1.0, 0.0, 4, 5, False)
+    assert (found.chance_of_more(0.5), found.chance_of_less(0.5)) == (0, 1)
+    assert (found.chance_of_more(1.5), found.chance_of_less(1.5)) == (1, 0)
+    assert (found.chance_of_more(1.0), found.chance_of_less(1.0)) == (0.5, 0.5)
 
 
 @given(st.lists(st.floats(0, 1), max_size=8))

@@ -9,7 +9,7 @@ from invented import FULL, SAMPLE, Page, half, loaded_of, net, of_plan, page, re
 from gdlayer.experiments import experiments
 from gdlayer.experiments.progress import STARTUP_SECONDS
 from gdlayer.experiments.settings import hyperparameters
-from gdlayer.report.cells import marks, select, summarise
+from gdlayer.report.cells import select, summarise
 from gdlayer.report.grid import grid
 from gdlayer.report.missing import planned
 
@@ -61,7 +61,7 @@ def test_render():
         "Otherwise: ^a fp32 on a CPU, fashion-mnist-sample, profile quick; "
         "^b fp32 on a CPU, fashion-mnist, profile smoke.",
         "† Trained and tested on the stand-in embedded in the repository, not on the data set.",
-        "‡ Reduced budget (profile quick, smoke): cannot be held against the paper's number.",
+        "‡ Reduced budget: cannot be held against the paper's number.",
         "— No record",
     ):
         assert note in shown.text
@@ -103,7 +103,7 @@ def test_the_record_stands_in_brackets():
     shown = page(complete(), summarise([record("ours", 1000, accuracy=0.75, profile="quick")], TABLE1))
     assert shown.rows[1][4] == "80.0|± 0.0|[75.0‡]|(80.5)"
     assert shown.rows[1][1] == "80.0|± 0.0|[—]|(78.8)"
-    assert "(profile quick)" in shown.text
+    assert "fashion-mnist, profile quick." in shown.text
     assert not set("†^") & set(shown.text)
     assert "— No record" in shown.text
 
@@ -123,7 +123,7 @@ def test_what_differs_stands_side_by_side_and_marked(name, other, words):
     records.append(record("dau", accuracy=0.6))
     cells = summarise(records, TABLE1)
     shown = page(cells)
-    sign = marks(other if name == "dataset" else FULL, other if name == "profile" else "paper")
+    sign = {"dataset": "†", "profile": "‡"}.get(name, "")
     assert shown.rows[1][4] == f"70.0|± 0.0|n = 2|80.0{sign}^a|n = 1|(80.5)"
     assert shown.rows[1][3] == "60.0|n = 1|(79.9)"
     assert f"Made in fp32 on a CPU, fashion-mnist, profile paper. Otherwise: ^a {words}." in shown.text
@@ -197,7 +197,7 @@ def test_a_size_that_the_paper_lacks_has_a_row():
 
 def test_what_comes_from_a_record_is_escaped():
     cells = summarise([record(profile="<b>escaped & sound</b>")], TABLE1)
-    assert "(profile <b>escaped & sound</b>)" in page(cells).text
+    assert "profile <b>escaped & sound</b>." in page(cells).text
 
 
 def test_a_grid_finds_cells_by_its_selectors():
@@ -208,11 +208,12 @@ def test_a_grid_finds_cells_by_its_selectors():
     shown = Page(grid(given, rows, columns, corner="corner", foot={"below": ["x", "y"]}))
     assert shown.rows == [
         ["corner", "a", "b"],
-        ["one & <b>escaped</b>", "90.0|(94.7)", "70.0"],
-        ["two", "80.0‡^a|(94.4)", "60.0‡^a"],
+        ["one & <b>escaped</b>", "90.0¶|(94.7)", "70.0¶"],
+        ["two", "80.0‡¶^a|(94.4)", "60.0‡¶^a"],
         ["below", "x", "y"],
     ]
-    assert "‡ Reduced budget (profile quick)" in shown.text
+    assert "‡ Reduced budget" in shown.text
+    assert "¶ A copy of the paper's data set" in shown.text
     assert not set("†—") & set(shown.text)
 
 
@@ -231,7 +232,7 @@ def test_what_is_missing_says_so_and_how_long_it_takes():
     shown = page(summarise(records, TABLE1), None, plan_of(*records))
     column = {row[0]: row[4] for row in shown.rows[1:]}
     assert column["1,000"] == "80.0|± 0.0|n = 5|(80.5)"
-    assert column["5,000"] == "80.0|± 0.0|n = 2 of 5|(88.3)"
+    assert column["5,000"] == "80.0*|± 0.0|n = 2 of 5|(88.3)"
     seconds = 5 * (2 * steps["10000"] + STARTUP_SECONDS)
     assert column["10,000"] == f"not run|{seconds / 3600:.1f} h|(90.5)"
     assert "Not run yet: with about how long that takes on one core, " in shown.text

@@ -10,7 +10,7 @@ from gdlayer.experiments import trial_types
 from gdlayer.experiments.profiles import plan
 from gdlayer.experiments.table2.sources import SOURCES
 from gdlayer.report import overview
-from gdlayer.report.claims import signed
+from gdlayer.report.claims import VERDICTS, signed
 from gdlayer.report.loaded import Loaded, load
 
 pytestmark = pytest.mark.usefixtures("figures")
@@ -48,10 +48,10 @@ def test_the_heat_map_has_every_cell_that_the_paper_has(tmp_path):
     texts = [sorted(text.get_text() for text in axis.texts) for axis in figure.axes[:4]]
     hatched = [sum(bool(patch.get_hatch()) for patch in axis.patches) for axis in figure.axes[:4]]
     assert hatched == [29, 17, 11, 1]
-    assert "+1.5*\nn = 3" in texts[0]
-    assert f"{signed(50 - 79.4)}\nn = 1" in texts[1]
-    assert {"0.0‡\nn = 1", f"{signed(90 - 98.1)}‡\nn = 1"} <= set(texts[2])
-    assert "+1.0\nn = 1" in texts[3]
+    assert "+1.5*‖\nn = 3" in texts[0]
+    assert f"{signed(50 - 79.4)}*\nn = 1" in texts[1]
+    assert {"0.0‡§¶\nn = 1", f"{signed(90 - 98.1)}‡§¶\nn = 1"} <= set(texts[2])
+    assert "+1.0¶*\nn = 1" in texts[3]
     assert [len(found) for found in texts] == [30, 18, 13, 2]  # not the validation of the network before
     missing = [text for text in texts[0] if "n =" not in text]
     assert len(missing) == 29
@@ -72,15 +72,18 @@ def test_the_heat_map_without_a_record(tmp_path):
 def test_verdicts_at_a_glance(tmp_path):
     save(tmp_path, *as_in_the_paper(), *nets(-0.2, 0.5))
     rows = Page(overview.verdicts(everything(tmp_path))).rows
-    assert rows[1][1:] == ["Table 1", "holds 12, fails 3"]
+    assert rows[0] == ["claim", "", *VERDICTS]
+    assert rows[1][1:] == ["Table 1", "12", "3", "", "", ""]
     assert [row[1] for row in rows[1:]] == ["Table 1"] * 7 + ["Table 2"] * 2 + ["Table 3"] * 5
     compete = next(row for row in rows if "can compete with" in row[0])
-    assert compete[2] == "holds 2, undecided 2"
-    optional = [source.optional for source in SOURCES.values()]
-    cases = [
-        each * optional.count(False) + optional.count(True) for each in (8, 4)
-    ]  # four layers, on two splits or one
-    assert [row[2] for row in rows if row[1] == "Table 2"] == [f"undecided {count}" for count in cases]
+    assert compete[2:] == ["2", "", "", "2", ""]
+    third = next(row for row in rows if "third less" in row[0])
+    assert third[2:] == ["1|by construction", "", "", "1|by construction", ""]
+    able = sum(bool(source.pretrained) and not source.optional for source in SOURCES.values())
+    unfit, absent = (sum(t) for t in zip(*((not s.pretrained, s.optional) for s in SOURCES.values()), strict=True))
+    cases = (8, 4)  # four layers, on two splits or one
+    expected = [["", "", "", str(each * able), str(each * unfit + absent)] for each in cases]
+    assert [row[2:] for row in rows if row[1] == "Table 2"] == expected
 
 
 def test_provenance(tmp_path):

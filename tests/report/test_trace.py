@@ -22,8 +22,8 @@ from gdlayer.experiments.record import check_current, every_record, load_records
 from gdlayer.experiments.settings import hyperparameters
 from gdlayer.experiments.table1 import rounding
 from gdlayer.experiments.table1.trial import Table1Trial
-from gdlayer.report import judgements, overview, tuning
-from gdlayer.report.cells import DEVICES, KIND, marks, select, summarise, write_csv
+from gdlayer.report import conclusion, judgements, overview, tuning
+from gdlayer.report.cells import DEVICES, KIND, select, summarise, write_csv
 from gdlayer.report.chapter import choices_table, runs
 from gdlayer.report.loaded import Loaded, load
 from gdlayer.report.overview import PROVENANCE, missing_provenance
@@ -54,7 +54,8 @@ def test_every_record_tells_where_it_comes_from_and_lies_where_it_belongs(folder
         assert re.fullmatch("[0-9a-f]{40}", made["git"]["commit"]), path
         assert made["git"]["dirty"] is False, path
         assert made["machine"]["device"] in DEVICES, path
-        assert marks(made["trial"]["dataset"], "paper") == "", f"{path}: no stand-in in the record"
+        home = EXPERIMENTS[trial_of(made["trial"]).belongs_to]
+        assert made["trial"]["dataset"] != home.embedded, f"{path}: no stand-in in the record"
         assert made["data"]["name"] == made["trial"]["dataset"], path
 
 
@@ -189,6 +190,7 @@ def made_tables(name: str, loaded: dict[str, Loaded]) -> list[str]:
     page, tuned = own.experiment.page, tuning.render(own.experiment)
     if name == "table1":
         return [
+            page.lengths(own),
             tuned,
             rounding.render(),
             runs(own),
@@ -197,6 +199,7 @@ def made_tables(name: str, loaded: dict[str, Loaded]) -> list[str]:
             page.table(own, network="batch-norm"),
             page.durations(own),
             judgements.render(own),
+            conclusion.render(own),
         ]
     if name == "table2":
         return [
@@ -206,6 +209,7 @@ def made_tables(name: str, loaded: dict[str, Loaded]) -> list[str]:
             page.residuals(own.records),
             page.durations(own),
             judgements.render(own),
+            conclusion.render(own),
         ]
     if name == "ablations":
         return [
@@ -214,6 +218,7 @@ def made_tables(name: str, loaded: dict[str, Loaded]) -> list[str]:
             page.table(own),
             page.durations(own),
             judgements.render(own),
+            conclusion.render(own),
         ]
     return [
         tuned,
@@ -221,6 +226,7 @@ def made_tables(name: str, loaded: dict[str, Loaded]) -> list[str]:
         *(page.table(own, dataset=dataset) for dataset in own.datasets),
         *(page.durations(own, dataset=dataset) for dataset in own.datasets),
         judgements.render(own),
+        conclusion.render(own),
     ]
 
 
@@ -314,8 +320,8 @@ def test_what_differs_is_marked_in_its_own_cell_and_beside_others(experiment, na
         shown = render(experiment, [*common, made_for(experiment, value=0.722, **place, **{name: other})])
         marked = [cell for row in shown.rows for cell in row if "72.2" in cell]
         assert marked
-        assert all(re.search(r"72\.2[†‡]*\^a", cell) for cell in marked), marked
-        assert not re.search(r"61\.1[†‡]*\^", str(shown.rows))
+        assert all(re.search(r"72\.2[†‡§¶]*\^a", cell) for cell in marked), marked
+        assert not re.search(r"61\.1[†‡§¶]*\^", str(shown.rows))
         assert f"Otherwise: ^a {'bf16' if name == 'precision' else 'fp32'} on a" in shown.text
         assert str(DEVICES.get(other, other)) in shown.text
     assert "^" not in str(render(experiment, common).rows)
@@ -326,7 +332,7 @@ def test_a_chapter_is_of_one_profile_and_of_real_data(experiment, loaded):
     own = loaded[experiment]
     assert set(own.cells["profile"]) == {own.profile} == {r["trial"]["profile"] for r in own.records}
     assert own.record is None
-    assert all(marks(dataset, "paper") == "" for dataset in own.cells["dataset"])
+    assert own.experiment.embedded not in {*own.cells["dataset"]}
     if recorded_datasets(COMMITTED, "paper", experiment):
         assert own.profile == "paper"
 

@@ -4,7 +4,7 @@ from typing import Any
 
 from gdlayer.experiments.ablations.layers import LAYERS, QUESTIONS
 from gdlayer.experiments.ablations.page import sizes
-from gdlayer.report.claims import Claim, Row
+from gdlayer.report.claims import Case, Claim
 from gdlayer.report.judgements import ABOVE, ABOVE_ALL, Comparer
 from gdlayer.report.loaded import Loaded
 
@@ -13,7 +13,7 @@ def judged(loaded: Loaded) -> list[Claim]:
     """The paper's claims of what training the geometry and separating the combination are good for."""
     comparer = Comparer(loaded)
 
-    def rows(case: str, layer: str, others: dict[str, str]) -> list[Row]:
+    def rows(case: str, layer: str, others: dict[str, str]) -> list[Case]:
         def cell(name: str, n: int) -> dict[str, Any]:
             return {"layer": name, "n_train": n, "metric": "test_accuracy"}
 

@@ -6,10 +6,11 @@ from markupsafe import Markup
 from gdlayer.experiments.ablations.layers import LAYERS, QUESTIONS, Question
 from gdlayer.extras import extra
 from gdlayer.report import markup
-from gdlayer.report.cells import marks, per_trial
+from gdlayer.report.blocks import blocks_of, estimate
+from gdlayer.report.cells import per_trial
 from gdlayer.report.chapter import costs
-from gdlayer.report.claims import MIN_SEEDS, NOT_RUN, REDUCED, STAND_IN, TOO_FEW, UNDECIDED, signed
-from gdlayer.report.differences import LEVEL, Difference, blocks_of, difference, holm
+from gdlayer.report.claims import MIN_SEEDS, NOT_RUN, REDUCED, STAND_IN, TOO_FEW, UNCLEAR, signed
+from gdlayer.report.differences import ALPHA, Difference, holm
 from gdlayer.report.grid import Panel, grid
 from gdlayer.report.loaded import Loaded
 
@@ -18,7 +19,7 @@ with extra("report"):
     from matplotlib.figure import Figure
 
 METRIC = "test_accuracy"
-HIGHER, LOWER, UNCLEAR = "higher", "lower", "no clear difference"
+HIGHER, LOWER = "higher", "lower"
 _ROWS = {layer.title: {"layer": name} for name, layer in LAYERS.items()}
 
 
@@ -46,9 +47,9 @@ def durations(loaded: Loaded) -> Markup:
 def differences(loaded: Loaded, question: Question, n: int) -> dict[str, Difference]:
     """{variant: it minus the question's reference}, in points of test accuracy, of those that have been run."""
     trials = per_trial(loaded.records, loaded.experiment)
-    blocks = blocks_of(trials, {"n_train": n, "metric": METRIC}, list(LAYERS))
-    found = {variant: difference(blocks, variant, question.reference) for variant in question.variants}
-    return {variant: made for variant, made in found.items() if made is not None}
+    blocks = blocks_of(trials, {"n_train": n, "metric": METRIC})
+    found = {variant: estimate(blocks, variant, question.reference) for variant in question.variants}
+    return {variant: made.difference for variant, made in found.items() if made is not None}
 
 
 def effects(loaded: Loaded, name: str) -> Figure | None:
@@ -91,13 +92,15 @@ def verdicts(loaded: Loaded, made: dict[str, Difference]) -> dict[str, str]:
 
     A difference is clear if its p value, two-sided and corrected for the variants of its question (Holm), is below 5 %.
     """
-    if sign := "".join(marks(dataset, loaded.profile) for dataset in loaded.datasets):
-        return dict.fromkeys(made, STAND_IN if "†" in sign else REDUCED)
+    if loaded.experiment.embedded in loaded.datasets:
+        return dict.fromkeys(made, STAND_IN)
+    if loaded.profile != "paper":
+        return dict.fromkeys(made, REDUCED)
     tested = {variant: one for variant, one in made.items() if one.blocks >= MIN_SEEDS}
     chances = holm([2 * min(one.chance_of_more(0), one.chance_of_less(0)) for one in tested.values()])
     told = dict.fromkeys(made, TOO_FEW)
     for (variant, one), chance in zip(tested.items(), chances, strict=True):
-        told[variant] = UNCLEAR if chance >= 1 - LEVEL else HIGHER if one.mean > 0 else LOWER
+        told[variant] = UNCLEAR if chance >= 2 * ALPHA else HIGHER if one.mean > 0 else LOWER
     return told
 
 
@@ -124,9 +127,7 @@ def _answer(loaded: Loaded, question: Question, n: int) -> str:
 
 def _heading(verdict: str, made: dict[str, Difference], told: dict[str, str]) -> str:
     """The verdict; if no difference is clear also how large a difference would have shown."""
-    if verdict in (HIGHER, LOWER, NOT_RUN):
-        return verdict
     if verdict != UNCLEAR:
-        return f"{UNDECIDED} ({verdict})"
-    least = max(one.detectable for variant, one in made.items() if told[variant] == UNCLEAR)
+        return verdict
+    least = max(one.detectable() for variant, one in made.items() if told[variant] == UNCLEAR)
     return f"{UNCLEAR} ({least:.1f} points would probably show)"

@@ -7,11 +7,12 @@ import numpy as np
 from markupsafe import Markup
 
 from gdlayer.experiments.experiment import LayerType
+from gdlayer.experiments.settings import hyperparameters
 from gdlayer.experiments.table1 import EXPERIMENT, LAYERS
 from gdlayer.experiments.table1.trial import Table1Trial
 from gdlayer.extras import extra
 from gdlayer.report import markup
-from gdlayer.report.cells import select
+from gdlayer.report.cells import rows_of, select
 from gdlayer.report.chapter import costs
 from gdlayer.report.grid import Panel, grid
 from gdlayer.report.loaded import Loaded
@@ -70,6 +71,20 @@ def durations(loaded: Loaded, *, network: str = MAIN) -> Markup:
     own = select(loaded.cells, {"network": network})
     rows = {layer.title: {"layer": layer.name} for layer in _layers(loaded, network)}
     return costs(own, rows, {f"{n:,} images": {"n_train": n} for n in sorted(set(own["n_train"]))})
+
+
+def lengths(loaded: Loaded) -> Markup:
+    """HTML of how long the profile trains: steps and epochs, a row per network, a column per training set size."""
+    found: dict[tuple[str, int], set[str]] = {}
+    for cell in rows_of(loaded.plan):
+        names = ("layer", "dataset", "n_train", "network")
+        trial = Table1Trial(profile=loaded.profile, **{name: getattr(cell, name) for name in names})
+        settings = hyperparameters(trial)
+        epochs = settings["steps"] * settings["batch_size"] / cell.n_train
+        found.setdefault((cell.network, cell.n_train), set()).add(f"{settings['steps']:,} ({epochs:.0f})")
+    networks, sizes = dict.fromkeys(network for network, _ in found), sorted({n for _, n in found})
+    body = {network: [" or ".join(sorted(found.get((network, n), {"—"}))) for n in sizes] for network in networks}
+    return markup.table(["steps (epochs)", *(f"{n:,} images" for n in sizes)], body)
 
 
 def _sizes(loaded: Loaded, network: str) -> set[int]:

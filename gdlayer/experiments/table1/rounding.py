@@ -10,8 +10,9 @@ from gdlayer.experiments.table1 import EXPERIMENT, LAYERS
 from gdlayer.experiments.table1.trial import Table1Precision, Table1Trial
 from gdlayer.extras import extra
 from gdlayer.report import markup
+from gdlayer.report.blocks import Estimate, blocks_of, estimate
 from gdlayer.report.cells import per_trial, rows_of, select
-from gdlayer.report.claims import MIN_SEEDS, Estimate, estimate_in_words, paired
+from gdlayer.report.claims import MIN_SEEDS, estimate_in_words
 from gdlayer.report.missing import duration, planned
 
 with extra("report"):
@@ -38,16 +39,16 @@ def render(committed: Path | None = None) -> Markup:
     rows = []
     for cell in rows_of(plan):
         selector = {"layer": cell.layer, "n_train": cell.n_train, "network": cell.network, "metric": "test_accuracy"}
-        estimate = paired(trials, {**selector, "precision": used}, {**selector, "precision": checked}, ALIKE)
+        found = estimate(blocks_of(trials, selector, "precision", ALIKE), used, checked)
         noise = _deviation(trials, {**selector, "precision": checked})
         pending = f"{cell.missing} to run, {duration(cell.missing, cell.seconds)}" if cell.missing else ""
         rows.append(
             [
                 f"{LAYERS[cell.layer].title}, {cell.n_train:,} images",
-                "—" if estimate is None else estimate_in_words(estimate),
+                "—" if found is None else estimate_in_words(found),
                 "—" if np.isnan(noise) else f"{noise:.1f}",
-                "—" if estimate is None else str(estimate.seeds),
-                "; ".join(filter(None, [verdict(estimate, noise), pending])),
+                "—" if found is None else str(found.difference.blocks),
+                "; ".join(filter(None, [verdict(found, noise), pending])),
             ]
         )
     table = markup.table(["", f"{used} − {checked}", "seeds differ by", "seeds", ""], rows)
@@ -58,13 +59,14 @@ def render(committed: Path | None = None) -> Markup:
     )
 
 
-def verdict(estimate: Estimate | None, noise: float) -> str:
+def verdict(found: Estimate | None, noise: float) -> str:
     """Whether two precisions agree within the noise of seeds."""
-    if estimate is None or estimate.seeds < MIN_SEEDS:
+    if found is None or found.difference.blocks < MIN_SEEDS:
         return "undecided"
-    if not estimate.low <= 0 <= estimate.high:
+    low, high = found.difference.interval
+    if not low <= 0 <= high:
         return "differ"
-    return "agree" if abs(estimate.mean) < noise else "undecided"
+    return "agree" if abs(found.difference.mean) < noise else "undecided"
 
 
 def _deviation(trials: pd.DataFrame, selector: dict[str, object]) -> float:

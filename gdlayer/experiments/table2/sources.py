@@ -22,6 +22,8 @@ class Source:
         The network with published weights and a new last layer, which alone is trained; else all of it is.
     pixels : "module:function"
         Makes the module that stands between uint8 images and the network.
+    in_paper : bool
+        Whether it is the paper's.
     optional : bool
         Whether it needs what only some machines have: what is planned of it says nothing of a record.
     """
@@ -31,6 +33,7 @@ class Source:
     network: str
     pretrained: str = ""
     pixels: str = f"{_PREPARE}:standardised"
+    in_paper: bool = False
     optional: bool = False
 
     def at_hand(self) -> bool:
@@ -54,6 +57,7 @@ SOURCES = {
             title="VGG16, ImageNet weights",
             network=f"{_PREPARE}:sized_vgg16",
             pretrained="gdlayer.networks.vgg16:imagenet_vgg16",
+            in_paper=True,
             optional=True,
         ),
     )

@@ -19,6 +19,7 @@ class Table2Trial(Trial):
     title = "Table 2"
     layers = tuple(LAYERS)
     datasets = tuple(cats_dogs.LABELS)
+    copies = (cats_dogs.PACK,)
     sources: ClassVar = tuple(SOURCES)
 
     source: str
@@ -44,6 +45,10 @@ class Table2Trial(Trial):
     def paper_cell(*cell: Any) -> tuple[str, ...]:
         """The paper has one layer of each family."""
         return (LAYERS[cell[0]].family,)
+
+    @classmethod
+    def network_of_paper(cls, *cell: Any) -> bool:
+        return SOURCES[cell[1]].in_paper
 
 
 @dataclass(frozen=True, kw_only=True)

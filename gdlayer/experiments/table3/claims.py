@@ -12,8 +12,21 @@ from gdlayer.experiments.table3.page import SPLITS, picture_path
 from gdlayer.experiments.table3.trial import Table3Trial
 from gdlayer.extras import extra
 from gdlayer.report import claims, markup
-from gdlayer.report.cells import per_trial, select
-from gdlayer.report.claims import FAILS, HOLDS, UNDECIDED, Claim, Row, judge, judge_count, paired
+from gdlayer.report.blocks import blocks_of, estimate
+from gdlayer.report.cells import KIND, marks, per_trial, select
+from gdlayer.report.claims import (
+    BY_CONSTRUCTION,
+    FAILS,
+    HOLDS,
+    TOO_FEW,
+    UNTESTABLE,
+    Case,
+    Claim,
+    Comparison,
+    Question,
+    Row,
+    judge_count,
+)
 from gdlayer.report.judgements import Comparer
 from gdlayer.report.loaded import Loaded
 
@@ -44,7 +57,7 @@ def judged(loaded: Loaded) -> list[Claim]:
             def control(other: str, metric: str, title: str, split: str = split, dataset: str = dataset) -> str:
                 other_cell = {title: cell(other, split, dataset, metric)}
                 return comparer.control(
-                    cell("gaussian-unet", split, dataset, metric), other_cell, "above", "below", "undecided"
+                    cell("gaussian-unet", split, dataset, metric), other_cell, "above", "below", "no clear difference"
                 )
 
             case = f"{nuclei.LABELS[dataset]}, {SPLITS[split]}"
@@ -70,15 +83,40 @@ def judged(loaded: Loaded) -> list[Claim]:
     return [
         Claim(
             "compete",
-            f"Holds if the interval lies above −{margin:.1f} points, fails if it lies below:"
+            f"Holds if it is above −{margin:.1f} points, fails if it is below:"
             " the difference at which the paper says so.",
             compete,
+            [
+                Question(
+                    f"Is it the layer? {LAYERS['gaussian-unet'].title} against {LAYERS[control].title}",
+                    [
+                        comparer.row(
+                            f"{nuclei.LABELS[dataset]}, {SPLITS[split]}",
+                            cell("gaussian-unet", split, dataset),
+                            {LAYERS[control].title: cell(control, split, dataset)},
+                        )
+                        for dataset in loaded.datasets
+                        for split in Table3Trial.splits
+                    ],
+                )
+                for control in LAYERS
+                if not LAYERS[control].in_paper
+            ],
         ),
         Claim(
             "quarter",
             f"Counted: holds within {100 * claims.TOLERANCE:.0f} % of the printed share. A classical net of the"
             " Gaussian one's size tells whether the layer saves the parameters or U-net has more than it needs.",
-            [Row("Gaussian U-net of U-net", f"{100 * paper:.0f} %", here, verdict, markup.lines(reason, *equal_size))],
+            [
+                Row(
+                    "Gaussian U-net of U-net",
+                    f"{100 * paper:.0f} %",
+                    here,
+                    verdict,
+                    markup.lines(reason, *equal_size),
+                    BY_CONSTRUCTION,
+                )
+            ],
         ),
         *(
             Claim(f"count-{layer}", "Counted: holds if equal.", [_count(layer, count)])
@@ -96,22 +134,24 @@ def judged(loaded: Loaded) -> list[Claim]:
 def _count(layer: str, count: int | None) -> Row:
     paper = int(EXPERIMENT.printed(f"count-{layer}"))
     if count is None:
-        return Row(LAYERS[layer].title, f"{paper:,}", "—", UNDECIDED, claims.NOT_RUN)
+        return Row(LAYERS[layer].title, f"{paper:,}", "—", TOO_FEW, claims.NOT_RUN)
     reason = "counted; the nets are not printed, and were chosen so"
-    return Row(LAYERS[layer].title, f"{paper:,}", f"{count:,}", HOLDS if count == paper else FAILS, reason)
+    return Row(
+        LAYERS[layer].title, f"{paper:,}", f"{count:,}", HOLDS if count == paper else FAILS, reason, BY_CONSTRUCTION
+    )
 
 
-def _similar(loaded: Loaded, dataset: str) -> Row:
+def _similar(loaded: Loaded, dataset: str) -> Row | Case:
     """How alike the predictions of two nets are, by what is kept of them for Figure 2."""
-    trials = agreement(loaded, dataset)
-    one, other = ({"layer": layer, "metric": "agreement"} for layer in ("gaussian-unet", "unet-bn"))
-    judged = judge(paired(trials, one, other), SIMILAR)
-    label = nuclei.LABELS[dataset]
-    if judged.estimate is None:
-        return Row(label, "—", "—", UNDECIDED, "no predictions are kept")
-    means = [select(trials, selector)["value"].mean() for selector in (one, other)]
+    trials, label = agreement(loaded, dataset), nuclei.LABELS[dataset]
+    nets = ("gaussian-unet", "unet-bn")
+    found = estimate(blocks_of(trials, {}), *nets)
+    if found is None:
+        return Row(label, "—", "—", UNTESTABLE, "no predictions are kept")
+    signs = marks(EXPERIMENT, {**dict(zip(KIND, found.kind, strict=True)), "layer": "gaussian-unet", "split": "tile"})
+    means = [select(trials, {"layer": net})["value"].mean() for net in nets]
     told = f"Dice {means[0]:.1f}, with BN {means[1]:.1f}"
-    return Row(label, "—", claims.estimate_in_words(judged.estimate), judged.verdict, claims.why(judged, told))
+    return Case(label, [Comparison(LAYERS["unet-bn"].title, found, None, signs)], SIMILAR, [told])
 
 
 def agreement(loaded: Loaded, dataset: str) -> pd.DataFrame:
@@ -119,7 +159,11 @@ def agreement(loaded: Loaded, dataset: str) -> pd.DataFrame:
 
     As :func:`gdlayer.report.cells.per_trial`, the metric being "agreement".
     """
-    records = [r for r in loaded.records if (r["trial"]["dataset"], r["trial"]["split"]) == (dataset, "tile")]
+    records = [
+        r
+        for r in loaded.records
+        if (r["trial"]["dataset"], r["trial"]["split"]) == (dataset, "tile") and r["trial"]["layer"] != "unet"
+    ]
     rows = []
     for record in records:
         trial = trial_of(record["trial"])

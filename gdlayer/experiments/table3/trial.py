@@ -18,6 +18,7 @@ class Table3Trial(Trial):
     layers = tuple(LAYERS)
     datasets = tuple(nuclei.LABELS)
     not_in_paper = (nuclei.MONUSEG,)
+    copies = (nuclei.TNBC_DERIVED,)
     splits: ClassVar = ("tile", "group")
 
     split: str

@@ -3,7 +3,7 @@
 import pytest
 from invented import ablation, judged_of
 
-from gdlayer.report.claims import FAILS, HOLDS, UNDECIDED
+from gdlayer.report.claims import FAILS, HOLDS, TOO_FEW
 
 
 def made_of(layer: str, percent: float, seeds: int = 4) -> list[dict[str, object]]:
@@ -17,9 +17,9 @@ def test_training_all_is_held_against_fixed_and_against_each_alone(tmp_path, sig
     rows = judged_of(tmp_path, *records, experiment="ablations")["fully-trained"]
     assert [(row.case, row.verdict) for row in rows] == [
         ("against all fixed, 1,000 images", HOLDS),
-        ("against all fixed, 5,000 images", UNDECIDED),
+        ("against all fixed, 5,000 images", TOO_FEW),
         ("against each alone, 1,000 images", verdict),
-        ("against each alone, 5,000 images", UNDECIDED),
+        ("against each alone, 5,000 images", TOO_FEW),
     ]
     assert {row.paper for row in rows} == {"—"}
     assert rows[0].here.startswith("+2.0 [")
@@ -31,4 +31,4 @@ def test_the_separated_combination_is_held_against_as_many_parameters(tmp_path):
     first, second = judged_of(tmp_path, *records, experiment="ablations")["separated"]
     assert (first.case, first.verdict) == ("narrower network, 1,000 images", HOLDS)
     assert first.here.startswith("+1.0 [")
-    assert (second.verdict, second.why.split("<br>")[0]) == (UNDECIDED, "not run yet")
+    assert (second.verdict, second.why.split("; ")[0]) == (TOO_FEW, "not run yet")

@@ -48,7 +48,7 @@ def test_an_answer_is_of_the_record(tmp_path):
     found = re.search(rf"difference {points} for 5×5 \([+−]?0\.\d\), 11×11 \([+−]?0\.\d\); higher for 9×9 \(\+", first)
     made_of = page.differences(loaded, QUESTIONS["kernel-size"], 1000)
     assert found is not None
-    assert found["points"] == f"{max(made_of['size-5'].detectable, made_of['size-11'].detectable):.1f}"
+    assert found["points"] == f"{max(made_of['size-5'].detectable(), made_of['size-11'].detectable()):.1f}"
     assert second.endswith("; not run yet for 5×5.")
 
 
@@ -64,9 +64,9 @@ def test_differences_are_to_the_reference_of_the_question(tmp_path):
 
 def test_what_decides_nothing_says_why(tmp_path):
     two = loaded_from(tmp_path / "two", *records(2))
-    assert "compared to full: undecided (fewer than 3 seeds) for separated (" in page.answer(two, "separated")
+    assert "compared to full: too few seeds for separated (" in page.answer(two, "separated")
     quick = loaded_from(tmp_path / "quick", *records(3, (1000,), profile="quick"), profile="quick")
-    assert "compared to full: undecided (reduced budget) for separated (" in page.answer(quick, "separated")
+    assert "compared to full: reduced budget for separated (" in page.answer(quick, "separated")
     sample = load(tmp_path / "none", "paper", "ablations", "fashion-mnist-sample", tmp_path)
     assert page.verdicts(sample, page.differences(two, QUESTIONS["separated"], 1000)) == {
         "separated": "embedded stand-in"
@@ -121,7 +121,7 @@ def test_the_table_has_no_numbers_of_the_paper(tmp_path):
     shown = Page(page.table(loaded_from(tmp_path, *records(3, (5000,)))))
     assert shown.rows[0] == ["variant", "1,000 images", "5,000 images"]
     assert [row[0] for row in shown.rows[1:]] == [layer.title for layer in LAYERS.values()]
-    assert re.fullmatch(r"81\.\d\|± \d\.\d\|n = 3 of 5", shown.rows[1][2])
+    assert re.fullmatch(r"81\.\d\*\|± \d\.\d\|n = 3 of 5", shown.rows[1][2])
     assert shown.rows[1][1].startswith("not run|")
     assert shown.text.strip().startswith("Percent. ± half")
     assert page.panels(loaded_from(tmp_path)) == []

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from invented import loaded_of, record
+from invented import FULL, Page, loaded_of, record
 from matplotlib.colors import to_hex
 from scipy import stats
 
@@ -13,7 +13,8 @@ from gdlayer.experiments.experiment import LayerType
 from gdlayer.experiments.table1 import EXPERIMENT as TABLE1
 from gdlayer.experiments.table1 import LAYERS as ROWS
 from gdlayer.experiments.table1 import page as page1
-from gdlayer.report.cells import summarise
+from gdlayer.report.cells import select, summarise
+from gdlayer.report.missing import planned
 
 pytestmark = pytest.mark.usefixtures("figures")
 
@@ -170,3 +171,18 @@ def test_a_further_layer_has_its_line_and_its_points(monkeypatch):
     assert to_hex(curves.axes[0].lines[-1].get_color()) == "#123456"
     assert len(points.axes[0].containers) == len(LAYERS) + 1
     assert page1.table(loaded_of(summarise(records, TABLE1))).count("<th>") == (1 + len(LAYERS) + 1) + len(SIZES) + 1
+
+
+def test_lengths_are_those_of_the_profile():
+    """Steps, and how often 32 images at a time go through the training set in them."""
+    plan = planned("paper", "table1", [FULL], [])
+    shown = Page(page1.lengths(loaded_of(summarise([], TABLE1), None, plan)))
+    steps = TABLE1.budget("paper", "table1")["steps"]
+    assert shown.rows[0] == ["steps (epochs)", *(f"{n:,} images" for n in SIZES)]
+    by_network = {row[0]: row[1:] for row in shown.rows[1:]}
+    for network, entries in by_network.items():
+        for n, entry in zip(SIZES, entries, strict=True):
+            count = steps.get(network, steps["otherwise"]).get(str(n))
+            asked = len(select(plan, {"network": network, "n_train": n}))
+            assert entry == (f"{count:,} ({32 * count / n:.0f})" if asked else "—")
+    assert {*by_network} == {*plan["network"]}

@@ -11,11 +11,14 @@ from gdlayer.experiments.profiles import plan
 from gdlayer.experiments.settings import hyperparameters
 from gdlayer.experiments.table1 import rounding
 from gdlayer.experiments.table1.trial import Table1Precision, Table1Trial
-from gdlayer.report.claims import Estimate, signed
+from gdlayer.report.blocks import Estimate
+from gdlayer.report.claims import signed
+from gdlayer.report.differences import Difference
 
 
 def made(low: float, high: float, seeds: int = 5) -> Estimate:
-    return Estimate((low + high) / 2, low, high, seeds, (FULL, "paper", "cpu"), 0)
+    error = (high - low) / 2 / 2.776445  # t of 4 degrees of freedom, from a printed table
+    return Estimate(Difference((low + high) / 2, error, 4, seeds, False), (FULL, "paper", "cpu"), 0)
 
 
 @pytest.mark.parametrize(

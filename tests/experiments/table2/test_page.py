@@ -36,11 +36,11 @@ def test_table_2():
     head, *rows = shown.rows
     assert head == ["first layer", "val|small VGG16, trained here", "test|small VGG16, trained here"]
     assert rows == [
-        ["the network before", "90.0|± 0.0|n = 3", f"82.0|{half(80, 82, 84)}|n = 3|(92.8)"],
-        ["Free-form 3×3, random start", "70.0‡^a|n = 1|(97.0)", "60.0‡^a|n = 1|(96.4)"],
+        ["the network before", "90.0§¶|± 0.0|n = 3", f"82.0§¶|{half(80, 82, 84)}|n = 3|(92.8)"],
+        ["Free-form 3×3, random start", "70.0‡§¶^a|n = 1|(97.0)", "60.0‡§¶^a|n = 1|(96.4)"],
         ["Free-form 3×3, trained on", "—|(97.0)", "—|(96.4)"],
         ["Ours 7×7, random start", "—|(98.1)", "—|(97.2)"],
-        ["Ours 7×7, fitted start", "50.0†‡^b|n = 1|(98.1)", "40.0†‡^b|n = 1|(97.2)"],
+        ["Ours 7×7, fitted start", "50.0†‡§^b|n = 1|(98.1)", "40.0†‡§^b|n = 1|(97.2)"],
         ["Ours 3×3, random start", "—|(98.1)", "—|(97.2)"],
         ["Ours 3×3, fitted start", "—|(98.1)", "—|(97.2)"],
     ]
@@ -50,6 +50,8 @@ def test_table_2():
         "No columns for VGG16, ImageNet weights: not at hand here.",
         "† Trained and tested on the stand-in",
         "‡ Reduced budget",
+        "§ Another network than the paper's.",
+        "¶ A copy of the paper's data set",
         "— No record",
     ):
         assert note in shown.text
@@ -63,12 +65,12 @@ def test_table_2_keeps_the_sources_apart():
         *("val|small VGG16, trained here", "test|small VGG16, trained here"),
         *("val|VGG16, ImageNet weights", "test|VGG16, ImageNet weights"),
     ]
-    assert shown.rows[1][1:] == ["—", "—|(92.8)", "55.0", "50.0|(92.8)"]
-    assert shown.rows[2][1:] == ["70.0|(97.0)", "60.0|(96.4)", "90.0|(97.0)", "80.0|(96.4)"]
+    assert shown.rows[1][1:] == ["—", "—|(92.8)", "55.0¶", "50.0¶|(92.8)"]
+    assert shown.rows[2][1:] == ["70.0§¶|(97.0)", "60.0§¶|(96.4)", "90.0¶|(97.0)", "80.0¶|(96.4)"]
     only = page(summarise(records[1:], TABLE2), experiment=TABLE2, columns=3)
     assert only.rows[0][1:] == ["val|VGG16, ImageNet weights", "test|VGG16, ImageNet weights"]
     beside = page(summarise(records[:1], TABLE2), cells, experiment=TABLE2, columns=3)
-    assert beside.rows[2][1:] == ["70.0|[70.0]|(97.0)", "60.0|[60.0]|(96.4)"]
+    assert beside.rows[2][1:] == ["70.0§¶|[70.0§¶]|(97.0)", "60.0§¶|[60.0§¶]|(96.4)"]
 
 
 def test_residuals_of_fitted_starts():

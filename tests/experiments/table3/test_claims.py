@@ -6,7 +6,7 @@ from invented import judged_of, nets, save
 
 from gdlayer.experiments.table3.claims import competing_margin
 from gdlayer.report import judgements
-from gdlayer.report.claims import FAILS, HOLDS, UNDECIDED, signed
+from gdlayer.report.claims import FAILS, HOLDS, TOO_FEW, signed
 from gdlayer.report.loaded import load
 
 
@@ -65,7 +65,7 @@ def test_another_count_than_the_papers_fails(tmp_path):
     rows = judged_of(tmp_path, *records, experiment="table3", datasets="tnbc-derived")
     (counted,) = rows["count-unet"]
     assert (counted.paper, counted.here, counted.verdict) == ("97,202", "90,000", FAILS)
-    assert rows["count-gaussian-unet"][0].verdict == rows["quarter"][0].verdict == UNDECIDED
+    assert rows["count-gaussian-unet"][0].verdict == rows["quarter"][0].verdict == TOO_FEW
 
 
 @pytest.mark.parametrize(("own", "verdict"), [(0, HOLDS), (6, FAILS)])

@@ -38,8 +38,8 @@ def test_table_3():
         TABLE3,
     )
     shown = page(cells, experiment=TABLE3, columns=9, dataset="tnbc-derived")
-    single = ("85.0|n = 1", "75.0|n = 1", "65.0|n = 1", "42.5|n = 1")
-    f1 = f"46.0|{half(45, 46, 47)}|n = 3"
+    single = ("85.0¶|n = 1", "75.0¶|n = 1", "65.0¶|n = 1", "42.5¶|n = 1")
+    f1 = f"46.0¶|{half(45, 46, 47)}|n = 3"
     assert shown.rows == [
         [
             "TNBC, resolution-degraded copy",
@@ -47,11 +47,11 @@ def test_table_3():
         ],
         [
             "U-net",
-            *(f"{v}.0|{half(90, 92, 94)}|n = 3{p}" for v, p in ((92, "|(94.7)"), (82, ""), (72, ""))),
+            *(f"{v}.0¶|{half(90, 92, 94)}|n = 3{p}" for v, p in ((92, "|(94.7)"), (82, ""), (72, ""))),
             f1,
             *single,
         ],
-        ["Gaussian U-net", "—|(94.4)", *["—"] * 3, *(f"{v}.0‡^a|n = 1" for v in (70, 60, 50, 35))],
+        ["Gaussian U-net", "—|(94.4)", *["—"] * 3, *(f"{v}.0‡¶^a|n = 1" for v in (70, 60, 50, 35))],
         ["U-net with BN (control)", *["—"] * 8],
         ["U-net, small", *["—"] * 8],
         ["everything background", "87.5", *["0.0"] * 3, "88.0", *["0.0"] * 3],
@@ -72,7 +72,7 @@ def test_tables_2_and_3_without_records_and_beside_the_record():
     assert [row[1] for row in shown.rows[1:]] == ["—|(94.7)", "—|(94.4)", "—", "—", "—"]
     kept = summarise([net("unet", 0.5, profile="quick")], TABLE3)
     shown = page(empty, kept, experiment=TABLE3, columns=9, dataset="tnbc-derived")
-    assert shown.rows[1][1:6] == ["—|[50.0‡]|(94.7)", "—|[40.0‡]", "—|[30.0‡]", "—|[25.0‡]", "—|[—]"]
+    assert shown.rows[1][1:6] == ["—|[50.0‡¶]|(94.7)", "—|[40.0‡¶]", "—|[30.0‡¶]", "—|[25.0‡¶]", "—|[—]"]
     assert "In brackets: the run kept in the repository, fp32 on a CPU, tnbc-derived, profile quick." in shown.text
     assert page(summarise([], TABLE2), experiment=TABLE2, columns=1).rows[0] == ["first layer"]
 
@@ -82,7 +82,7 @@ def test_records_made_before_f1_was_measured_have_a_dash():
     made = [net("unet", 0.9, seed=s) for s in range(3)]
     before = [made[0] | {"metrics": {k: v for k, v in made[0]["metrics"].items() if k != "nucleus_f1"}}]
     old, mixed = (summarise(records, TABLE3) for records in (before, before + made[1:]))
-    for cells, shown in ((old, "—"), (mixed, f"45.0|{half(45, 45)}|n = 2")):
+    for cells, shown in ((old, "—"), (mixed, f"45.0¶|{half(45, 45)}|n = 2")):
         table = page(cells, experiment=TABLE3, columns=9, dataset="tnbc-derived")
         assert table.rows[1][4] == shown
         assert page3.BEFORE_F1 in table.text

@@ -1,0 +1,94 @@
+"""What an experiment's record says of the paper, in words: made from the verdicts, so that it is true of the record."""
+
+from collections.abc import Iterable, Sequence
+
+from markupsafe import Markup
+
+from gdlayer.report import markup
+from gdlayer.report.claims import (
+    FAILS,
+    HOLDS,
+    NOT_RUN,
+    TOO_FEW,
+    UNCLEAR,
+    UNTESTABLE,
+    VERDICTS,
+    JudgedClaim,
+    Printed,
+    Question,
+    Row,
+    judge,
+    signed,
+)
+from gdlayer.report.judgements import judged_claims
+from gdlayer.report.loaded import Loaded
+
+
+def render(loaded: Loaded) -> Markup:
+    """HTML: what reproduces, what does not, what stays open, where the paper's differences lie, what explains it."""
+    found = judged_claims(loaded)
+    measured = [claim._replace(rows=[r for r in claim.rows if not r.tag]) for claim in found]
+    chosen = [claim._replace(rows=[r for r in claim.rows if r.tag]) for claim in found]
+
+    def told(claims: Iterable[JudgedClaim], *verdicts: str) -> list[Markup]:
+        quotes = loaded.experiment.quotes
+        texts = ((quotes[claim.name][0].text, share(claim.rows, *verdicts)) for claim in claims)
+        return [Markup("“{}”: {}.").format(quote, text) for quote, text in texts if text]
+
+    sections = {
+        "What reproduces": told(measured, HOLDS),
+        "What does not": told(measured, FAILS),
+        "What stays open": told(measured, UNCLEAR, TOO_FEW, UNTESTABLE),
+        "By construction, not measured": told(chosen, *VERDICTS),
+        "The paper's differences": differences([row for claim in found for row in claim.rows]),
+        "What explains it": [Markup.escape(answer(q)) for claim in found for q in claim.questions if q.cases],
+    }
+    return Markup("\n").join(
+        Markup("<p><b>{}.</b></p>{}").format(title, markup.bullets(texts or ["Nothing yet."]))
+        for title, texts in sections.items()
+        if texts or title.startswith("What ")
+    )
+
+
+def share(rows: Sequence[Row], *verdicts: str) -> str:
+    """In how many cases a claim has these verdicts; which, where it holds or fails, or why it cannot be tested."""
+    texts = []
+    for verdict in verdicts:
+        found = [row for row in rows if row.verdict == verdict]
+        if not found:
+            continue
+        named = {HOLDS: "case", FAILS: "case", UNTESTABLE: "why"}.get(verdict)
+        told = "; ".join(dict.fromkeys(getattr(row, named) for row in found)) if named and len(rows) > 1 else ""
+        count = f" in {len(found)} of {len(rows)} cases" if len(rows) > 1 else ""
+        texts.append(f"{verdict}{count}{f' ({told})' if told else ''}")
+    return ", ".join(texts)
+
+
+def differences(rows: Iterable[Row]) -> list[Markup]:
+    """How many of the paper's differences lie in our intervals, and those that do not."""
+    printed = {(found.case, found.against): found for row in rows for found in row.printed}
+    if not printed:
+        return []
+    outside = [found for found in printed.values() if not found.inside]
+    smaller = sum(found.high < found.paper for found in outside)
+    count = (
+        f"Of {len(printed)} that could be set against an interval of ours, {len(printed) - len(outside)} lie inside;"
+        f" of the {len(outside)} outside, ours is smaller in {smaller} and larger in {len(outside) - smaller}."
+    )
+    return [Markup.escape(count), *(Markup.escape(_beside(found)) for found in outside)]
+
+
+def _beside(found: Printed) -> str:
+    interval = f"[{signed(found.low)}, {signed(found.high)}]"
+    return f"{found.case}, against {found.against}: the paper's {signed(found.paper)}, ours {interval}."
+
+
+def answer(question: Question) -> str:
+    """The question with its answer: where the difference is above, below or unclear."""
+    places: dict[str, list[str]] = {}
+    words = {HOLDS: question.above, FAILS: question.below}
+    for case, judged in zip(question.cases, judge(question.cases), strict=True):
+        told = NOT_RUN if judged.deciding.estimate is None else words.get(judged.verdict, judged.verdict)
+        places.setdefault(told, []).append(case.title)
+    answers = [f"{told} ({'; '.join(cases)})" for told, cases in places.items()]
+    return f"{question.text}: {', '.join(answers)}."

@@ -1,0 +1,237 @@
+"""The built book in a browser: each page on two screens in two themes, the search, and the explorers."""
+
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote
+
+import numpy as np
+import pytest
+from playwright.sync_api import Browser, ConsoleMessage, Page, Request, expect
+
+BOOK = Path(__file__).parents[2] / "book"
+PAGES = [f"book/{path.stem}.html" for path in sorted((*BOOK.glob("*.ipynb"), *BOOK.glob("*.md")))]
+PAGES += ["genindex.html", "search.html"]
+FAULTS = Path(__file__).with_name("page_faults.js").read_text("utf-8")
+GOLDEN = json.loads(Path(__file__).with_name("golden.json").read_text("utf-8"))
+WIDE, NARROW, HEIGHT = 1280, 390, 900
+HEAVIEST = 4_000_000  # bytes that a page may load
+SETTLED = "Promise.resolve(window.MathJax?.startup?.promise).then(() => new Promise(requestAnimationFrame))"
+
+Open = Callable[..., Page]
+
+
+@pytest.fixture
+def opened(browser: Browser, html: Path) -> Iterator[Open]:
+    """Opens a page of the book; afterwards no script may have failed and nothing been asked for elsewhere."""
+    faults: list[str] = []
+
+    def said(message: ConsoleMessage) -> None:
+        if message.type in ("error", "warning"):
+            faults.append(f"{message.type}: {message.text}")
+
+    def asked(request: Request) -> None:
+        if not request.url.startswith(("file:", "data:", "blob:")):
+            faults.append(f"request: {request.url}")
+
+    contexts = []
+
+    def open_page(name: str, width: int = WIDE, **options: Any) -> Page:
+        context = browser.new_context(viewport={"width": width, "height": HEIGHT}, offline=True, **options)
+        contexts.append(context)
+        page = context.new_page()
+        page.on("pageerror", lambda error: faults.append(f"script: {error}"))
+        page.on("console", said)
+        page.on("request", asked)
+        path, *rest = name.partition("?" if "?" in name else "#")
+        page.goto((html / path).as_uri() + "".join(rest))
+        page.add_style_tag(content="* { transition: none !important }")
+        page.evaluate(SETTLED)
+        return page
+
+    yield open_page
+    for context in contexts:
+        context.close()
+    assert not faults, "\n".join(faults)
+
+
+# Every page
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_a_page_shows_all_of_itself(opened: Open, name: str):
+    page = opened(name)
+    for width in (WIDE, NARROW):
+        page.set_viewport_size({"width": width, "height": HEIGHT})
+        for theme in ("light", "dark"):
+            page.emulate_media(color_scheme=theme)
+            expect(page.locator("html")).to_have_attribute("data-theme", theme)
+            page.evaluate(SETTLED)
+            faults = page.evaluate(FAULTS, {"wide": width == WIDE})
+            assert not faults, "\n".join((f"{width} px, {theme}:", *faults))
+    loaded = page.evaluate("performance.getEntriesByType('resource').map((entry) => new URL(entry.name).pathname)")
+    assert sum(Path(unquote(path)).stat().st_size for path in loaded if path.startswith("/")) < HEAVIEST
+
+
+@pytest.mark.parametrize(
+    ("body", "fault"),
+    [
+        ("<div style='width: 2000px'>long</div>", "the page is 20"),
+        ("<div style='overflow: hidden'><p style='width: 2000px'>long</p></div>", 'cut: <p class=""> long'),
+        ("<p style='margin-left: -40px'>left</p>", 'cut: <p class=""> left'),
+        (
+            "<div style='overflow: auto'><p style='width: 2000px'>long</p></div>",
+            'scrolls without a sign: <div class=""> long',
+        ),
+        ("<div class='more-right' style='overflow: auto'><p style='width: 2000px'>long</p></div>", ""),
+        (
+            "<mjx-container class='more-right' style='display: block; overflow: auto'>"
+            "<b style='display: block; width: 2000px'>x = y</b></mjx-container>",
+            'a display does not fit: <div class="bd-article-container"> x = y',
+        ),
+        ("<img src='data:image/gif;base64,R0lGODlhAQABAAAAACw=' alt=''>", "no alternative text: "),
+        ("<mjx-merror>no such macro</mjx-merror>", 'formula: <mjx-merror class=""> no such macro'),
+        ("<p>short</p>", ""),
+    ],
+)
+def test_faults_are_named(browser: Browser, body: str, fault: str):
+    page = browser.new_page(viewport={"width": WIDE, "height": HEIGHT})
+    page.set_content(f"<body style='margin: 0'><div class='bd-article-container'>{body}</div>")
+    found = page.evaluate(FAULTS, {"wide": True})
+    page.close()
+    assert found[0].startswith(fault) if fault else found == []
+
+
+def test_the_search_answers(opened: Open):
+    page = opened("search.html?q=hermite")
+    expect(page.locator("#search-results")).to_contain_text("Gaussian derivatives by Hermite polynomials")
+
+
+# The explorers
+
+
+def close(found: Any, expected: Any) -> None:
+    np.testing.assert_allclose(found, expected, rtol=1e-6, atol=1e-6)
+
+
+def test_kernels_agree_with_the_package(opened: Open):
+    page = opened("book/explorers.html")
+    for case in GOLDEN["shapes"]:
+        found = page.evaluate(
+            """({ shape, size, points, step }) => {
+                const samples = gaussian.kernel(shape, size);
+                const response = [...explorer.respond(samples, size)];
+                return {
+                    kernel: [...samples],
+                    spectrum: [...gaussian.spectrum(samples, size, points)],
+                    response: response.filter((_, k) => k % 96 % step === 0 && Math.floor(k / 96) % step === 0),
+                    ...gaussian.errors(shape, size),
+                };
+            }""",
+            {**case, **GOLDEN},
+        )
+        for name, values in found.items():
+            close(values, case[name])
+
+
+def test_mixtures_agree_with_the_package(opened: Open):
+    page = opened("book/explorers.html")
+    for case in GOLDEN["mixtures"]:
+        found = page.evaluate(
+            """({ basis, scale, size, shares, step }) => {
+                const shapes = basis === "jet" ? gaussian.jet(3) : trained.shapes;
+                const kernels = shapes.map((shape) => gaussian.kernel(gaussian.scaled(shape, scale), size));
+                const filter = gaussian.mixture(kernels, shares);
+                const response = [...explorer.respond(filter, size)];
+                return {
+                    filter: [...filter],
+                    response: response.filter((_, k) => k % 96 % step === 0 && Math.floor(k / 96) % step === 0),
+                };
+            }""",
+            {**case, **GOLDEN},
+        )
+        for name, values in found.items():
+            close(values, case[name])
+
+
+def drawn(page: Page, explorer: str, title: str) -> str:
+    """A picture, all of its pixels."""
+    page.evaluate(SETTLED)
+    canvas = page.locator(f"#{explorer}-explorer figure canvas[aria-label^='{title}']")
+    return canvas.evaluate("(canvas) => canvas.toDataURL()")
+
+
+def state(page: Page) -> str:
+    return page.evaluate("location.hash")
+
+
+def test_keys_move_a_slider_and_the_address_keeps_it(opened: Open):
+    page = opened("book/explorers.html")
+    before = drawn(page, "kernel", "response")
+    page.get_by_label("p, order along u").press("ArrowRight")
+    page.get_by_label("σ₁, scale along u").press("ArrowLeft")
+    assert state(page) == "#kernel.p=2&kernel.sigma1=1.95"
+    moved = drawn(page, "kernel", "response")
+    assert moved != before
+    again = opened("book/explorers.html" + state(page))
+    assert drawn(again, "kernel", "response") == moved
+    again.locator("#kernel-explorer").get_by_role("button", name="Reset").click()
+    assert state(again) == ""
+    assert drawn(again, "kernel", "response") == before
+
+
+def test_touch_moves_a_slider(opened: Open):
+    page = opened("book/explorers.html", NARROW, has_touch=True)
+    slider = page.get_by_label("θ, angle")
+    slider.tap(position={"x": 1, "y": 10})
+    assert state(page).startswith("#kernel.theta=-1")
+
+
+def test_errors_are_told_as_by_the_package(opened: Open):
+    case = GOLDEN["shapes"][1]  # sigma of 0.3 and 0.5
+    shape = {**case["shape"], "theta": 40, "size": 7}
+    page = opened("book/explorers.html#" + "&".join(f"kernel.{name}={value}" for name, value in shape.items()))
+    sampling, truncation = page.evaluate(
+        "(shape) => Object.values(gaussian.errors({ ...shape, theta: (40 * Math.PI) / 180 }, 7))", shape
+    )
+    told = page.locator("#kernel-explorer .errors")
+    expect(told).to_have_text(f"Sampling error {sampling:.1%}. Truncation {truncation:.1%}.".replace("%", " %"))
+    page.get_by_label("p, order along u").fill("3")
+    expect(told).to_contain_text(", undersampled")
+    page.get_by_label("σ₁, scale along u").fill("5")
+    expect(told).to_contain_text(", truncated")
+
+
+def test_a_wrong_address_is_mended(opened: Open):
+    page = opened("book/explorers.html#kernel.p=99&kernel.q=x&kernel.size=-3&kernel.sigma1=NaN&mixer.basis=7&no.such=1")
+    shown = [page.get_by_label(label).input_value() for label in ("p, order along u", "q, order", "σ₁, scale")]
+    assert shown == ["4", "0", "2"]
+    assert page.locator("[name='kernel.size']").input_value() == "1"
+    assert page.locator("[name='mixer.basis']").input_value() == "1"
+
+
+def test_presets_mix_different_filters(opened: Open):
+    page = opened("book/explorers.html")
+    filters = []
+    for preset in ("edge", "line", "corner", "blob", "trained"):
+        page.get_by_role("button", name=preset).click()
+        filters.append(drawn(page, "mixer", "filter"))
+    assert all(one != other for k, one in enumerate(filters) for other in filters[:k])
+    assert "mixer.basis=1" in state(page)
+
+
+def test_links_of_the_page_set_the_sliders(opened: Open):
+    page = opened("book/explorers.html#kernel.p=3")
+    page.get_by_role("link", name="long and turned").click()
+    assert page.get_by_label("θ, angle").input_value() == "50"
+    assert page.get_by_label("p, order along u").input_value() == "1"
+
+
+def test_without_scripts_a_still_picture_stands_there(browser: Browser, html: Path):
+    context = browser.new_context(java_script_enabled=False)
+    page = context.new_page()
+    page.goto((html / "book/explorers.html").as_uri())
+    still = page.get_by_role("img", name="A first derivative of a Gaussian")
+    expect(still).to_be_visible()
+    context.close()
