@@ -123,23 +123,25 @@ def _block_diagonal(weight: Tensor, groups: int) -> Tensor:
 
 
 def _bounded(first: Tensor | None, depthwise: Tensor, last: Tensor) -> Factors:
-    """The same product, with rows of the first two scaled down to a sum of absolute values of at most 1.
+    """The same product, scaled so that what is between the convolutions is nowhere larger than the image.
 
-    So what is between the convolutions is nowhere larger than the image, and finite if that is. The scales are powers
-    of two, which round nothing.
+    So it is finite if the image is. The scale is a power of two, which rounds nothing.
     """
-    scale = _power_of_two(depthwise)
-    depthwise = depthwise / scale
-    if first is not None:
-        by_first = _power_of_two(first)
-        first, scale = first / by_first, scale * by_first
-    columns = scale.view(-1, 1, last.shape[1], 1, 1)  # (groups of the last, 1, columns, 1, 1)
-    return Factors(first, depthwise, (last.unflatten(0, (columns.shape[0], -1)) * columns).flatten(0, 1))
+    if first is None:
+        scale = _power_of_two(_amplification(depthwise))
+        return Factors(None, depthwise / scale, last * scale)
+    scale = _power_of_two(_amplification(first) * _amplification(depthwise))
+    return Factors(first / scale, depthwise, last * scale)
 
 
-def _power_of_two(rows: Tensor) -> Tensor:
-    """The smallest, from 1 on, that is no less than the sum of absolute values of each row: (C, 1, 1, 1)."""
-    return torch.linalg.vector_norm(rows, 1, (1, 2, 3), keepdim=True).clamp_min(1).log2().ceil().exp2()
+def _amplification(filters: Tensor) -> Tensor:
+    """By how much a convolution can enlarge the largest value of an image; 1 if it cannot."""
+    return filters.abs().sum((1, 2, 3)).amax().clamp_min(1)
+
+
+def _power_of_two(number: Tensor) -> Tensor:
+    """The smallest that is not less."""
+    return number.log2().ceil().exp2()
 
 
 @dataclass(frozen=True)
@@ -247,15 +249,16 @@ def _apply_factors(
     else:
         y = F.conv2d(_channels_last(x), first, groups=groups)  # sum over i of beta I
     y = F.conv2d(y, depthwise, None, *pairs, groups=channels)  # phi * (beta I)
-    scale = _power_of_two(last)  # applied last of all, so that no sum has infinities of both signs
-    bias = bias if bias is None else bias / scale.view(-1)
+    scale = _power_of_two(_amplification(last))  # applied after the sum, so that no sum has infinities of both signs
+    bias = bias if bias is None else bias / scale
     y = F.conv2d(y, last / scale, bias, groups=groups)  # eq. (4): lambda (beta phi * I), summed over n
-    return _like(x, y.mul_(scale.transpose(0, 1)))
+    return _like(x, y.mul_(scale))
 
 
 def _channels_last(x: Tensor) -> Tensor:
-    """x in that memory format, by a way that vmap knows too."""
-    return x.movedim(1, -1).contiguous().movedim(-1, 1)
+    """x in that memory format, by a way that vmap knows too; rows in one are copied faster."""
+    b, c, h, w = x.shape
+    return x.flatten(2).mT.contiguous().view(b, h, w, c).movedim(-1, 1)
 
 
 def _like(x: Tensor, y: Tensor) -> Tensor:
