@@ -19,7 +19,7 @@ from gdlayer.experiments.table1.trial import Table1Trial
 from gdlayer.experiments.trial import Search
 
 ROUNDS = [cls for experiment in experiments().values() for cls in experiment.searches]
-FIRST_ROUNDS = [experiment.searches[0] for experiment in experiments().values()]
+FIRST_ROUNDS = [experiment.searches[0] for experiment in experiments().values() if experiment.searches]
 
 
 def planned(profile: str, search: type[Search], dataset: str) -> list[Search]:
@@ -32,7 +32,6 @@ def test_every_layer_gets_the_same_budget(profile, search):
     """In each column of the table: as many rates, seeds and steps; what is asked for is all sought."""
     trials = planned(profile, search, search.datasets[0])
     budget = experiments()[search.belongs_to].budget(profile, search.experiment)
-    assert budget["seeds"] >= 2 or profile == "smoke"
     subjects = chosen_rates(trials)
     assert {subject[0] for subject in subjects} == set(search.layers)
     columns = [name for name in search.cell_fields() if name != "learning_rate"]
@@ -44,7 +43,8 @@ def test_every_layer_gets_the_same_budget(profile, search):
         rates = entry_of(budget["learning_rate"], own[0].cell)
         assert rates == sorted(set(rates))
         tried = sorted((t.learning_rate, t.seed) for t in own)
-        assert tried == [(rate, seed) for rate in rates for seed in range(budget["seeds"])]
+        seeds = entry_of(budget["seeds"], own[0].cell)
+        assert tried == [(rate, seed) for rate in rates for seed in range(seeds)]
         if subject[0] != "source":
             settings = {json.dumps(hyperparameters(t) | {"learning_rate": None}) for t in own}
             budgets[own[0].cell[1:-1]] |= {(len(rates), one) for one in settings}

@@ -188,7 +188,7 @@ def test_command_writes_the_csv(tmp_path, monkeypatch, capsys):
     assert out == ""
     unwritable, corrupt = err.splitlines()
     assert unwritable == f"error: results cannot be written to {written.parent}: Is a directory"
-    assert corrupt.startswith(f"error: {path} is not a record (no trial, ")
+    assert corrupt.startswith(f"error: {path} is not a record (no trial); ")
 
 
 @pytest.mark.parametrize("experiment", ["table2", "table3"])

@@ -22,6 +22,7 @@ from gdlayer.datasets import DataCorruptError, DataNotFoundError, cats_dogs, syn
 from gdlayer.experiments import __main__ as cli
 from gdlayer.experiments import experiments, training
 from gdlayer.experiments import run as runner
+from gdlayer.experiments.parsing import checksum
 from gdlayer.experiments.record import ResultsError, read_record
 from gdlayer.experiments.run import run
 from gdlayer.experiments.schema import REQUIRED
@@ -491,5 +492,7 @@ def test_a_disk_without_room_for_the_weights(tmp_path):
 def test_a_record_is_plain_json(results, monkeypatch):
     use(monkeypatch, **TINY)
     record = run(smoke("ours-3x3-fitted"), results)
-    assert json.loads(smoke("ours-3x3-fitted").record_path(results).read_text()) == record
+    assert json.loads(smoke("ours-3x3-fitted").record_path(results).read_text()) == record | {
+        "sha256": checksum(record)
+    }
     assert set(record) == {*REQUIRED, "fit_residual"}
