@@ -11,7 +11,8 @@ mix_then_filter    f_in to f_out N            f_out N                    f_out N
 factorised         f_in to B N, by beta       B N                        B N to f_out, by lambda
 =================  =========================  =========================  =======================
 
-The last is eq. (4), an inverted bottleneck. In training, every algorithm computes the gradient of the filters, f_in
+The last is eq. (4), an inverted bottleneck. With groups, M = max(B, groups) takes the place of B, and in the first the
+inputs of a group pass the M / groups bases of that group alone. In training, every algorithm computes the gradient of the filters, f_in
 f_out k k sums over the image, as one dense product: it is cheaper than the gradients of the factors, and nothing
 between the factors needs to be kept.
 """
@@ -25,7 +26,7 @@ from torch import Tensor
 from torch.nn import functional as F
 from torch.nn.grad import conv2d_input, conv2d_weight
 
-from gdlayer.modes import autocast_on, compiling, with_known_signature
+from gdlayer.modes import autocast_on, compiling, tracing, with_known_signature
 
 COST = {"dense": 1.0, "pointwise": 1.5, "depthwise": 2.0, "moved": 55.0}
 """Time of a multiply-add in a dense, a 1 x 1 and a channel-by-channel convolution, and of a value written between two
@@ -85,7 +86,7 @@ class Factors(NamedTuple):
     def in_groups(self, groups: int) -> "Factors":
         """The same with these groups in the last one too: blocks on a diagonal, which CPUs multiply no slower."""
         blocks = self.last_groups
-        if blocks == groups:
+        if not tracing() and blocks == groups:  # a trace records no question about sizes
             return self
         return self._replace(last=_block_diagonal(self.last.view(blocks, -1, 1, self.last.shape[1]), groups))
 
@@ -136,7 +137,7 @@ def _bounded(first: Tensor | None, depthwise: Tensor, last: Tensor) -> Factors:
 
 def _amplification(filters: Tensor) -> Tensor:
     """By how much a convolution can enlarge the largest value of an image; 1 if it cannot."""
-    return filters.abs().sum((1, 2, 3)).amax().clamp_min(1)
+    return filters.abs().sum((1, 2, 3)).amax(0).clamp_min(1)
 
 
 def _power_of_two(number: Tensor) -> Tensor:

@@ -42,9 +42,13 @@ def draw(layer: GaussianDerivativeConv2d) -> Figure:
     ------
     TypeError
         If ``layer`` is not a Gaussian derivative layer.
+    ValueError
+        If it has groups.
     """
     if not isinstance(layer, GaussianDerivativeConv2d):
         raise TypeError(f"layer must be a GaussianDerivativeConv2d, got {type(layer).__name__}")
+    if layer.groups > 1:
+        raise ValueError(f"layer must have no groups, got {layer.groups}")
     with _own_style():
         canvas = _Canvas()
         (_separated if layer.separated else _full)(canvas, layer)

@@ -183,6 +183,8 @@ def test_svg_is_deterministic_and_self_contained(name: str):
 def test_other_layers_cannot_be_drawn():
     with pytest.raises(TypeError, match=r"^layer must be a GaussianDerivativeConv2d, got Conv2d$"):
         draw(nn.Conv2d(1, 1, 3))  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match=r"^layer must have no groups, got 2$"):
+        draw(GaussianDerivativeConv2d(2, 2, 3, groups=2))
 
 
 def test_elide():
