@@ -12,9 +12,9 @@ factorised         f_in to B N, by beta       B N                        B N to 
 =================  =========================  =========================  =======================
 
 The last is eq. (4), an inverted bottleneck. With groups, M = max(B, groups) takes the place of B, and in the first the
-inputs of a group pass the M / groups bases of that group alone. In training, every algorithm computes the gradient of the filters, f_in
-f_out k k sums over the image, as one dense product: it is cheaper than the gradients of the factors, and nothing
-between the factors needs to be kept.
+inputs of a group pass the M / groups bases of that group alone. In training, every algorithm computes the gradient of
+the filters, f_in f_out k k sums over the image, as one dense product: it is cheaper than the gradients of the factors,
+and nothing between the factors needs to be kept.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -52,6 +52,7 @@ class Sizes(NamedTuple):
     out_pixels: int
     """h w of the output."""
     groups: int = 1
+    """As of nn.Conv2d."""
 
 
 class Work(NamedTuple):
