@@ -8,9 +8,15 @@ import torch
 from torch import Tensor
 from torch.autograd import forward_ad
 
-from gdlayer.checks import is_integer
+from gdlayer.checks import is_integer, nonnegative_number, one_of
+from gdlayer.discrete import discrete_kernels, frequencies
 from gdlayer.hermite import gaussian_derivatives, standard_gaussian_derivatives
 from gdlayer.modes import autocast_off, compiling, tracing, with_known_signature
+from gdlayer.quadrature import gauss_legendre, nodes_and_weights
+
+SAMPLINGS = ("point", "integrated", "discrete")
+PIXEL_NODES = 7
+"""Nodes across a pixel that average a kernel: the error is below 1e-7 of its peak for sigma >= 0.5 and orders <= 4."""
 
 
 def jet_orders(order: int | Iterable[Sequence[int]]) -> tuple[tuple[int, int], ...]:
@@ -78,8 +84,11 @@ def gaussian_derivative_kernels(
     theta: Tensor,
     orders: Sequence[tuple[int, int]],
     kernel_size: tuple[int, int],
+    *,
+    sampling: str = "point",
+    normalise: float = 0.0,
 ) -> Tensor:
-    r"""Kernels of eq. (1), point-sampled on the grid of :func:`sampling_grid`.
+    r"""Kernels of eq. (1) on the grid of :func:`sampling_grid`.
 
     >>> import torch
     >>> from gdlayer import gaussian_derivative_kernels
@@ -93,7 +102,18 @@ def gaussian_derivative_kernels(
         u &= x \cos\theta + y \sin\theta, \qquad v = -x \sin\theta + y \cos\theta
 
     Each kernel has its own :math:`\sigma, \mu, \theta`. The shift is applied in the rotated frame, so the kernel's
-    centre is :math:`R_\theta^\top \mu`; the kernels are neither normalised by their sum nor by :math:`\sigma^{p+q}`.
+    centre is :math:`R_\theta^\top \mu`; the kernels are not normalised by their sum.
+
+    ``sampling`` says what stands for a kernel at a pixel:
+
+    - "point": its value at the centre, as in the paper;
+    - "integrated": its average over the pixel, :math:`\int_{-1/2}^{1/2}\! \int_{-1/2}^{1/2} \phi(x + a, y + b)\, da\,
+      db`, by quadrature: differences of erf and of lower derivatives, where the kernel is not rotated. The average adds
+      1/12 to the variances;
+    - "discrete": Lindeberg's discrete analogue, :func:`~gdlayer.discrete.discrete_kernels`: where the kernel is neither
+      rotated nor shifted, central differences of :math:`e^{-\sigma^2} I_n(\sigma^2)`.
+
+    Sums of "integrated" and "discrete" kernels are right at any sigma; the book's chapter on kernels compares all three.
 
     Parameters
     ----------
@@ -103,6 +123,10 @@ def gaussian_derivative_kernels(
         Angle of the u axis against the columns' axis x, counter-clockwise in the frame (x, y), in radians.
     orders : N pairs (p, q)
     kernel_size : (kh, kw)
+    sampling : "point", "integrated" or "discrete"
+    normalise : float
+        gamma >= 0 of scale-normalised derivatives (Lindeberg): the factor :math:`\sigma_1^{\gamma p}\,
+        \sigma_2^{\gamma q}`. At 1 the kernels have no unit but pixels ** -2 of the Gaussian.
 
     Returns
     -------
@@ -110,9 +134,11 @@ def gaussian_derivative_kernels(
 
     Raises
     ------
-    ValueError
-        If a shape does not fit the number of orders.
+    ValueError, TypeError
+        If a shape does not fit the number of orders, or an option is not what its entry allows.
     """
+    one_of("sampling", sampling, SAMPLINGS)
+    nonnegative_number("normalise", normalise)
     n = len(orders)
     for name, parameter, shape in (("sigma", sigma, (n, 2)), ("mu", mu, (n, 2)), ("theta", theta, (n,))):
         if parameter.shape[-len(shape) :] != shape:
@@ -121,8 +147,8 @@ def gaussian_derivative_kernels(
             )
     batch = torch.broadcast_shapes(sigma.shape[:-2], mu.shape[:-2], theta.shape[:-1])
     sigma, mu, theta = (t.expand(*batch, *shape) for t, shape in ((sigma, (n, 2)), (mu, (n, 2)), (theta, (n,))))
-    constants = kernel_constants(orders, kernel_size, device=theta.device)
-    return sampled_kernels(sigma, mu, theta, *constants, max(map(max, orders))).unflatten(-1, kernel_size)
+    constants = kernel_constants(orders, kernel_size, sampling, device=theta.device)
+    return sampled_kernels(sigma, mu, theta, *constants, orders, sampling, normalise).unflatten(-1, kernel_size)
 
 
 def normalised_kernels(sigma: Tensor, orders: Sequence[tuple[int, int]], half_size: int) -> Tensor:
@@ -150,8 +176,12 @@ def normalised_kernels(sigma: Tensor, orders: Sequence[tuple[int, int]], half_si
 
 
 def kernel_constants(
-    orders: Sequence[tuple[int, int]], kernel_size: tuple[int, int], *, device: torch.device | None = None
-) -> tuple[Tensor, Tensor, Tensor]:
+    orders: Sequence[tuple[int, int]],
+    kernel_size: tuple[int, int],
+    sampling: str = "point",
+    *,
+    device: torch.device | None = None,
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """The tensors that :func:`sampled_kernels` needs on its device.
 
     They hold integers, which no conversion of a layer's dtype rounds.
@@ -164,16 +194,33 @@ def kernel_constants(
         p and q.
     rows : (3, N, 2)
         Where the d-th derivatives of g_p and g_q stand in all orders of g, (orders, N, 2), flattened; d = 0, 1, 2.
+    rule : (2, nodes)
+        The :func:`~gdlayer.quadrature.gauss_legendre` rule over a pixel, or over frequencies; unused by "point".
     """
     y, x = torch.meshgrid(*(2 * torch.arange(k, device=device) - (k - 1) for k in kernel_size), indexing="ij")
     pairs = torch.tensor(orders, device=device)
     n = pairs.numel()
     rows = pairs * n + torch.arange(n, device=device).view_as(pairs)
-    return torch.stack((x, y, torch.full_like(x, 2))).flatten(1), pairs, torch.stack((rows, rows + n, rows + 2 * n))
+    nodes = {"point": 1, "integrated": PIXEL_NODES, "discrete": frequencies(kernel_size)}[sampling]
+    return (
+        torch.stack((x, y, torch.full_like(x, 2))).flatten(1),
+        pairs,
+        torch.stack((rows, rows + n, rows + 2 * n)),
+        gauss_legendre(nodes, device=device),
+    )
 
 
 def sampled_kernels(
-    sigma: Tensor, mu: Tensor, theta: Tensor, points: Tensor, orders: Tensor, rows: Tensor, highest: int
+    sigma: Tensor,
+    mu: Tensor,
+    theta: Tensor,
+    points: Tensor,
+    orders: Tensor,
+    rows: Tensor,
+    rule: Tensor,
+    pairs: Sequence[tuple[int, int]],
+    sampling: str = "point",
+    normalise: float = 0.0,
 ) -> Tensor:
     """:func:`gaussian_derivative_kernels` from prepared constants, all points in one row.
 
@@ -182,17 +229,42 @@ def sampled_kernels(
     Parameters
     ----------
     sigma, mu, theta : tensors of shape (..., N, 2), (..., N, 2), (..., N)
-    points, orders, rows : tensors
-        The :func:`kernel_constants`.
-    highest : int
-        The highest order.
+    points, orders, rows, rule : tensors
+        The :func:`kernel_constants` of ``sampling``.
+    pairs : N pairs (p, q)
+        ``orders`` again, in Python.
+    sampling, normalise
+        As of :func:`gaussian_derivative_kernels`.
 
     Returns
     -------
     tensor of shape (..., N, kh kw)
     """
+    grid = 0.5 * points.to(theta.dtype)
+    if sampling == "discrete":
+        kernels = discrete_kernels(sigma, mu, theta, grid[:2], orders, rule, pairs)
+    else:
+        highest = max([max(pair) for pair in pairs])
+        if sampling == "integrated":
+            t, weight = nodes_and_weights(rule, theta.dtype)
+            x, y, one = grid[..., None, None]
+            fine = torch.stack(torch.broadcast_tensors(x + t / 2, y + t[:, None] / 2, one)).flatten(1)
+            values = _point_kernels(sigma, mu, theta, fine, orders, rows, highest)
+            by_pixel = values.unflatten(-1, (points.shape[-1], weight.shape[0] ** 2))
+            kernels = (by_pixel * (weight * weight[:, None] / 4).flatten()).sum(-1)
+        else:
+            kernels = _point_kernels(sigma, mu, theta, grid, orders, rows, highest)
+    if normalise:
+        kernels = kernels * (sigma ** (normalise * orders.to(sigma.dtype))).prod(-1, keepdim=True)
+    return kernels
+
+
+def _point_kernels(
+    sigma: Tensor, mu: Tensor, theta: Tensor, grid: Tensor, orders: Tensor, rows: Tensor, highest: int
+) -> Tensor:
+    """Eq. (1) at the points of ``grid``, x, y and 1: (..., N, points)."""
     # New tensors, as DistributedDataParallel may overwrite buffers between this forward pass and its backward pass.
-    grid, powers, rows = 0.5 * points.to(theta.dtype), orders + 1, rows.clone()
+    powers, rows = orders + 1, rows.clone()
     trains = torch.is_grad_enabled() and (sigma.requires_grad or mu.requires_grad or theta.requires_grad)
     if trains and not (compiling() or tracing()):  # a compiler fuses its own derivatives of _evaluate
         return _Kernels.apply(sigma, mu, theta, grid, powers, rows, highest)[0]  # type: ignore[index]

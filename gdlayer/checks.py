@@ -68,6 +68,15 @@ def positive_number(name: str, value: float) -> float:
     return value if isinstance(value, int) else float(value)
 
 
+def nonnegative_number(name: str, value: float) -> float:
+    """``value``, an int or float from zero on and finite."""
+    if not isinstance(value, Real) or isinstance(value, bool):
+        raise TypeError(f"{name} must be a number >= 0, got {value!r}")
+    if not 0 <= value < math.inf:
+        raise ValueError(f"{name} must be a number >= 0, got {value}")
+    return value if isinstance(value, int) else float(value)
+
+
 def boolean(name: str, value: bool) -> bool:
     """``value``, True or False."""
     if not isinstance(value, bool | np.bool_):

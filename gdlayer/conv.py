@@ -12,8 +12,8 @@ from torch import Tensor, nn
 from torch.fx import Proxy
 
 from gdlayer.algorithms import FULL, SEPARATED, Algorithm, Factors, Sizes, choose, convolve
-from gdlayer.basis import jet_orders, kernel_constants, sampled_kernels
-from gdlayer.checks import boolean, one_of, positive_int, positive_number
+from gdlayer.basis import SAMPLINGS, jet_orders, kernel_constants, sampled_kernels
+from gdlayer.checks import boolean, nonnegative_number, one_of, positive_int, positive_number
 from gdlayer.geometry import GEOMETRY, Geometry
 from gdlayer.initialization import RELU_GAIN, mixing_std
 from gdlayer.modes import as_leaf, autocast_off, exporting_by_trace, tracing
@@ -91,6 +91,13 @@ class GaussianDerivativeConv2d(Geometry, SynthesizedConv2d):
         Bounds of sigma in pixels, both positive; None means no upper bound. ``sigma_max`` is above
         :data:`~gdlayer.geometry.NARROWEST`. A state dict of a layer with other bounds is refused, because the same s
         would mean another sigma.
+    sampling : "point", "integrated" or "discrete"
+        What stands for a kernel at a pixel (:func:`~gdlayer.basis.gaussian_derivative_kernels`): its value at the
+        centre, as in the paper; its average over the pixel; or its discrete analogue.
+    normalise : float
+        gamma >= 0 of scale-normalised derivatives, the factor :math:`\sigma_1^{\gamma p} \sigma_2^{\gamma q}`: with 1
+        as in RFNN and N-Jet, with 0 the kernels of the paper. The variance-preserving initialisation takes account of
+        it.
     init : "variance_preserving" or "authors"
         How the mixing weights start: normal, so that :math:`E[J^2] = g^2 E[I^2]` for white input
         (:mod:`gdlayer.initialization`); or uniform on (-1, 1) as in the authors' code at the time of the paper. The
@@ -129,6 +136,7 @@ class GaussianDerivativeConv2d(Geometry, SynthesizedConv2d):
     _points: Tensor
     _orders: Tensor
     _rows: Tensor
+    _rule: Tensor
 
     def __init__(
         self,
@@ -150,6 +158,8 @@ class GaussianDerivativeConv2d(Geometry, SynthesizedConv2d):
         isotropic: bool = False,
         sigma_min: float = 0.5,
         sigma_max: float | None = None,
+        sampling: str = "point",
+        normalise: float = 0.0,
         init: str = "variance_preserving",
         gain: float = RELU_GAIN,
         algorithm: str = "auto",
@@ -181,6 +191,8 @@ class GaussianDerivativeConv2d(Geometry, SynthesizedConv2d):
         if blocks % min(self.bases, self.groups):
             raise ValueError(f"bases must divide groups or be a multiple of them, got {bases} and {groups}")
         self.separated = boolean("separated", separated)
+        self.sampling = one_of("sampling", sampling, SAMPLINGS)
+        self.normalise = nonnegative_number("normalise", normalise)
         self.init = one_of("init", init, ("variance_preserving", "authors"))
         self.gain = positive_number("gain", gain)
         self.algorithm = one_of("algorithm", algorithm, ("auto", *self._algorithms))
@@ -210,8 +222,8 @@ class GaussianDerivativeConv2d(Geometry, SynthesizedConv2d):
         self.reset_parameters()
 
     def _set_constants(self) -> None:
-        constants = kernel_constants(self.orders, self.kernel_size, device=self.theta.device)
-        for name, constant in zip(("_points", "_orders", "_rows"), constants, strict=True):
+        constants = kernel_constants(self.orders, self.kernel_size, self.sampling, device=self.theta.device)
+        for name, constant in zip(("_points", "_orders", "_rows", "_rule"), constants, strict=True):
             self.register_buffer(name, constant, persistent=False)
 
     @torch.no_grad()
@@ -234,7 +246,7 @@ class GaussianDerivativeConv2d(Geometry, SynthesizedConv2d):
             self.weight.normal_().mul_(std[:, None, None, :])
 
     def kernels(self) -> Tensor:
-        """The kernels phi of eq. (1), shape (B, N, kh, kw), in float32 or better."""
+        """The kernels phi of eq. (1), as ``sampling`` and ``normalise`` say: (B, N, kh, kw), in float32 or better."""
         return self._sampled_kernels().unflatten(-1, self.kernel_size)
 
     def per_block(self, of_bases: Tensor) -> Tensor:
@@ -242,12 +254,13 @@ class GaussianDerivativeConv2d(Geometry, SynthesizedConv2d):
         shared_by = max(self.groups // self.bases, 1)
         return of_bases if shared_by == 1 else of_bases.repeat_interleave(shared_by, 0)
 
-    def _sampled_kernels(self) -> Tensor:
+    def _sampled_kernels(self, normalised: bool = True) -> Tensor:
         """The kernels, their pixels in a row: (B, N, kh kw)."""
-        constants = self._points, self._orders, self._rows
+        constants = self._points, self._orders, self._rows, self._rule
         if constants[0].is_meta:  # and the parameters perhaps not: assigned one by one, or by torch.func
-            constants = kernel_constants(self.orders, self.kernel_size, device=self.theta.device)
-        return sampled_kernels(*self.geometry(), *constants, max([max(order) for order in self.orders]))
+            constants = kernel_constants(self.orders, self.kernel_size, self.sampling, device=self.theta.device)
+        gamma = self.normalise if normalised else 0
+        return sampled_kernels(*self.geometry(), *constants, self.orders, self.sampling, gamma)
 
     def filters(self) -> Tensor:
         """The filters of eqs (2) and (3), the sums over n of weight times kernel: (f_out, f_in/groups, kh, kw).
@@ -296,7 +309,8 @@ class GaussianDerivativeConv2d(Geometry, SynthesizedConv2d):
         ValueError
             If sigma, mu or theta is not finite, or ``tolerance`` not positive.
         """
-        report = sampling_report(self.kernels(), *self.geometry(), self.orders, positive_number("tolerance", tolerance))
+        kernels = self._sampled_kernels(normalised=False).unflatten(-1, self.kernel_size)
+        report = sampling_report(kernels, *self.geometry(), self.orders, positive_number("tolerance", tolerance))
         for message in report.faults():
             warnings.warn(message, stacklevel=3)
         return report
@@ -413,9 +427,9 @@ class GaussianDerivativeConv2d(Geometry, SynthesizedConv2d):
         return cls(**{**config, **options})
 
     def extra_repr(self) -> str:
-        constraints = {"shared": (), "isotropic": False, "sigma_min": 0.5, "sigma_max": None}
+        constraints = {"shared": (), "isotropic": False, "sigma_min": 0.5, "sigma_max": None, "sampling": "point", "normalise": 0.0}
         chosen = "".join(
-            f", {name}={value:.4g}" if isinstance(value, float) else f", {name}={value}"
+            f", {name}={value:.4g}" if isinstance(value, float) else f", {name}={value!r}"
             for name, usual in constraints.items()
             if (value := getattr(self, name)) != usual
         )

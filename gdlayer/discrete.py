@@ -1,0 +1,98 @@
+r"""The discrete analogue of Gaussian derivatives (Lindeberg), anisotropic, oriented and shifted, by its Fourier transform.
+
+In one dimension the Gaussian of variance :math:`\sigma^2` on the integers is :math:`T(n) = e^{-\sigma^2}
+I_n(\sigma^2)` with the modified Bessel functions I, and derivatives are central differences,
+:math:`\delta_x f(n) = \frac12 (f(n + 1) - f(n - 1))` and :math:`\delta_{xx} f(n) = f(n + 1) - 2 f(n) + f(n - 1)`. Their
+transforms are, with :math:`X = 2 \sin(\omega/2)`,
+
+.. math:: \hat T = e^{-\sigma^2 X^2 / 2}, \qquad \hat\delta_{x^a} = (iX)^a \cos(\omega/2)^{a \bmod 2}
+
+which continues the kernel to any position between the integers.
+"""
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from gdlayer.modes import autocast_off
+from gdlayer.quadrature import nodes_and_weights
+
+
+def frequencies(kernel_size: tuple[int, int]) -> int:
+    """Nodes of the rule over the frequencies of an axis, odd.
+
+    With them a kernel of sigma up to half the window, shifted by up to its half, is right to 1e-6 of its peak at least.
+    """
+    return 4 * max(kernel_size) + 7
+
+
+def discrete_kernels(
+    sigma: Tensor,
+    mu: Tensor,
+    theta: Tensor,
+    points: Tensor,
+    orders: Tensor,
+    rule: Tensor,
+    pairs: Sequence[tuple[int, int]],
+) -> Tensor:
+    r"""Discrete analogues of the kernels of eq. (1).
+
+    .. math::
+        \phi(\mathbf x) &= \frac{1}{4\pi^2} \int_{[-\pi, \pi]^2} i^{p+q}\, [U^p V^q]\, \hat T(\omega)\,
+            e^{i \omega \cdot (\mathbf x - R_\theta^\top \mu)}\, d\omega, \qquad
+            \hat T = e^{-\frac12 (\sigma_1^2 [U^2] + \sigma_2^2 [V^2])} \\
+        U &= X \cos\theta + Y \sin\theta, \qquad V = -X \sin\theta + Y \cos\theta, \qquad
+            X = 2 \sin(\omega_1/2), \quad Y = 2 \sin(\omega_2/2)
+
+    where the brackets multiply terms odd in X by :math:`\cos(\omega_1/2)` and terms odd in Y by
+    :math:`\cos(\omega_2/2)`. These are Lindeberg's discrete affine Gaussian, whose covariance is that of the continuous
+    one, and his directional derivatives of it.
+
+    Parameters
+    ----------
+    sigma, mu, theta : tensors of shape (..., N, 2), (..., N, 2), (..., N)
+    points : (2, P)
+        x and y in pixels.
+    orders : (N, 2)
+        p and q.
+    rule : (2, count)
+        :func:`~gdlayer.quadrature.gauss_legendre` of an odd count.
+    pairs : N pairs (p, q)
+        ``orders`` again, in Python.
+
+    Returns
+    -------
+    tensor of shape (..., N, P)
+    """
+    t, weight = nodes_and_weights(rule, theta.dtype)
+    middle = t.shape[0] // 2
+    halves = torch.cat((weight[middle : middle + 1] / 2, weight[middle + 1 :]))  # phi is real: omega and -omega agree
+    omega = math.pi * torch.stack(torch.broadcast_tensors(t[middle:, None], t)).flatten(1)  # (2, F)
+    measure = (halves[:, None] * weight).flatten() / 2  # twice d omega / (4 pi^2)
+
+    x, y = (2 * torch.sin(omega / 2)).unbind()
+    cos_x, cos_y = torch.cos(omega / 2).unbind()
+    cos, sin = torch.cos(theta)[..., None], torch.sin(theta)[..., None]
+    axes = torch.stack((cos * x + sin * y, cos * y - sin * x))  # U, V: (2, ..., N, F)
+    mirrored = torch.stack((sin * y - cos * x, cos * y + sin * x))  # with -X for X
+
+    def bracket(of_axes: Tensor, of_mirrored: Tensor, even: Tensor | float, odd: Tensor) -> Tensor:
+        return 0.5 * ((of_axes + of_mirrored) * even + (of_axes - of_mirrored) * odd)  # even and odd in X
+
+    def derivative(n: int, p: int, q: int) -> Tensor:
+        powers = (u[..., n, :] ** p * v[..., n, :] ** q for u, v in (axes, mirrored))
+        return bracket(*powers, *((cos_y, cos_x) if (p + q) % 2 else (1.0, cos_x * cos_y)))
+
+    squares = bracket(axes.square(), mirrored.square(), 1.0, cos_x * cos_y)
+    gaussian = torch.exp(-0.5 * (sigma.square().movedim(-1, 0)[..., None] * squares).sum(0))
+    amplitude = measure * gaussian * torch.stack([derivative(n, p, q) for n, (p, q) in enumerate(pairs)], -2)
+
+    m_1, m_2 = mu[..., None].unbind(-2)
+    centre_x, centre_y = cos * m_1 - sin * m_2, sin * m_1 + cos * m_2  # R^T mu
+    quarters = orders.to(theta.dtype).sum(-1, keepdim=True) * (math.pi / 2)  # of i^(p+q)
+    phase = centre_x * omega[0] + centre_y * omega[1] - quarters
+    with autocast_off(theta.device):
+        angle = omega.mT @ points  # cos(angle - phase), taken apart:
+        return (amplitude * torch.cos(phase)) @ torch.cos(angle) + (amplitude * torch.sin(phase)) @ torch.sin(angle)
