@@ -427,7 +427,14 @@ class GaussianDerivativeConv2d(Geometry, SynthesizedConv2d):
         return cls(**{**config, **options})
 
     def extra_repr(self) -> str:
-        constraints = {"shared": (), "isotropic": False, "sigma_min": 0.5, "sigma_max": None, "sampling": "point", "normalise": 0.0}
+        constraints = {
+            "shared": (),
+            "isotropic": False,
+            "sigma_min": 0.5,
+            "sigma_max": None,
+            "sampling": "point",
+            "normalise": 0.0,
+        }
         chosen = "".join(
             f", {name}={value:.4g}" if isinstance(value, float) else f", {name}={value!r}"
             for name, usual in constraints.items()
