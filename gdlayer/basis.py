@@ -113,9 +113,11 @@ def gaussian_derivative_kernels(
     - "discrete": Lindeberg's discrete analogue, :func:`~gdlayer.discrete.discrete_kernels`: where the kernel is neither
       rotated nor shifted, central differences of :math:`e^{-\sigma^2} I_n(\sigma^2)`.
 
-    Points are closest to the continuous kernel from a sigma of about 1 on. Below, averages answer constants with zero at
-    every shift, and errors of derivatives are those of one order less; discrete kernels are exact on polynomials, but
-    only where they are centred on a pixel. The book's chapter on kernels measures it.
+    Points are closest to the continuous kernel from a sigma of about 1 on. Below, derivatives by averages answer a
+    constant with zero at every shift, and err on their monomial like points of one order less; discrete kernels are
+    exact on polynomials, but only where they are centred on a pixel. The book's chapter on kernels measures it. With
+    their gradients, 160 kernels of 7 x 7 pixels and K = 3 took 1.1 ms on a CPU core by points, 6.6 ms by averages, and
+    8.2 ms as discrete analogues.
 
     Parameters
     ----------

@@ -83,8 +83,9 @@ def discrete_kernels(
         return 0.5 * ((of_axes + of_mirrored) * even + (of_axes - of_mirrored) * odd)  # even and odd in X
 
     def derivative(n: int, p: int, q: int) -> Tensor:
-        powers = (u[..., n, :] ** p * v[..., n, :] ** q for u, v in (axes, mirrored))
-        return bracket(*powers, *((cos_y, cos_x) if (p + q) % 2 else (1.0, cos_x * cos_y)))
+        here, there = (u[..., n, :] ** p * v[..., n, :] ** q for u, v in (axes, mirrored))
+        even, odd = (cos_y, cos_x) if (p + q) % 2 else (1.0, cos_x * cos_y)
+        return bracket(here, there, even, odd)
 
     squares = bracket(axes.square(), mirrored.square(), 1.0, cos_x * cos_y)
     gaussian = torch.exp(-0.5 * (sigma.square().movedim(-1, 0)[..., None] * squares).sum(0))

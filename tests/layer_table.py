@@ -54,6 +54,8 @@ LAYERS: dict[str, Make] = {
     "separated": gaussian(bases=2, separated=True),
     "separated, factorised": gaussian(bases=2, separated=True, algorithm="factorised"),
     "frozen geometry": gaussian(trainable=()),
+    "integrated": gaussian(bases=2, sampling="integrated", normalise=0.5),
+    "discrete": gaussian(separated=True, sampling="discrete", normalise=1.0),
     **CONSTRAINED,
     "rfnn": rfnn,
     "dau": dau,

@@ -24,8 +24,8 @@ WORST = {"point": 0.346, "integrated": 0.1, "discrete": 0.0}
 
 
 def kernel(order, sigma, mu=(0.0, 0.0), theta=0.0, size: Any = (7, 7), **options: Any) -> np.ndarray:
-    parameters = (torch.tensor([value], dtype=torch.float64) for value in (sigma, mu, theta))
-    return gaussian_derivative_kernels(*parameters, [order], size, **options)[0].numpy()
+    s, m, t = (torch.tensor([value], dtype=torch.float64) for value in (sigma, mu, theta))
+    return gaussian_derivative_kernels(s, m, t, [order], size, **options)[0].numpy()
 
 
 def average(p: int, x: np.ndarray, sigma: float) -> np.ndarray:
