@@ -92,7 +92,7 @@ class GaussianDerivativeConv2d(Geometry, SynthesizedConv2d):
         :data:`~gdlayer.geometry.NARROWEST`. A state dict of a layer with other bounds is refused, because the same s
         would mean another sigma.
     sampling : "point", "integrated" or "discrete"
-        What stands for a kernel at a pixel (:func:`~gdlayer.basis.gaussian_derivative_kernels`): its value at the
+        What stands for a kernel at a pixel (:func:`~gdlayer.gaussian_derivative_kernels`): its value at the
         centre, as in the paper; its average over the pixel; or its discrete analogue.
     normalise : float
         gamma >= 0 of scale-normalised derivatives, the factor :math:`\sigma_1^{\gamma p} \sigma_2^{\gamma q}`: with 1

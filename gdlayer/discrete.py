@@ -59,7 +59,7 @@ def discrete_kernels(
     orders : (N, 2)
         p and q.
     rule : (2, count)
-        :func:`~gdlayer.quadrature.gauss_legendre` of an odd count.
+        ``gdlayer.quadrature.gauss_legendre`` of an odd count.
     pairs : N pairs (p, q)
         ``orders`` again, in Python.
 
