@@ -110,8 +110,9 @@ def gaussian_derivative_kernels(
     - "integrated": its average over the pixel, :math:`\int_{-1/2}^{1/2}\! \int_{-1/2}^{1/2} \phi(x + a, y + b)\, da\,
       db`, by quadrature: differences of erf and of lower derivatives, where the kernel is not rotated. The average adds
       1/12 to the variances;
-    - "discrete": Lindeberg's discrete analogue, :func:`~gdlayer.discrete.discrete_kernels`: where the kernel is neither
-      rotated nor shifted, central differences of :math:`e^{-\sigma^2} I_n(\sigma^2)`.
+    - "discrete": Lindeberg's discrete analogue: where the kernel is neither
+      rotated nor shifted, central differences of :math:`e^{-\sigma^2} I_n(\sigma^2)`. It is for a sigma up to half the
+      window; above, its integral over frequencies loses accuracy (:func:`~gdlayer.discrete.discrete_kernels`).
 
     Points are closest to the continuous kernel from a sigma of about 1 on. Below, derivatives by averages answer a
     constant with zero at every shift, and err on their monomial like points of one order less; discrete kernels are

@@ -21,11 +21,7 @@ from gdlayer.quadrature import nodes_and_weights
 
 
 def frequencies(kernel_size: tuple[int, int]) -> int:
-    """Nodes of the rule over the frequencies of an axis, an odd number.
-
-    Kernels up to order 4 whose sigma is at most a third of the window and whose shift at most a quarter of it are right
-    to 1e-6 of their peak. A larger sigma costs accuracy: 1e-3 at half the window, a tenth at 6/7 of it.
-    """
+    """Nodes of the rule over the frequencies of an axis, an odd number: one is at zero."""
     return 4 * max(kernel_size) + 11
 
 
@@ -50,6 +46,9 @@ def discrete_kernels(
     where the brackets multiply terms odd in X by :math:`\cos(\omega_1/2)` and terms odd in Y by
     :math:`\cos(\omega_2/2)`. These are Lindeberg's discrete affine Gaussian, whose covariance is that of the continuous
     one, and his directional derivatives of it.
+
+    The integral is right to 1e-6 of the kernel's peak for a sigma up to a third of the window and orders up to 4, to
+    1e-3 at half the window, and to a tenth at 6/7 of it.
 
     Parameters
     ----------
