@@ -180,7 +180,7 @@ def provenance(folder: Path, profile: str, tables: Mapping[str, Loaded]) -> Mark
                 ]
             )
     head = ["", "trials", "precision", "machine", "versions", "commits", "hours", "to run", "incomplete"]
-    return markup.table(head, rows, "results claims") + markup.note(
+    return markup.folded("Trials, machines, versions and commits", markup.table(head, rows, "results claims")) + markup.note(
         "Commits: + with changes that were not committed. Hours: of training, so far. To run: estimated, on one core."
         " Incomplete: records that do not tell where, with what or on which data they were made."
     )
