@@ -1,4 +1,4 @@
-"""The answers of the experiments: each as its question, an answer in words, one number and the page that has the rest."""
+"""The answers of the experiments: each as its question, an answer in words, one number and a link."""
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -113,7 +113,8 @@ def _division(found: Card, *, link: bool = False) -> Markup:
         f"answer {found.colour}",
         markup.paragraph(markup.bold(found.question)),
         markup.paragraph(markup.sentences(markup.marked(f"{found.word}:", found.colour), f"{found.cases}.")),
-        *(markup.paragraph(text) for text in (found.number, *found.further) if text),
+        *(markup.paragraph(f"For example: {text}.") for text in (found.number,) if text),
+        *(markup.paragraph(text) for text in found.further),
         *([markup.paragraph(markup.link(found.title, f"{found.page}.html"))] if link else []),
     )
 
@@ -122,6 +123,7 @@ def markdown(tables: Mapping[str, Loaded]) -> str:
     """The answers as a table in Markdown, with links to the notebooks."""
     found = [card(loaded) for loaded in tables.values()]
     rows = [
-        f"| [{c.title}](book/{c.page}.ipynb): {c.question} | **{c.word}**: {c.cases} | {c.number or '—'} |" for c in found
+        f"| [{c.title}](book/{c.page}.ipynb): {c.question} | **{c.word}**: {c.cases} | {c.number or '—'} |"
+        for c in found
     ]
     return "\n".join(["| question | answer | for example |", "| --- | --- | --- |", *rows])
