@@ -32,7 +32,7 @@ from gdlayer.report.overview import PROVENANCE, missing_provenance
 ROOT = Path(__file__).parents[2]
 COMMITTED = ROOT / "data" / "results"
 EXPERIMENTS = experiments()
-ALL_AT_ONCE = ("preface", "overview")
+ALL_AT_ONCE = ("preface", "overview", "protocol")
 """Chapters that show all experiments."""
 CHAPTERS = (*EXPERIMENTS, *ALL_AT_ONCE)
 FOLDERS = sorted(path.relative_to(COMMITTED).as_posix() for path in COMMITTED.glob("*/*") if path.is_dir())
@@ -195,47 +195,38 @@ def made_tables(name: str, loaded: dict[str, Loaded]) -> list[str]:
         ]
     if name == "preface":
         return [cards.render(loaded)]
+    if name == "protocol":
+        return protocol(*(loaded[experiment] for experiment in EXPERIMENTS))
     own = loaded[name]
-    page, tuned = own.experiment.page, tuning.render(own.experiment)
+    page = own.experiment.page
+    judged = [conclusion.render(own), judgements.render(own)]
     if name == "table1":
-        return [
-            page.lengths(own),
-            tuned,
-            rounding.render(),
-            runs(own),
-            page.table(own),
-            page.table(own, network="pooled"),
-            page.table(own, network="batch-norm"),
-            page.durations(own),
-            judgements.render(own),
-            conclusion.render(own),
-        ]
+        networks = [page.table(own, network=network) for network in ("pooled", "batch-norm")]
+        return [cards.answer(own), page.table(own), *judged, *networks]
     if name == "table2":
-        return [
-            tuned,
-            runs(own),
-            page.table(own),
-            page.residuals(own.records),
-            page.durations(own),
-            judgements.render(own),
-            conclusion.render(own),
-        ]
+        return [cards.answer(own), page.table(own), *judged, page.residuals(own.records)]
     if name == "ablations":
-        return [
-            runs(own),
-            *(page.answer(own, question) for question in QUESTIONS),
-            page.table(own),
-            page.durations(own),
-            judgements.render(own),
-            conclusion.render(own),
-        ]
+        answers = [page.answer(own, question) for question in QUESTIONS]
+        return [cards.answer(own), *answers, page.table(own), *judged]
+    return [cards.answer(own), *(page.table(own, dataset=dataset) for dataset in own.datasets), *judged]
+
+
+def protocol(first: Loaded, second: Loaded, third: Loaded, ablations: Loaded) -> list[str]:
+    """The tables of the protocol."""
     return [
-        tuned,
-        runs(own),
-        *(page.table(own, dataset=dataset) for dataset in own.datasets),
-        *(page.durations(own, dataset=dataset) for dataset in own.datasets),
-        judgements.render(own),
-        conclusion.render(own),
+        first.experiment.page.lengths(first),
+        tuning.render(first.experiment),
+        rounding.render(),
+        runs(first),
+        first.experiment.page.durations(first),
+        tuning.render(second.experiment),
+        runs(second),
+        second.experiment.page.durations(second),
+        tuning.render(third.experiment),
+        runs(third),
+        *(third.experiment.page.durations(third, dataset=dataset) for dataset in third.datasets),
+        runs(ablations),
+        ablations.experiment.page.durations(ablations),
     ]
 
 
@@ -261,12 +252,11 @@ def test_the_picture_of_the_readme_shows_the_record(loaded):
         assert picture.info["Description"] == dots.in_words(loaded, first=True)
 
 
-@pytest.mark.parametrize("name", EXPERIMENTS)
-def test_choices_in_a_chapter_are_those_of_its_profile(name, loaded):
+def test_choices_in_the_protocol_are_those_of_the_profiles(loaded):
     """If not: execute the chapter again."""
-    outputs = [output for cell in chapter(name).cells for output in cell.get("outputs", [])]
-    shown = [output.get("data", {}).get("text/markdown") for output in outputs]
-    assert choices_table(loaded[name]) in shown
+    outputs = [output for cell in chapter("protocol").cells for output in cell.get("outputs", [])]
+    shown = [found for output in outputs if (found := output.get("data", {}).get("text/markdown"))]
+    assert shown == [choices_table(own) for own in loaded.values()]
 
 
 @pytest.mark.parametrize("name", CHAPTERS)
