@@ -2,6 +2,7 @@
 
 import textwrap
 from collections.abc import Mapping
+from typing import Any
 
 from gdlayer.experiments.experiment import Experiment
 from gdlayer.extras import extra
@@ -97,7 +98,7 @@ def dot_plot(tables: Mapping[str, Loaded], *, first: bool = False) -> Figure:
     return figure
 
 
-def _write(axis: Axes, y: float, text: str, **style: object) -> None:
+def _write(axis: Axes, y: float, text: str, **style: Any) -> None:
     ground = {"facecolor": "white", "edgecolor": "none", "pad": 1}
     axis.text(0, y, text, transform=axis.get_yaxis_transform(), va="bottom", bbox=ground, **style)
 
