@@ -1,5 +1,6 @@
-"""Brings the tables and chapters of the experiments up to the committed record: ``python workflow/refresh.py``."""
+"""Brings tables, chapters and README up to the committed record: ``python workflow/refresh.py``."""
 
+import re
 import sys
 from pathlib import Path
 
@@ -8,11 +9,15 @@ from nbclient import NotebookClient
 
 from gdlayer.experiments import experiments
 from gdlayer.experiments.record import load_records, recorded_datasets
+from gdlayer.report import cards, dots, overview
 from gdlayer.report.cells import summarise, write_csv
 
 ROOT = Path(__file__).parents[1]
 COMMITTED = ROOT / "data" / "results"
-CHAPTERS = ("evaluation", "relatives", *experiments(), "overview")
+CHAPTERS = ("evaluation", "relatives", *experiments(), "overview", "preface", "protocol")
+PICTURE = ROOT / "book" / "_static" / "answers.png"
+ANSWERS = re.compile(r"(?m)^\| question \| answer \|.*\n(?:\|.*\n)*\|.*$")
+"""Their table in the README."""
 LANGUAGE = {"name": "python", "pygments_lexer": "ipython3"}
 
 
@@ -25,7 +30,20 @@ def main() -> int:
     for name in CHAPTERS:
         execute(ROOT / "book" / f"{name}.ipynb")
         print(name, flush=True)
+    front_page()
     return 0
+
+
+def front_page() -> None:
+    """Writes the answers into the README, and draws its picture, which carries in words what it shows."""
+    tables = overview.load_all(COMMITTED, "fullest")
+    readme = ROOT / "README.md"
+    text = readme.read_text("utf-8")
+    readme.write_text(ANSWERS.sub(lambda _: cards.markdown(tables), text), "utf-8")
+    description = dots.in_words(tables, first=True)
+    dots.dot_plot(tables, first=True).savefig(
+        PICTURE, dpi=120, facecolor="white", metadata={"Software": None, "Description": description}
+    )
 
 
 def execute(path: Path) -> None:

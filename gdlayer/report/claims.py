@@ -109,6 +109,14 @@ class Printed(NamedTuple):
         return self.low - ROUNDING <= self.paper <= self.high + ROUNDING
 
 
+class Measured(NamedTuple):
+    """Our mean difference with its 95 % interval, and the paper's difference of the same two cells, if it has both."""
+
+    mean: float
+    interval: tuple[float, float]
+    paper: float | None
+
+
 class Row(NamedTuple):
     """One case of a claim with its verdict, as text; ``why`` may be HTML."""
 
@@ -119,6 +127,8 @@ class Row(NamedTuple):
     why: str
     tag: str = ""
     printed: Sequence[Printed] = ()
+    measured: Measured | None = None
+    """The difference that decides, as numbers."""
 
 
 class Question(NamedTuple):
@@ -128,6 +138,8 @@ class Question(NamedTuple):
     cases: Sequence[Case]
     above: str = "above"
     below: str = "below"
+    headline: bool = False
+    """Whether the experiment's answer is not complete without it."""
 
 
 class Claim(NamedTuple):
@@ -227,7 +239,15 @@ def _row(case: Case, judged: Judged) -> Row:
         for c in papers
         if c.paper is not None and c.estimate is not None and c.obstacle is None and not case.unfit
     ]
-    return Row(case.title, paper, here, judged.verdict, _why(case, judged, closest, printed), "", printed)
+    why = _why(case, judged, closest, printed)
+    return Row(case.title, paper, here, judged.verdict, why, "", printed, _measured(judged.deciding))
+
+
+def _measured(deciding: Comparison) -> Measured | None:
+    if deciding.estimate is None:
+        return None
+    found = deciding.estimate.difference
+    return Measured(found.mean, found.interval, deciding.paper)
 
 
 def _why(case: Case, judged: Judged, closest: Comparison | None, printed: Sequence[Printed]) -> Markup:

@@ -85,10 +85,15 @@ def _beside(found: Printed) -> str:
 
 def answer(question: Question) -> str:
     """The question with its answer: where the difference is above, below or unclear."""
-    places: dict[str, list[str]] = {}
+    answers = [f"{told} ({'; '.join(cases)})" for told, cases in places(question).items()]
+    return f"{question.text}: {', '.join(answers)}."
+
+
+def places(question: Question) -> dict[str, list[str]]:
+    """The cases of a question by what they say: above, below, unclear."""
+    found: dict[str, list[str]] = {}
     words = {HOLDS: question.above, FAILS: question.below}
     for case, judged in zip(question.cases, judge(question.cases), strict=True):
         told = NOT_RUN if judged.deciding.estimate is None else words.get(judged.verdict, judged.verdict)
-        places.setdefault(told, []).append(case.title)
-    answers = [f"{told} ({'; '.join(cases)})" for told, cases in places.items()]
-    return f"{question.text}: {', '.join(answers)}."
+        found.setdefault(told, []).append(case.title)
+    return found

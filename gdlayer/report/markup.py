@@ -84,6 +84,20 @@ def seeds(count: int) -> str:
     return f"{count} seed{'s' * (count != 1)}"
 
 
+def paragraph(text: str) -> Markup:
+    return Markup("<p>{}</p>").format(text)
+
+
+def division(kind: str, *parts: str) -> Markup:
+    """The parts in a box with a class."""
+    return Markup('<div class="{}">{}</div>').format(kind, Markup().join(parts))
+
+
+def folded(summary: str, part: str) -> Markup:
+    """A part that opens when its summary is clicked."""
+    return Markup("<details><summary>{}</summary>{}</details>").format(summary, part)
+
+
 def bullets(texts: Iterable[str]) -> Markup:
     """A list."""
     return Markup("<ul>{}</ul>").format(Markup().join(Markup("<li>{}</li>").format(text) for text in texts))

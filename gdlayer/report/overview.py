@@ -135,7 +135,8 @@ def verdicts(tables: Mapping[str, Loaded]) -> Markup:
             quote = loaded.experiment.quotes[claim.name][0]
             counts = [count(claim.rows, verdict) for verdict in claims.VERDICTS]
             rows.append([claims.quoted(quote.text, quote.where), chapter, *counts])
-    return markup.table(["claim", "", *claims.VERDICTS], rows, "results claims")
+    table = markup.table(["claim", "", *claims.VERDICTS], rows, "results claims")
+    return markup.folded("Every claim in full, with the number of cases per verdict", table)
 
 
 def count(rows: Iterable[claims.Row], verdict: str) -> str:
@@ -180,7 +181,8 @@ def provenance(folder: Path, profile: str, tables: Mapping[str, Loaded]) -> Mark
                 ]
             )
     head = ["", "trials", "precision", "machine", "versions", "commits", "hours", "to run", "incomplete"]
-    return markup.table(head, rows, "results claims") + markup.note(
+    table = markup.table(head, rows, "results claims")
+    return markup.folded("Trials, machines, versions and commits", table) + markup.note(
         "Commits: + with changes that were not committed. Hours: of training, so far. To run: estimated, on one core."
         " Incomplete: records that do not tell where, with what or on which data they were made."
     )

@@ -102,6 +102,8 @@ def prepare(trial, settings, workplace):
 from gdlayer.report.grid import Panel, grid
 from toy_table4.layers import LAYERS
 
+QUESTION = "Is the flat network better?"
+
 
 def rows():
     return {layer.title: {"layer": layer.name, "metric": "test_accuracy"} for layer in LAYERS.values()}

@@ -187,14 +187,16 @@ def test_a_row_without_a_clear_difference_tells_what_could_have_been_found():
 
 def test_a_row_of_too_few_seeds_tells_how_long_the_rest_takes():
     found = row(against(0.4, seeds=1, paper=1.3), seeds=3, left="21 min", notes=["a control"])
-    assert found == Row("Ours", "+1.3", "+0.4", TOO_FEW, "1 of 3 seeds; 21 min to run<br>a control", "", [])
+    assert found == Row(
+        "Ours", "+1.3", "+0.4", TOO_FEW, "1 of 3 seeds; 21 min to run<br>a control", "", [], found.measured
+    )
     none = row(NONE, seeds=3, left="2.0 h")
     assert (none.here, none.verdict, none.why) == ("—", TOO_FEW, "not run yet; 2.0 h to run")
 
 
 def test_a_row_that_cannot_be_tested_gives_the_reason_alone():
     found = row(against(-4, paper=1.0, marks="§"), unfit="no such network", notes=["a control"], left="1 h")
-    assert found == Row("Ours", "+1.0", "−4.0 [−5.0, −3.0]§", UNTESTABLE, "no such network", "", [])
+    assert found == Row("Ours", "+1.0", "−4.0 [−5.0, −3.0]§", UNTESTABLE, "no such network", "", [], found.measured)
 
 
 @pytest.mark.parametrize(

@@ -15,6 +15,7 @@ import nbformat
 import papermill
 import pytest
 from invented import SAMPLE, Page, ablation, loaded_of, net, record, save, trial_of, vgg
+from PIL import Image
 
 from gdlayer.experiments import experiments
 from gdlayer.experiments.ablations.layers import QUESTIONS
@@ -22,7 +23,7 @@ from gdlayer.experiments.record import check_current, every_record, load_records
 from gdlayer.experiments.settings import hyperparameters
 from gdlayer.experiments.table1 import rounding
 from gdlayer.experiments.table1.trial import Table1Trial
-from gdlayer.report import conclusion, judgements, overview, tuning
+from gdlayer.report import cards, conclusion, dots, judgements, overview, tuning
 from gdlayer.report.cells import DEVICES, KIND, select, summarise, write_csv
 from gdlayer.report.chapter import choices_table, runs
 from gdlayer.report.loaded import Loaded, load
@@ -31,7 +32,9 @@ from gdlayer.report.overview import PROVENANCE, missing_provenance
 ROOT = Path(__file__).parents[2]
 COMMITTED = ROOT / "data" / "results"
 EXPERIMENTS = experiments()
-CHAPTERS = (*EXPERIMENTS, "overview")
+ALL_AT_ONCE = ("preface", "overview", "protocol")
+"""Chapters that show all experiments."""
+CHAPTERS = (*EXPERIMENTS, *ALL_AT_ONCE)
 FOLDERS = sorted(path.relative_to(COMMITTED).as_posix() for path in COMMITTED.glob("*/*") if path.is_dir())
 TABLES = [folder for folder in FOLDERS if folder.split("/")[1] in EXPERIMENTS]
 RECORDED = [name for name in EXPERIMENTS if name in {folder.split("/")[1] for folder in FOLDERS}]
@@ -185,48 +188,45 @@ def shown_tables(notebook: Any) -> list[str]:
 def made_tables(name: str, loaded: dict[str, Loaded]) -> list[str]:
     """The same from the record, in order."""
     if name == "overview":
-        return [overview.verdicts(loaded), overview.provenance(COMMITTED, "fullest", loaded)]
+        return [
+            cards.render(loaded),
+            overview.verdicts(loaded),
+            overview.provenance(COMMITTED, "fullest", loaded),
+        ]
+    if name == "preface":
+        return [cards.render(loaded)]
+    if name == "protocol":
+        return protocol(*(loaded[experiment] for experiment in EXPERIMENTS))
     own = loaded[name]
-    page, tuned = own.experiment.page, tuning.render(own.experiment)
+    page = own.experiment.page
+    judged = [conclusion.render(own), judgements.render(own)]
     if name == "table1":
-        return [
-            page.lengths(own),
-            tuned,
-            rounding.render(),
-            runs(own),
-            page.table(own),
-            page.table(own, network="pooled"),
-            page.table(own, network="batch-norm"),
-            page.durations(own),
-            judgements.render(own),
-            conclusion.render(own),
-        ]
+        networks = [page.table(own, network=network) for network in ("pooled", "batch-norm")]
+        return [cards.answer(own), page.table(own), *judged, *networks]
     if name == "table2":
-        return [
-            tuned,
-            runs(own),
-            page.table(own),
-            page.residuals(own.records),
-            page.durations(own),
-            judgements.render(own),
-            conclusion.render(own),
-        ]
+        return [cards.answer(own), page.table(own), *judged, page.residuals(own.records)]
     if name == "ablations":
-        return [
-            runs(own),
-            *(page.answer(own, question) for question in QUESTIONS),
-            page.table(own),
-            page.durations(own),
-            judgements.render(own),
-            conclusion.render(own),
-        ]
+        answers = [page.answer(own, question) for question in QUESTIONS]
+        return [cards.answer(own), *answers, page.table(own), *judged]
+    return [cards.answer(own), *(page.table(own, dataset=dataset) for dataset in own.datasets), *judged]
+
+
+def protocol(first: Loaded, second: Loaded, third: Loaded, ablations: Loaded) -> list[str]:
+    """The tables of the protocol."""
     return [
-        tuned,
-        runs(own),
-        *(page.table(own, dataset=dataset) for dataset in own.datasets),
-        *(page.durations(own, dataset=dataset) for dataset in own.datasets),
-        judgements.render(own),
-        conclusion.render(own),
+        first.experiment.page.lengths(first),
+        tuning.render(first.experiment),
+        rounding.render(),
+        runs(first),
+        first.experiment.page.durations(first),
+        tuning.render(second.experiment),
+        runs(second),
+        second.experiment.page.durations(second),
+        tuning.render(third.experiment),
+        runs(third),
+        *(third.experiment.page.durations(third, dataset=dataset) for dataset in third.datasets),
+        runs(ablations),
+        ablations.experiment.page.durations(ablations),
     ]
 
 
@@ -241,19 +241,29 @@ def test_tables_in_a_chapter_are_those_of_the_record(name, loaded):
     assert shown_tables(chapter(name)) == made_tables(name, loaded)
 
 
-@pytest.mark.parametrize("name", EXPERIMENTS)
-def test_choices_in_a_chapter_are_those_of_its_profile(name, loaded):
+def test_the_readme_gives_the_answers_of_the_record(loaded):
+    """If not: python workflow/refresh.py"""
+    assert f"\n\n{cards.markdown(loaded)}\n\n" in (ROOT / "README.md").read_text("utf-8")
+
+
+def test_the_picture_of_the_readme_shows_the_record(loaded):
+    """By the words that it carries. If not: python workflow/refresh.py"""
+    with Image.open(ROOT / "book" / "_static" / "answers.png") as picture:
+        assert picture.info["Description"] == dots.in_words(loaded, first=True)
+
+
+def test_choices_in_the_protocol_are_those_of_the_profiles(loaded):
     """If not: execute the chapter again."""
-    outputs = [output for cell in chapter(name).cells for output in cell.get("outputs", [])]
-    shown = [output.get("data", {}).get("text/markdown") for output in outputs]
-    assert choices_table(loaded[name]) in shown
+    outputs = [output for cell in chapter("protocol").cells for output in cell.get("outputs", [])]
+    shown = [found for output in outputs if (found := output.get("data", {}).get("text/markdown"))]
+    assert shown == [choices_table(own) for own in loaded.values()]
 
 
 @pytest.mark.parametrize("name", CHAPTERS)
 def test_chapters_show_the_record(name):
     given = parameters(chapter(name))
     assert (given.pop("profile"), given.pop("results")) == ("fullest", "../data/results")
-    if name == "overview":
+    if name in ALL_AT_ONCE:
         assert given == {"datasets": ""}
     else:  # before the first record the data set of the paper
         recorded = recorded_datasets(COMMITTED, "paper", name) or EXPERIMENTS[name].trial.datasets[:1]

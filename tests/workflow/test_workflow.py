@@ -205,7 +205,7 @@ def test_snakemake_plans_what_is_missing():
     pending = OF["table1"][-2:] + OF["table2"][1:3] + OF["table3"][-2:]
     write_records([trial for trial in TRIALS if trial not in pending])
     output = dry_run({name: [dataset] for name, dataset in EMBEDDED.items()})
-    for rule, count in (("trial", 6), ("table", 4), ("chapter", 4), ("overview", 1), ("book", 1)):
+    for rule, count in (("trial", 6), ("table", 4), ("chapter", 4), ("page", 3), ("book", 1)):
         assert re.search(rf"^{rule} +{count}$", output, re.MULTILINE), (rule, output)
     for trial in TRIALS:
         command = f"python {' '.join(trial.command('results'))} --jobs 2"
@@ -216,11 +216,12 @@ def test_snakemake_plans_what_is_missing():
             f"python workflow/execute_chapter.py book/{experiment}.ipynb _build/smoke/chapters/{experiment}.ipynb"
             f" profile=smoke datasets={dataset} results=../results"
         ) in output
-    assert (
-        "python workflow/execute_chapter.py book/overview.ipynb _build/smoke/chapters/overview.ipynb"
-        f" profile=smoke 'datasets={' '.join(f'{name}={dataset}' for name, dataset in EMBEDDED.items())}'"
-        " results=../results"
-    ) in output
+    of_all = (
+        "python workflow/execute_chapter.py book/{0}.ipynb _build/smoke/chapters/{0}.ipynb"
+        " profile=smoke 'datasets={1}' results=../results"
+    )
+    datasets = " ".join(f"{name}={dataset}" for name, dataset in EMBEDDED.items())
+    assert all(of_all.format(page, datasets) in output for page in ("preface", "overview", "protocol"))
 
 
 def test_a_trial_waits_for_the_record_of_its_source():
@@ -249,7 +250,7 @@ def prepare_a_dry_run() -> None:
     """The files that the plan names as inputs."""
     shutil.copytree(REPOSITORY / "workflow", "workflow")
     Path("book").mkdir()
-    for chapter in (*experiments(), "overview"):
+    for chapter in (*experiments(), "preface", "overview", "protocol"):
         Path("book", f"{chapter}.ipynb").touch()
     for file in ("_config.yml", "_toc.yml", "pyproject.toml"):
         shutil.copy(REPOSITORY / file, file)

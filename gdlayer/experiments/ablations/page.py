@@ -18,6 +18,7 @@ with extra("report"):
     import matplotlib.pyplot as plt
     from matplotlib.figure import Figure
 
+QUESTION = "Does training the shape of the kernels make the layer more accurate?"
 METRIC = "test_accuracy"
 HIGHER, LOWER = "higher", "lower"
 _ROWS = {layer.title: {"layer": name} for name, layer in LAYERS.items()}

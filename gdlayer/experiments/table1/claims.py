@@ -75,7 +75,7 @@ def judged(loaded: Loaded) -> list[Claim]:
             for n in SIZES
         ]
 
-    def question(text: str, layer: str, other: str, network: str = MAIN) -> Question:
+    def question(text: str, layer: str, other: str, network: str = MAIN, *, headline: bool = False) -> Question:
         """One layer against another at each size that the profile has for both."""
         plan = select(loaded.plan, {"network": network})
         sizes = [set(select(plan, {"layer": name})["n_train"]) for name in (layer, other)]
@@ -85,6 +85,7 @@ def judged(loaded: Loaded) -> list[Claim]:
                 comparer.row(f"{n:,} images", cell(layer, n, network), cells([other], n, network))
                 for n in sorted(set.intersection(*sizes))
             ],
+            headline=headline,
         )
 
     best = []
@@ -150,7 +151,7 @@ def judged(loaded: Loaded) -> list[Claim]:
             "fully-trained",
             f"{ABOVE} Ours against RFNN, whose basis is fixed.",
             rows(["ours"], ["rfnn"], scale),
-            [question("Is one trained scale per layer enough? Ours against N-Jet", "ours", "n-jet")],
+            [question("Is one trained scale per layer enough? Ours against N-Jet", "ours", "n-jet", headline=True)],
         ),
         Claim("comparable", not_below, rows(["ours-separated"], others, pooled, margin=margin)),
         Claim("competitive", not_below, rows(["ours"], PREVIOUS, pooled, margin=margin)),

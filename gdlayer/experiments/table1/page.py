@@ -23,6 +23,7 @@ with extra("report"):
     from matplotlib.figure import Figure
     from matplotlib.ticker import LogLocator, NullFormatter
 
+QUESTION = "Is the layer more accurate than earlier layers on Fashion-MNIST?"
 MAIN = Table1Trial.networks[0]
 """The network of the main table."""
 SIZES = tuple(sorted({int(cell[1]) for cell, _ in EXPERIMENT.published}))

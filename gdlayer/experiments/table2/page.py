@@ -13,6 +13,7 @@ from gdlayer.report.chapter import costs
 from gdlayer.report.grid import Panel, grid
 from gdlayer.report.loaded import Loaded
 
+QUESTION = "Is it better than free filters as the first layer of a trained network?"
 _ROWS = {layer.title: {"layer": layer.name} for layer in LAYERS.values()}
 
 

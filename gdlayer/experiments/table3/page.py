@@ -23,6 +23,7 @@ with extra("report"):
     from matplotlib.colors import ListedColormap
     from matplotlib.figure import Figure
 
+QUESTION = "Can a U-net of these layers, with a quarter of the parameters, compete with a classical one?"
 METRICS = {"pixel_accuracy": "accuracy", "dice": "Dice", "iou": "IoU", "nucleus_f1": "F1"}
 F1 = "F1: by nucleus; one is found where a predicted nucleus overlaps it at an IoU above 0.5."
 BEFORE_F1 = "A dash under F1 beside other numbers: the record was made before it was measured."

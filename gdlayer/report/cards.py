@@ -1,0 +1,129 @@
+"""The answers of the experiments: each as its question, an answer in words, one number and a link."""
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from typing import NamedTuple
+
+from markupsafe import Markup
+
+from gdlayer.report import markup
+from gdlayer.report.claims import FAILS, HOLDS, NOT_RUN, TOO_FEW, UNCLEAR, UNTESTABLE, VERDICTS, Question, Row
+from gdlayer.report.conclusion import places
+from gdlayer.report.judgements import judged_claims
+from gdlayer.report.loaded import Loaded
+
+WORDS = {
+    HOLDS: "Yes",
+    FAILS: "No",
+    UNCLEAR: "Not clear",
+    TOO_FEW: "Too few runs so far",
+    UNTESTABLE: "Cannot be tested here",
+}
+IN_PART = "In part"
+
+
+class Card(NamedTuple):
+    """The answer to an experiment's question, which its first claim answers.
+
+    Attributes
+    ----------
+    title : str
+    page : name of the chapter
+    question : str
+    word : "Yes", "No" or what else the answer is in short
+    cases : how many cases of the claim have which verdict
+    number : the difference of one case, beside the paper's; "" before there is one
+    further : answers to the questions without which this one is not complete
+    """
+
+    title: str
+    page: str
+    question: str
+    word: str
+    cases: str
+    number: str
+    further: Sequence[str]
+
+    @property
+    def colour(self) -> str:
+        return {WORDS[HOLDS]: HOLDS, WORDS[FAILS]: FAILS}.get(self.word, "open")
+
+
+def card(loaded: Loaded) -> Card:
+    """The answer that an experiment's record gives."""
+    first, *others = judged_claims(loaded)
+    experiment = loaded.experiment
+    return Card(
+        experiment.title,
+        experiment.name,
+        experiment.page.QUESTION,
+        word([row.verdict for row in first.rows]),
+        counted([row.verdict for row in first.rows]),
+        number(first.rows),
+        [told for claim in (first, *others) for q in claim.questions if q.headline and (told := further(q))],
+    )
+
+
+def word(verdicts: Sequence[str]) -> str:
+    """The answer in short: "In part" where a claim neither holds nor fails in all cases, but does in some."""
+    found = [verdict for verdict in VERDICTS if verdict in verdicts]
+    return IN_PART if len(found) > 1 and found[0] in (HOLDS, FAILS) else WORDS[found[0]]
+
+
+def counted(told: Sequence[str]) -> str:
+    """How often each is told: "holds in 3 of 5 cases, too few seeds in 2"."""
+    first, *others = Counter(told).most_common()
+    text = first[0] if len(told) == 1 else f"{first[0]} in {first[1]} of {len(told)} cases"
+    return ", ".join([text, *(f"{name} in {count}" for name, count in others)])
+
+
+def number(rows: Iterable[Row]) -> str:
+    """The difference of the first case that seeds decide, or else of the first that has one and can be tested."""
+    found = [row for row in rows if row.measured is not None and row.verdict != UNTESTABLE]
+    row = min(found, key=lambda row: row.verdict == TOO_FEW, default=None)
+    if row is None:
+        return ""
+    paper = "" if row.paper == "—" else f"; the paper's {row.paper}"
+    return f"{row.case}: {row.here} percentage points{paper}"
+
+
+def further(question: Question) -> str:
+    """A question that belongs to the answer, and what its cases say; "" before any is run."""
+    told = [told for told, cases in places(question).items() for _ in cases]
+    return "" if {*told} <= {NOT_RUN, TOO_FEW} else f"{question.text}: {counted(told)}."
+
+
+def render(tables: Mapping[str, Loaded]) -> Markup:
+    """HTML of the answers, a card per experiment.
+
+    Parameters
+    ----------
+    tables : {experiment: as :func:`gdlayer.report.loaded.load` gives it}
+    """
+    return markup.division("answers", *(_division(card(loaded), link=True) for loaded in tables.values()))
+
+
+def answer(loaded: Loaded) -> Markup:
+    """HTML of the answer at the head of its own chapter."""
+    return markup.division("answers", _division(card(loaded)))
+
+
+def _division(found: Card, *, link: bool = False) -> Markup:
+    return markup.division(
+        f"answer {found.colour}",
+        markup.paragraph(markup.bold(found.question)),
+        markup.paragraph(markup.sentences(markup.marked(f"{found.word}:", found.colour), f"{found.cases}.")),
+        *(markup.paragraph(f"For example: {text}.") for text in (found.number,) if text),
+        *(markup.paragraph(text) for text in found.further),
+        *([markup.paragraph(markup.link(found.title, f"{found.page}.html"))] if link else []),
+    )
+
+
+def markdown(tables: Mapping[str, Loaded]) -> str:
+    """The answers as a table in Markdown, with links to the notebooks."""
+    found = [card(loaded) for loaded in tables.values()]
+    rows = [
+        f"| [{c.title}](book/{c.page}.ipynb): {c.question} | **{c.word}**: {c.cases} | {c.number or '—'} |"
+        for c in found
+    ]
+    return "\n".join(["| question | answer | for example |", "| --- | --- | --- |", *rows])

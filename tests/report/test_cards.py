@@ -1,0 +1,78 @@
+"""The answers of the experiments in short."""
+
+import pytest
+from invented import FULL, Page, as_in_the_paper, nets, save
+
+from gdlayer.report import cards
+from gdlayer.report.cards import card, counted, number, word
+from gdlayer.report.claims import FAILS, HOLDS, TOO_FEW, UNCLEAR, UNTESTABLE, Measured, Row
+from gdlayer.report.loaded import Loaded, load
+
+
+@pytest.mark.parametrize(
+    ("verdicts", "told"),
+    [
+        ([HOLDS, HOLDS], "Yes"),
+        ([FAILS], "No"),
+        ([HOLDS, FAILS], "In part"),
+        ([TOO_FEW, HOLDS], "In part"),
+        ([FAILS, UNCLEAR], "In part"),
+        ([TOO_FEW, UNCLEAR], "Not clear"),
+        ([UNTESTABLE, TOO_FEW], "Too few runs so far"),
+        ([UNTESTABLE], "Cannot be tested here"),
+    ],
+)
+def test_the_answer_in_a_word(verdicts, told):
+    assert word(verdicts) == told
+
+
+def test_cases_are_counted_the_most_frequent_first():
+    assert counted([HOLDS]) == "holds"
+    assert counted([TOO_FEW, HOLDS, HOLDS]) == "holds in 2 of 3 cases, too few seeds in 1"
+
+
+def test_the_number_is_of_a_case_that_is_decided():
+    few, untestable, clear = (
+        Row(name, "—", f"+{i}.0", verdict, "", measured=Measured(i, (i, i), None))
+        for i, (name, verdict) in enumerate((("few", TOO_FEW), ("other", UNTESTABLE), ("clear", UNCLEAR)))
+    )
+    assert number([untestable, few, clear]) == "clear: +2.0 percentage points"
+    assert number([untestable, few]) == "few: +0.0 percentage points"
+    assert number([untestable, Row("never run", "—", "—", TOO_FEW, "")]) == ""
+    assert number([clear._replace(paper="+1.1")]) == "clear: +2.0 percentage points; the paper's +1.1"
+
+
+def table3(folder) -> Loaded:
+    return load(folder, "paper", "table3", "tnbc-derived", folder)
+
+
+def test_an_answer_goes_with_the_record(tmp_path):
+    before = card(table3(tmp_path))
+    assert (before.word, before.number, before.colour) == ("Too few runs so far", "", "open")
+    assert before.further == []  # nothing of it is run
+    save(tmp_path, *nets(-0.2, 0.5))
+    after = card(table3(tmp_path))
+    assert (after.word, after.cases, after.colour) == ("Yes", "holds in 2 of 2 cases", "holds")
+    assert after.number.startswith("TNBC, resolution-degraded copy, by tile: −0.2 [")
+    assert after.number.endswith("the paper's −0.3")
+
+
+def test_what_an_answer_is_not_complete_without(tmp_path):
+    save(tmp_path, *nets(-0.2, 0.5))
+    normalised, small = card(table3(tmp_path)).further
+    assert normalised.startswith("Is it the layer? Gaussian U-net against U-net with BN (control): below in 2 of 2")
+    assert small.startswith("Is it the layer? Gaussian U-net against U-net, small: ")
+
+
+def test_cards_and_the_table_of_the_readme(tmp_path):
+    save(tmp_path, *as_in_the_paper())
+    tables = {"table1": load(tmp_path, "paper", "table1", FULL, tmp_path), "table3": table3(tmp_path)}
+    shown = Page(cards.render(tables)).text
+    assert "Is the layer more accurate than earlier layers on Fashion-MNIST?" in shown
+    assert "In part: holds in 12 of 15 cases, fails in 3." in shown
+    assert '<a href="table3.html">Table 3</a>' in cards.render(tables)
+    assert "<a " not in cards.answer(tables["table1"])
+    _, _, first, second = cards.markdown(tables).splitlines()
+    assert first.startswith("| [Table 1](book/table1.ipynb): Is the layer more")
+    assert "| **In part**: holds in 12 of 15 cases, fails in 3 | Ours, 1,000 images: +0.6 [+0.6, +0.6] (DAU)" in first
+    assert second.endswith("| **Too few runs so far**: too few seeds in 2 of 2 cases | — |")
