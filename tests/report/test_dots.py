@@ -1,5 +1,6 @@
 """The paper's claims as a picture."""
 
+import numpy as np
 import pytest
 from invented import FULL, as_in_the_paper, nets, save
 from matplotlib.colors import to_hex
@@ -24,9 +25,11 @@ def test_a_point_per_case_in_the_colour_of_its_verdict(tmp_path):
     rows = [row for _, found in dots.claims_of(tables) for claim in found for row in dots.drawn(claim)]
     ours = [line for line in axis.lines if line.get_marker() in dots.MARKERS.values()]
     assert [line.get_color() for line in ours] == [dots.COLOURS[row.verdict] for row in rows]
-    assert [line.get_xdata()[0] for line in ours] == [row.measured.mean for row in rows]
-    papers = [line.get_xdata()[0] for line in axis.lines if line.get_marker() == dots.PAPER["marker"]]
-    assert papers == [row.measured.paper for row in rows if row.measured.paper is not None]
+    measured = [row.measured for row in rows if row.measured is not None]
+    assert len(measured) == len(rows)
+    assert [np.asarray(line.get_xdata()).item() for line in ours] == [one.mean for one in measured]
+    papers = [np.asarray(line.get_xdata()).item() for line in axis.lines if line.get_marker() == dots.PAPER["marker"]]
+    assert papers == [one.paper for one in measured if one.paper is not None]
     assert {HOLDS, FAILS} <= {row.verdict for row in rows}
     texts = [text.get_text() for text in axis.texts]
     assert "Table 2" in texts
