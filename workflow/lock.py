@@ -2,8 +2,8 @@
 
 ``requirements.lock`` is every package but the libraries that PyPI's torch for Linux needs, which are
 ``requirements-cuda.lock``. ``requirements-cpu.lock`` is torch's CPU build, which needs none: a file of its own, since
-pip takes PyPI's build where one requirement allows both. What only some commands need has a file for each of ``EXTRAS``,
-of what the others lack.
+pip takes PyPI's build where one requirement allows both. What only some commands need besides is in a file for each of
+``EXTRAS``.
 """
 
 import re

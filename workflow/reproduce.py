@@ -25,7 +25,7 @@ RESULTS = Path("results")
 RECORD = Path("data/results")
 PROFILES_OF_SNAKEMAKE = Path(__file__).parent / "profiles"
 LOCAL = "local"
-REPORT_SECONDS = 60
+REPORT_SECONDS = 60.0
 """Between two lines that say how far a cluster has come."""
 
 
@@ -118,8 +118,8 @@ def state(progress: Progress) -> str:
         if record := read_record(trial.record_path(RESULTS)):
             progress.add(trial, record)
     running = sum(is_reserved(trial.record_path(RESULTS)) for trial in progress.pending)
-    left = f"about {duration_in_words(progress.seconds_left(running))} left" if running else "none to judge the time by"
-    return f"{progress.finished} of {progress.total} trials finished, {running} running; {left}"
+    left = f"; about {duration_in_words(progress.seconds_left(running))} left with so many" if running else ""
+    return f"{progress.finished} of {progress.total} trials finished, {running} running{left}"
 
 
 def check_results(trials: list[Trial]) -> None:
