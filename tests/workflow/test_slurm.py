@@ -1,4 +1,4 @@
-"""Trials on a cluster with Slurm, for real where there is one: ``workflow/slurm_here.sh start`` makes one."""
+"""Trials on a cluster with Slurm, for real where there is one: ``workflow/slurm_test.sh start`` makes one."""
 
 import os
 import shutil
@@ -23,7 +23,7 @@ def reason_to_skip() -> str:
     if find_spec("snakemake_executor_plugin_slurm") is None:
         return "no plugin here, make reproduce CLUSTER=slurm installs it"
     if subprocess.run(["sinfo", "--noheader"], capture_output=True).returncode:
-        return "Slurm does not answer, workflow/slurm_here.sh start makes it"
+        return "Slurm does not answer, workflow/slurm_test.sh start makes it"
     return ""
 
 

@@ -1,5 +1,5 @@
 #!/bin/sh
-# A cluster with Slurm that is this machine alone, on loopback, to try things on: slurm_here.sh start | stop.
+# A cluster with Slurm that is this machine alone, on loopback, to try things on: slurm_test.sh start | stop.
 # As root, in a container or a machine that may be thrown away: it writes /etc/slurm/slurm.conf.
 # Needs Debian's packages: apt-get install --no-install-recommends slurm-wlm munge
 set -eu
