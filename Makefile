@@ -4,6 +4,7 @@ PROFILE ?= quick
 CORES ?= all
 TABLE ?= 1
 CELL = $(if $(LAYER),--layer $(LAYER)) $(if $(N),--n-train $(N)) $(if $(SOURCE),--source $(SOURCE)) $(if $(SPLIT),--split $(SPLIT))
+CLUSTER ?=
 DEVICE ?= cpu
 PARTS ?=
 
@@ -15,7 +16,7 @@ LOCKED := $(PIP) --no-deps --require-hashes
 # one thread a process: trials, tests and notebooks run side by side
 export OMP_NUM_THREADS := 1
 
-.PHONY: help reproduce test test-matrix soak book cell bench archive lock clean
+.PHONY: help reproduce test test-matrix soak book cell lab bench archive lock clean
 .DEFAULT_GOAL := help
 
 help:  ## this list
@@ -32,14 +33,23 @@ $(READY): requirements.lock requirements-cpu.lock requirements-cuda.lock pyproje
 	@$(PIP) --no-deps --no-build-isolation -e .
 	@touch $@
 
-reproduce: $(READY)  ## every trial of PROFILE (quick), then tables, chapters and a book of your own run
-	@$(BIN)/python workflow/reproduce.py --profile $(PROFILE) --cores $(CORES)
+# what only some commands need: requirements-NAME.lock
+$(VENV)/.%: requirements-%.lock $(READY)
+	@echo "installing what $< has"
+	@$(LOCKED) -r $<
+	@touch $@
+
+reproduce: $(READY) $(if $(filter slurm,$(CLUSTER)),$(VENV)/.cluster)  ## every trial of PROFILE (quick), then tables, chapters and a book of your own run; CLUSTER=slurm there
+	@$(BIN)/python workflow/reproduce.py --profile $(PROFILE) --cores $(CORES) $(if $(CLUSTER),--cluster $(CLUSTER))
 
 cell: $(READY)  ## one cell again, beside the paper's: TABLE=1 LAYER=ours N=5000, or TABLE=2 SOURCE=..., TABLE=3 SPLIT=...
 	@$(BIN)/python -m gdlayer.experiments cell table$(TABLE) $(CELL) --profile $(PROFILE)
 
 book: $(READY)  ## the book of the committed record: _build/html
 	@$(BIN)/python workflow/build_book.py _build/html
+
+lab: $(VENV)/.lab  ## JupyterLab on the chapters
+	@$(BIN)/python -m jupyterlab --notebook-dir=book
 
 bench: $(READY)  ## time and memory beside nn.Conv2d, in some minutes: DEVICE=cpu or cuda, PARTS="goals step" for some of it
 	@$(BIN)/python -m gdlayer.benchmarks --device $(DEVICE) $(if $(PARTS),--only $(PARTS))

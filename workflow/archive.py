@@ -31,7 +31,13 @@ ROOT = Path(__file__).parents[1]
 NAME = f"gdlayer-{gdlayer.__version__}"
 COPIED = (
     *("README.md", "LICENSE", "CHANGELOG.md", "CITATION.cff", "environment.yml", "workflow/Containerfile"),
-    *("requirements.lock", "requirements-cpu.lock", "requirements-cuda.lock"),
+    *(
+        "requirements.lock",
+        "requirements-cpu.lock",
+        "requirements-cuda.lock",
+        "requirements-cluster.lock",
+        "requirements-lab.lock",
+    ),
 )
 NOT_SOURCE = {".git", ".venv", "_build", "results", "__pycache__", ".snakemake", ".hypothesis"}
 """Names of what is no source, where no git says what is."""

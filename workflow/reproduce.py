@@ -8,26 +8,36 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
+from typing import Any
 
+import yaml
+
+from gdlayer.checks import one_of
 from gdlayer.datasets import DataError
 from gdlayer.experiments import experiments
 from gdlayer.experiments.parallel import unfinished
 from gdlayer.experiments.profiles import asked_by, choose_datasets, plan
 from gdlayer.experiments.progress import Progress, duration_in_words
-from gdlayer.experiments.record import RESERVED_BYTES, ResultsError
+from gdlayer.experiments.record import RESERVED_BYTES, ResultsError, is_reserved, read_record
 from gdlayer.experiments.trial import PROFILES, Trial
 
 RESULTS = Path("results")
 RECORD = Path("data/results")
+PROFILES_OF_SNAKEMAKE = Path(__file__).parent / "profiles"
+LOCAL = "local"
+REPORT_SECONDS = 60.0
+"""Between two lines that say how far a cluster has come."""
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--profile", default="quick", metavar="PROFILE", help=", ".join(PROFILES))
-    parser.add_argument("--cores", default="all", help="trials at a time, or 'all'")
+    parser.add_argument("--cores", default="all", help="trials at a time, or 'all'; on a cluster queue entries")
+    parser.add_argument("--cluster", default=LOCAL, metavar="NAME", help="a folder of workflow/profiles")
     options = parser.parse_args()
     try:
-        cores = count_cores(options.cores)
+        snakemake = profile_of_snakemake(options.cluster)
+        cores = count_cores(options.cores, settings(snakemake).get("jobs"))
         datasets = {
             experiment: choose_datasets(options.profile, experiment, lambda line: print(f"note: {line}"))
             for experiment in experiments()
@@ -43,17 +53,20 @@ def main() -> int:
     for experiment, chosen in datasets.items():
         print(f"{experiment}: {', '.join(chosen)}")
     print(f"profile {options.profile}: {progress.total} trials, {progress.finished} finished; ", end="")
-    print(f"about {left} left on {cores} cores, then the book", flush=True)
+    where = "cores" if options.cluster == LOCAL else f"cores of {options.cluster}"
+    print(f"about {left} left on {cores} {where}, then the book", flush=True)
     clear_stale(trials)
     page = Path("_build", options.profile, "html", "index.html").resolve()
-    status = subprocess.run(
-        [
-            *(sys.executable, "-m", "snakemake", "--snakefile", "workflow/Snakefile"),
-            *("--workflow-profile", "workflow/profiles/local", "--cores", str(cores)),
-            *("--config", f"profile={options.profile}", f"datasets={json.dumps(datasets)}", f"results={RESULTS}"),
-        ],
-        env=os.environ | {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"},
-    ).returncode
+    command = [
+        *(sys.executable, "-m", "snakemake", "--snakefile", "workflow/Snakefile"),
+        *("--workflow-profile", str(snakemake), "--cores", str(cores)),
+        *("--config", f"profile={options.profile}", f"datasets={json.dumps(datasets)}", f"results={RESULTS}"),
+    ]
+    environment = os.environ | {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
+    if options.cluster == LOCAL:
+        status = subprocess.run(command, env=environment).returncode
+    else:
+        status = follow([*command, "cluster=true", "--jobs", str(cores)], environment, progress)
     if status:
         print("not finished; call again to go on", flush=True)
         try:
@@ -65,12 +78,48 @@ def main() -> int:
     return status
 
 
-def count_cores(option: str) -> int:
+def profile_of_snakemake(cluster: str) -> Path:
+    one_of("cluster", cluster, sorted(path.parent.name for path in PROFILES_OF_SNAKEMAKE.glob("*/config.yaml")))
+    return PROFILES_OF_SNAKEMAKE / cluster
+
+
+def settings(profile: Path) -> dict[str, Any]:
+    return yaml.safe_load((profile / "config.yaml").read_text(encoding="utf-8"))
+
+
+def count_cores(option: str, every: int | None) -> int:
+    """How many are used at a time: ``every`` if all, or this machine's if that is None."""
     if option == "all":
-        return os.cpu_count() or 1
+        return every or os.cpu_count() or 1
     if not option.isdecimal() or int(option) < 1:
         raise ValueError(f"cores must be 'all' or an integer >= 1, got {option!r}")
     return int(option)
+
+
+def follow(command: list[str], environment: dict[str, str], progress: Progress) -> int:
+    """Runs Snakemake and says from time to time how far its trials have come elsewhere, judged by what they write."""
+    said = ""
+    with subprocess.Popen(command, env=environment) as process:
+        while True:
+            try:
+                return process.wait(REPORT_SECONDS)
+            except subprocess.TimeoutExpired:
+                line = state(progress)
+                if line != said:
+                    print(line, flush=True)
+                said = line
+            except KeyboardInterrupt:
+                process.wait()  # it takes back what waits and runs
+                raise
+
+
+def state(progress: Progress) -> str:
+    for trial in tuple(progress.pending):
+        if record := read_record(trial.record_path(RESULTS)):
+            progress.add(trial, record)
+    running = sum(is_reserved(trial.record_path(RESULTS)) for trial in progress.pending)
+    left = f"; about {duration_in_words(progress.seconds_left(running))} left with so many" if running else ""
+    return f"{progress.finished} of {progress.total} trials finished, {running} running{left}"
 
 
 def check_results(trials: list[Trial]) -> None:

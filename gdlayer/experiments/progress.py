@@ -70,7 +70,7 @@ def seconds_each(trials: Sequence[Trial], *judged_by: Iterable[dict[str, Any]]) 
     pools = [_step_seconds(records) for records in judged_by]
     settings = [hyperparameters(trial) for trial in trials]
     costs = [
-        next((pool[kind] for kind in _kinds(trial.describe(), own) for pool in pools if kind in pool), None)
+        next((pool[kind] for kind in kinds(trial.describe(), own) for pool in pools if kind in pool), None)
         for trial, own in zip(trials, settings, strict=True)
     ]
     known = [cost for cost in costs if cost is not None]
@@ -86,12 +86,12 @@ def _step_seconds(records: Iterable[dict[str, Any]]) -> dict[tuple[str, ...], fl
     """Mean seconds per step of each kind of trial."""
     costs = defaultdict(list)
     for record in records:
-        for kind in _kinds(record["trial"], record["hyperparameters"]):
+        for kind in kinds(record["trial"], record["hyperparameters"]):
             costs[kind].append(record["seconds"] / record["hyperparameters"]["steps"])
     return {kind: mean(values) for kind, values in costs.items()}
 
 
-def _kinds(trial: dict[str, Any], settings: dict[str, Any]) -> list[tuple[str, ...]]:
+def kinds(trial: dict[str, Any], settings: dict[str, Any]) -> list[tuple[str, ...]]:
     """What makes trials alike, the closest first."""
     home, layer, precision = trial_types()[trial["experiment"]].belongs_to, trial["layer"], settings["precision"]
     names = (trial[name] for name in experiments()[home].trial.cell_fields() if isinstance(trial[name], str))

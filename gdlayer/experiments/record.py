@@ -38,7 +38,7 @@ def reserve(path: Path) -> Iterator["Reservation"]:
     with extra("experiments"):  # reading records does without
         from filelock import FileLock
 
-    part = path.with_name(f".{path.name}.part")
+    part = _part(path)
     lock = FileLock(path.with_name(f".{path.name}.lock"))
     with _writing_to(path.parent):
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -56,6 +56,15 @@ def reserve(path: Path) -> Iterator["Reservation"]:
                 part.unlink(missing_ok=True)
             Path(lock.lock_file).unlink()  # who waits for it notices, and locks a new one
         lock.release()
+
+
+def is_reserved(path: Path) -> bool:
+    """Whether a process holds the place of a record, or was killed while it did."""
+    return _part(path).exists()
+
+
+def _part(path: Path) -> Path:
+    return path.with_name(f".{path.name}.part")
 
 
 @contextmanager
@@ -94,7 +103,7 @@ def write_beside(path: Path, content: bytes) -> None:
     ResultsError
         If the folder cannot be written or the disk is full; then what was there still is.
     """
-    part = path.with_name(f".{path.name}.part")
+    part = _part(path)
     with _writing_to(path.parent):
         try:
             part.write_bytes(content)

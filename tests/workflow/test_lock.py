@@ -1,6 +1,7 @@
 """The lock files: what goes into which, and that pip is bound to their hashes."""
 
 import re
+import tomllib
 from pathlib import Path
 
 import lock
@@ -8,6 +9,7 @@ import pytest
 
 ROOT = Path(lock.__file__).parents[1]
 FILES = ("requirements.lock", "requirements-cpu.lock", "requirements-cuda.lock")
+ON_DEMAND = tuple(f"requirements-{extra}.lock" for extra in lock.EXTRAS)
 COMPILED = """\
 cuda-toolkit==1.0 ; sys_platform == 'linux' \\
     --hash=sha256:aa
@@ -36,7 +38,20 @@ def test_cuda_libraries_have_a_file_of_their_own():
     assert "".join(files[name].split("\n", 1)[1] for name in (FILES[0], FILES[2])).count("--hash") == 6
 
 
-@pytest.mark.parametrize("file", FILES)
+def test_what_is_installed_on_demand_is_locked_apart():
+    """To the versions that all else has."""
+    assert lock.pins(COMPILED).splitlines()[1:3] == ["cudavision==1.0", "nvidia-cublas==1.0"]
+    own = COMPILED.replace("cudavision", "jupyterlab")
+    assert re.findall(r"^([\w-]+)==", lock.rest("lab", own, COMPILED), re.MULTILINE) == ["jupyterlab"]
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]["optional-dependencies"]
+    base = {lock.name_of(package) for package in lock.packages_of((ROOT / FILES[0]).read_text("utf-8"))}
+    for extra, file in zip(lock.EXTRAS, ON_DEMAND, strict=True):
+        names = {lock.name_of(package) for package in lock.packages_of((ROOT / file).read_text("utf-8"))}
+        assert {re.split("[=><]", requirement)[0] for requirement in extras[extra]} <= names
+        assert not names & base
+
+
+@pytest.mark.parametrize("file", FILES + ON_DEMAND)
 def test_every_package_is_pinned_and_hashed(file):
     _, *packages = re.split(r"^(?=[a-z])", (ROOT / file).read_text("utf-8"), flags=re.MULTILINE)
     assert packages
@@ -52,4 +67,6 @@ def test_the_pins_are_of_one_torch():
 def test_make_installs_by_hash():
     makefile = (ROOT / "Makefile").read_text("utf-8")
     assert "LOCKED := $(PIP) --no-deps --require-hashes\n" in makefile
-    assert sorted(re.findall(r"\$\(LOCKED\) -r (\S+)", makefile)) == sorted(FILES)
+    assert sorted(re.findall(r"\$\(LOCKED\) -r (\S+)", makefile)) == sorted(["$<", *FILES])
+    for extra in lock.EXTRAS:
+        assert f"$(VENV)/.{extra}" in makefile

@@ -21,7 +21,7 @@ from nbclient.exceptions import CellExecutionError
 
 from gdlayer.experiments import experiments
 from gdlayer.experiments.profiles import plan
-from gdlayer.experiments.progress import STARTUP_SECONDS
+from gdlayer.experiments.progress import STARTUP_SECONDS, Progress
 from gdlayer.experiments.trial import Trial
 
 REPOSITORY = Path(reproduce.__file__).parents[1]
@@ -86,6 +86,11 @@ def test_unknown_profile():
 def test_wrong_cores(cores):
     error = error_of("--profile", "smoke", f"--cores={cores}")
     assert error == f"cores must be 'all' or an integer >= 1, got {cores!r}"
+
+
+def test_unknown_cluster():
+    error = error_of("--profile", "smoke", "--cluster=pbs")
+    assert error == "cluster must be one of 'local', 'slurm', got 'pbs'"
 
 
 @pytest.mark.parametrize("profile", ["quick", "paper"])
@@ -177,6 +182,44 @@ def test_snakemake_gets_the_profile_and_its_data(monkeypatch, capsys, tmp_path, 
     assert (REPOSITORY / command[command.index("--workflow-profile") + 1] / "config.yaml").exists()
 
 
+@pytest.mark.parametrize(("cores", "jobs"), [("all", "100"), ("7", "7")])
+def test_a_cluster_gets_its_own_profile(monkeypatch, capsys, cores, jobs):
+    """With as many queue entries at a time as that says, unless told."""
+    calls = []
+    monkeypatch.setattr(reproduce, "follow", lambda command, *_: calls.append(command) or 0)
+    monkeypatch.setattr(sys, "argv", ["reproduce.py", "--profile=smoke", "--cluster=slurm", f"--cores={cores}"])
+    write_records(TRIALS[:1])
+    assert reproduce.main() == 0
+    assert f" left on {jobs} cores of slurm, then the book\n" in capsys.readouterr().out
+    (command,) = calls
+    assert command[command.index("--workflow-profile") + 1] == str(REPOSITORY / "workflow" / "profiles" / "slurm")
+    assert command[command.index("--cores") + 1] == command[command.index("--jobs") + 1] == jobs
+    assert "cluster=true" in command[command.index("--config") + 1 : command.index("--jobs")]
+
+
+def test_a_cluster_is_as_careful_of_records_as_this_machine():
+    local, slurm = (reproduce.settings(REPOSITORY / "workflow" / "profiles" / name) for name in ("local", "slurm"))
+    del local["resources"]
+    assert local == {name: slurm[name] for name in local}
+
+
+def test_a_cluster_is_followed_by_what_its_trials_write(monkeypatch, capsys, tmp_path):
+    """Every so often, if there is something new; what runs is what has taken its place."""
+    monkeypatch.setattr(reproduce, "REPORT_SECONDS", 0.5)
+    trials = OF["table1"][:4]
+    write_records(trials[:1])
+    progress = Progress(trials, Path("results"))
+    assert reproduce.follow(["sleep", "1.2"], dict(os.environ), progress) == 0
+    assert capsys.readouterr().out == "1 of 4 trials finished, 0 running\n"
+    write_records(trials[1:2])
+    for trial in trials[2:]:
+        path = trial.record_path(Path("results"))
+        path.with_name(f".{path.name}.part").touch()
+    assert reproduce.follow(["sh", "-c", "sleep 0.7; exit 3"], dict(os.environ), progress) == 3
+    seconds = 8 + STARTUP_SECONDS  # two, two at a time
+    assert capsys.readouterr().out == f"2 of 4 trials finished, 2 running; about {seconds:.0f} s left with so many\n"
+
+
 def test_what_is_embedded_is_announced(monkeypatch, capsys):
     monkeypatch.setattr(subprocess, "run", lambda *_, **__: subprocess.CompletedProcess([], 0))
     monkeypatch.setattr(sys, "argv", ["reproduce.py", "--cores", "all"])
@@ -240,7 +283,7 @@ def test_a_trial_waits_for_the_record_of_its_source():
         assert f"input: {path}\n" in job
     (job,) = [job for job in jobs if f"output: {path}" in job]
     assert "input:" not in job
-    assert re.search(rf"^trial +{1 + 6 + 12}$", output, re.MULTILINE), output
+    assert re.search(rf"^trial +{1 + 6 + 2 * len(OF['table3'])}$", output, re.MULTILINE), output
     assert "--profile smoke --datasets tnbc monuseg-crops --results results" in output
     assert "profile=smoke datasets=tnbc,monuseg-crops results=../results" in output
     assert "table3=tnbc,monuseg-crops ablations=fashion-mnist-sample' results=../results" in output
