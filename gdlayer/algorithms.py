@@ -142,8 +142,8 @@ def _amplification(filters: Tensor) -> Tensor:
 
 
 def _power_of_two(number: Tensor) -> Tensor:
-    """The smallest that is not less."""
-    return number.log2().ceil().exp2()
+    """The smallest that is not less; a constant to autograd, as the derivative of a step is 0."""
+    return number.detach().log2().ceil().exp2()
 
 
 @dataclass(frozen=True)

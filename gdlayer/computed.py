@@ -17,7 +17,8 @@ class Computed(Tensor):
         kwargs = kwargs or {}
         name = func.__name__
         subject = next(iter((*args, *kwargs.values())), None)
-        changes = name in ("__setitem__", "__set__") or (name.endswith("_") and not name.endswith("__"))
+        in_place = name.endswith("_") and not name.endswith("__") and name != "requires_grad_"  # changes no value
+        changes = name in ("__setitem__", "__set__") or in_place
         if (changes and isinstance(subject, cls)) or isinstance(kwargs.get("out"), cls):
             raise RuntimeError(
                 "this tensor is computed at every access and cannot be changed in place: assign a new one, as in "

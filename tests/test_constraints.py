@@ -496,6 +496,9 @@ def test_sigma_reads_as_any_tensor(tmp_path):
     for copied in (torch.load(tmp_path / "sigma.pt", weights_only=True), copy.deepcopy(layer.sigma.detach())):
         assert type(copied) is Tensor
         assert torch.equal(copied, layer.sigma)
+    leaf = layer.sigma.detach().requires_grad_()
+    leaf.sum().backward()
+    assert leaf.grad is not None
     layer.sigma.square().sum().backward()
     assert layer.raw_sigma.grad is not None
 
