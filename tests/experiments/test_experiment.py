@@ -112,7 +112,7 @@ def test_the_papers_numbers(changed, old, new, problem):
         ("third-less", "third_less", "no third-less", lambda e: e.printed("third-less")),
         ("0.3333", "", "no number with claim 'third-less'", lambda e: e.printed("third-less")),
     ],
-    ids=lambda value: str(value)[:30],
+    ids=["no number", "no place", "no such claim", "no number of the claim"],
 )
 def test_the_papers_claims(changed, old, new, problem, read: Callable[[Experiment], Any]):
     path, experiment = changed("claims.csv", old, new)
