@@ -38,10 +38,10 @@ def discrete_kernels(
 
     .. math::
         \phi(\mathbf x) &= \frac{1}{4\pi^2} \int_{[-\pi, \pi]^2} i^{p+q}\, [U^p V^q]\, \hat T(\omega)\,
-            e^{i \omega \cdot (\mathbf x - R_\theta^\top \mu)}\, d\omega, \qquad
-            \hat T = e^{-\frac12 (\sigma_1^2 [U^2] + \sigma_2^2 [V^2])} \\
-        U &= X \cos\theta + Y \sin\theta, \qquad V = -X \sin\theta + Y \cos\theta, \qquad
-            X = 2 \sin(\omega_1/2), \quad Y = 2 \sin(\omega_2/2)
+            e^{i \omega \cdot (\mathbf x - R_\theta^\top \mu)}\, d\omega \\
+        \hat T &= e^{-\frac12 (\sigma_1^2 [U^2] + \sigma_2^2 [V^2])} \\
+        U &= X \cos\theta + Y \sin\theta, \qquad V = -X \sin\theta + Y \cos\theta \\
+        X &= 2 \sin(\omega_1/2), \qquad Y = 2 \sin(\omega_2/2)
 
     where the brackets multiply terms odd in X by :math:`\cos(\omega_1/2)` and terms odd in Y by
     :math:`\cos(\omega_2/2)`. These are Lindeberg's discrete affine Gaussian, whose covariance is that of the continuous

@@ -32,7 +32,9 @@ def test_equal_sources_give_equal_tarballs_without_times_and_owners(tmp_path):
     names = {entry.name for entry in entries}
     assert f"{archive.NAME}/gdlayer/conv.py" in names
     assert all(name.startswith(f"{archive.NAME}/") for name in names)
-    assert {entry.name for entry in entries if entry.mode == 0o755} == {f"{archive.NAME}/.ci/run"}
+    assert {entry.name for entry in entries if entry.mode == 0o755} == {
+        f"{archive.NAME}/{name}" for name in (".ci/run", "workflow/slurm_test.sh")
+    }
 
 
 def test_the_source_of_an_unpacked_tarball_is_all_but_what_was_built(tmp_path, monkeypatch):
