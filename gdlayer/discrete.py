@@ -52,13 +52,14 @@ def discrete_kernels(
 
     Parameters
     ----------
-    sigma, mu, theta : tensors of shape (..., N, 2), (..., N, 2), (..., N)
+    sigma, mu, theta : tensors
+        Of shapes (..., N, 2), (..., N, 2) and (..., N).
     points : (2, P)
         x and y in pixels.
     orders : (N, 2)
         p and q.
     rule : (2, count)
-        ``gdlayer.quadrature.gauss_legendre`` of an odd count.
+        An odd count of nodes and weights of a Gauss-Legendre rule.
     pairs : N pairs (p, q)
         ``orders`` again, in Python.
 
