@@ -141,7 +141,8 @@ def _execute(trial: Trial, options: argparse.Namespace, results: Path | None = N
     torch.set_num_threads(options.threads)
     torch.use_deterministic_algorithms(True)
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # without it cuBLAS refuses, being asked for the above
-    return run(trial, results or options.results, device=options.device, force=options.force)
+    keep = getattr(options, "keep_weights", False)
+    return run(trial, results or options.results, device=options.device, force=options.force, keep_weights=keep)
 
 
 def _run_missing(trials: Sequence[Trial], options: argparse.Namespace) -> None:
@@ -224,6 +225,7 @@ def _parser() -> argparse.ArgumentParser:
         _add_cell(sub, cls)
         sub.add_argument("--seed", type=int, default=0)
         sub.add_argument("--force", action="store_true", help="run even if the record is there, and replace it")
+        sub.add_argument("--keep-weights", action="store_true", help="write the trained network beside the record")
     text = "run one cell of a table again and print it beside the paper's number"
     for sub, cls in command("cell", _cell, text, tables):
         _add_cell(sub, cls, found[cls.experiment].example)

@@ -15,6 +15,7 @@ from gdlayer.experiments.record import ResultsError, check_current, machine_name
 from gdlayer.experiments.settings import hyperparameters
 from gdlayer.experiments.training import Recipe, train
 from gdlayer.experiments.trial import Search, Trial
+from gdlayer.experiments.weights import save_weights, weights_path
 
 
 @dataclass(frozen=True)
@@ -41,7 +42,7 @@ class Task:
     metrics: tuple[str, ...]
     data: dict[str, Any]
     details: dict[str, Any] = field(default_factory=dict)
-    finish: Callable[[], None] | None = None
+    finish: Callable[[], object] | None = None
 
 
 @dataclass(frozen=True)
@@ -57,7 +58,9 @@ class Workplace:
         return self.record.with_name(f".{self.record.stem}.checkpoint")
 
 
-def run(trial: Trial, results: Path, *, device: str = "cpu", force: bool = False) -> dict[str, Any]:
+def run(
+    trial: Trial, results: Path, *, device: str = "cpu", force: bool = False, keep_weights: bool = False
+) -> dict[str, Any]:
     """Runs a trial and writes its record; a finished record is returned as it is.
 
     Parameters
@@ -68,11 +71,14 @@ def run(trial: Trial, results: Path, *, device: str = "cpu", force: bool = False
     device : "cpu" or "cuda"
     force : bool
         Run even if the record exists, and replace it when done.
+    keep_weights : bool
+        Write the trained network beside the record (:func:`~gdlayer.experiments.weights.load_trained`).
 
     Raises
     ------
     gdlayer.experiments.record.ResultsError
-        If the record cannot be written, or exists with other hyper-parameters, or if its block is of another machine.
+        If the record cannot be written, or exists with other hyper-parameters or without weights that are to be kept,
+        or if its block is of another machine.
     gdlayer.datasets.DataError
         If the data cannot be had.
     """
@@ -80,13 +86,15 @@ def run(trial: Trial, results: Path, *, device: str = "cpu", force: bool = False
     path = trial.record_path(results)
     if not force and (finished := read_record(path)):
         check_current(finished, settings, path)
+        if keep_weights and not weights_path(path).exists():
+            raise ResultsError(f"{path} was made without keeping the weights; --force makes both anew")
         return finished
     check_block(trial, results, machine_name(device))
     with reserve(path) as place:
         if not force and (finished := read_record(path)):  # by the process that held the place until now
             return finished
         workplace = Workplace(torch.device(device), results, path)
-        record = conduct(trial, settings, workplace)
+        record = conduct(trial, settings, workplace, keep_weights)
         place.write(record)
         workplace.checkpoint.unlink(missing_ok=True)
     return record
@@ -114,7 +122,7 @@ def check_block(trial: Trial, results: Path, machine: str) -> None:
             )
 
 
-def conduct(trial: Trial, settings: dict[str, Any], workplace: Workplace) -> dict[str, Any]:
+def conduct(trial: Trial, settings: dict[str, Any], workplace: Workplace, keep_weights: bool = False) -> dict[str, Any]:
     """Trains what the trial's experiment prepares, and makes the record."""
     started = datetime.now(UTC)
     task = experiments()[trial.belongs_to].prepare(trial, settings, workplace)
@@ -129,6 +137,7 @@ def conduct(trial: Trial, settings: dict[str, Any], workplace: Workplace) -> dic
     )
     if task.finish is not None:
         task.finish()
+    kept = {"weights_sha256": save_weights(task.model, weights_path(workplace.record))} if keep_weights else {}
     return {
         "trial": trial.describe(),
         "hyperparameters": settings,
@@ -136,6 +145,7 @@ def conduct(trial: Trial, settings: dict[str, Any], workplace: Workplace) -> dic
         "curve": training.curve,
         "parameters": sum(p.numel() for p in task.model.parameters() if p.requires_grad),
         **task.details,
+        **kept,
         "started": started.isoformat(timespec="seconds"),
         "seconds": round(training.seconds, 3),
         "peak_memory_bytes": peak_memory_bytes(workplace.device.type),

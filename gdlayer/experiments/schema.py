@@ -89,7 +89,7 @@ class Machine(TypedDict):
 
 
 class Record(TypedDict):
-    """What every record holds. Its other fields are numbers: what an experiment says besides."""
+    """What a record holds. Its other fields are numbers: what an experiment says besides."""
 
     trial: dict[str, Any]
     hyperparameters: Hyperparameters
@@ -103,9 +103,10 @@ class Record(TypedDict):
     git: Git
     versions: Versions
     machine: Machine
+    weights_sha256: NotRequired[str]
 
 
-REQUIRED = tuple(Record.__annotations__)
+REQUIRED = tuple(name for name in Record.__annotations__ if name in Record.__required_keys__)
 """What every record holds."""
 _RECORD, _DETAILS = TypeAdapter(Record), TypeAdapter(dict[str, float])
 

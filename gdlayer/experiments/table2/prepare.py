@@ -1,6 +1,5 @@
 """What a trial of experiment 2 trains and measures."""
 
-import io
 import pkgutil
 from functools import partial
 from pathlib import Path
@@ -12,13 +11,13 @@ from torch import Tensor, nn
 
 from gdlayer.conv import GaussianDerivativeConv2d
 from gdlayer.datasets import balanced_subset, cats_dogs
-from gdlayer.experiments.record import write_beside
 from gdlayer.experiments.run import Task, Workplace, run
 from gdlayer.experiments.settings import check_fixed
 from gdlayer.experiments.table2.layers import LAYERS, FirstLayer
 from gdlayer.experiments.table2.sources import SOURCES, Source
 from gdlayer.experiments.table2.trial import Table2Trial
 from gdlayer.experiments.training import Standardise, accuracy
+from gdlayer.experiments.weights import save_weights
 from gdlayer.fit import fit_filters
 from gdlayer.networks.squeezenet import SqueezeNet
 from gdlayer.networks.transfer import TransferNetwork, load_weights, replace_first_layer
@@ -75,7 +74,7 @@ def prepare(trial: Table2Trial, settings: dict[str, Any], workplace: Workplace) 
             "converted": len(data.converted),
         },
         details=details,
-        finish=None if before else partial(_save_weights, network, weights_path(trial, workplace.results)),
+        finish=None if before else partial(save_weights, network, weights_path(trial, workplace.results)),
     )
 
 
@@ -174,9 +173,3 @@ def _on_device(photos: Photos, device: torch.device) -> tuple[Tensor, Tensor]:
     """uint8 images (n, h, w, 3) -> (n, 3, h, w), and their labels."""
     images, labels = photos
     return torch.from_numpy(images).permute(0, 3, 1, 2).to(device), torch.from_numpy(labels).to(device)
-
-
-def _save_weights(network: nn.Module, path: Path) -> None:
-    stream = io.BytesIO()
-    torch.save(network.state_dict(), stream)
-    write_beside(path, stream.getvalue())
