@@ -72,7 +72,7 @@ def run(
     force : bool
         Run even if the record exists, and replace it when done.
     keep_weights : bool
-        Write the trained network beside the record (:func:`~gdlayer.experiments.weights.load_trained`).
+        Write the trained network beside the record (:func:`~gdlayer.experiments.weights.load_kept`).
 
     Raises
     ------

@@ -8,7 +8,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from gdlayer.experiments.record import ResultsError, read_record, write_beside
+from gdlayer.experiments.parsing import parse_json
+from gdlayer.experiments.record import ResultsError, write_beside
 from gdlayer.networks.transfer import load_weights
 
 
@@ -31,24 +32,23 @@ def save_weights(model: nn.Module, path: Path) -> str:
     return hashlib.sha256(stream.getvalue()).hexdigest()
 
 
-def load_trained(model: nn.Module, record: Path) -> dict[str, Any]:
+def load_kept(model: nn.Module, record: Path) -> dict[str, Any]:
     """Puts the weights beside a record into its network, as :func:`save_weights` wrote them; returns the record.
 
     Raises
     ------
     ResultsError
-        If there is no record, or none that was made with ``keep_weights``, or the weights are not those of it.
+        If the record cannot be read or says nothing of weights, or if the weights are others than it says.
     gdlayer.datasets.DataCorruptError
-        If they are of another network.
+        If they do not fit the network.
     """
-    found, path = read_record(record), weights_path(record)
-    if found is None or "weights_sha256" not in found:
-        raise ResultsError(f"{record} is no record with weights: experiments run --keep-weights makes one")
+    path = weights_path(record)
     try:
+        found = parse_json(record.read_text("utf-8"))
         digest = hashlib.sha256(path.read_bytes()).hexdigest()
-    except OSError as error:
-        raise ResultsError(f"{path} cannot be read: {error.strerror}") from error
-    if digest != found["weights_sha256"]:
-        raise ResultsError(f"{path} is not what {record.name} was made with: its SHA256 is {digest}")
+    except (OSError, ValueError) as error:
+        raise ResultsError(f"{record} or the weights beside it cannot be read ({error})") from error
+    if digest != found.get("weights_sha256"):
+        raise ResultsError(f"{path} is not what {record.name} tells of: it has the SHA256 {digest}")
     load_weights(model, path)
     return found

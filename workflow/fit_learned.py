@@ -1,0 +1,281 @@
+"""Fits trained filters by Gaussian derivatives and by the controls: ``python workflow/fit_learned.py [FOLDER]``.
+
+FOLDER, ``data/checkpoints`` unless told otherwise, holds the depthwise network. There go ``fits.csv``, how much of the
+filters each basis holds and what accuracy it leaves, and ``fits.json``, where and by which code that was measured.
+"""
+
+import csv
+import hashlib
+import io
+import json
+import math
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from datetime import UTC, datetime
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from make_checkpoints import FOLDER, depthwise_network
+from torch import Tensor, nn
+
+from gdlayer import GaussianDerivativeConv2d, fit_filters, gaussian_derivative_kernels
+from gdlayer.basis import jet_orders
+from gdlayer.datasets import balanced_subset, cats_dogs, fashion_mnist
+from gdlayer.experiments.record import provenance, write_beside
+from gdlayer.experiments.training import accuracy, to_channels_last
+from gdlayer.experiments.weights import load_kept
+from gdlayer.networks.depthwise import DepthwiseNet
+from gdlayer.networks.squeezenet import BlueGreenRed, imagenet_squeezenet
+
+ORDERS = range(5)
+"""K of the jets; a basis has N = (K + 1)(K + 2) / 2 members."""
+STEPS = 60
+"""Of the fit of sigma, mu and theta."""
+SIGMAS = torch.linspace(0.5, 3, 26, dtype=torch.float64)
+"""Among which the one scale of a plain jet is chosen."""
+DRAWS = 100
+"""Of random bases of which the residual is measured."""
+FEW_DRAWS = 3
+"""Of what takes long: fits to random filters, and accuracies that random bases leave."""
+SHARED = (1, 8)
+"""Numbers of bases that the filters of a layer share."""
+PHOTOS = {"train": 2000, "val": 600}
+"""Of cats and dogs: to fit the last layer, and to measure."""
+RESOLUTION = 96
+RIDGE = 10.0
+FIELDS: tuple[str, ...] = (
+    "network",
+    "layer",
+    "filters",
+    "basis",
+    "order",
+    "members",
+    "bases",
+    "draw",
+    "residual",
+    "accuracy",
+)
+
+Row = dict[str, Any]
+Approximate = Callable[[Tensor], Tensor]
+"""Filters (f_out, f_in, k, k) -> their best approximation by a basis."""
+
+
+def members(K: int) -> int:
+    """N of the K-jet."""
+    return (K + 1) * (K + 2) // 2
+
+
+def residual(filters: Tensor, fitted: Tensor) -> float:
+    """|W - fitted| / |W|."""
+    return float((filters - fitted).norm() / filters.norm())
+
+
+def projected(filters: Tensor, rows: Tensor) -> Tensor:
+    """The filters (f_out, f_in, k, k) projected on the span of the rows (N, k k), or of as many as are independent."""
+    _, singular, basis = torch.linalg.svd(rows, full_matrices=False)
+    basis = basis[singular > 1e-10 * singular[0]]
+    return (filters.flatten(2) @ basis.T @ basis).view_as(filters)
+
+
+def plain_jet(K: int) -> Approximate:
+    """Round, centred derivatives at the one scale that suits the filters best."""
+
+    def approximate(filters: Tensor) -> Tensor:
+        size = filters.shape[-1]
+        found = [projected(filters, _round_kernels(float(sigma), K, size)) for sigma in SIGMAS]
+        return min(found, key=lambda fitted: residual(filters, fitted))
+
+    return approximate
+
+
+def fitted_jet(K: int, bases: int | None) -> Approximate:
+    """B bases of the layer, or one per filter, their sigma, mu and theta fitted too, from a random start."""
+
+    def approximate(filters: Tensor) -> Tensor:
+        f_out, f_in, size, _ = filters.shape
+        groups = f_out if f_in == 1 else 1
+        torch.manual_seed(0)
+        layer = GaussianDerivativeConv2d(
+            f_in * groups, f_out, size, groups=groups, order=K, bases=bases or f_out, bias=False, dtype=torch.float64
+        )
+        fit_filters(layer, filters, steps=STEPS)
+        return layer.filters().detach()
+
+    return approximate
+
+
+def cosines(K: int) -> Approximate:
+    """The N cosines of the discrete cosine transform with u + v <= K: as smooth, and without a scale."""
+
+    def approximate(filters: Tensor) -> Tensor:
+        size = filters.shape[-1]
+        at = torch.arange(size, dtype=torch.float64) + 0.5
+        wave = torch.stack([torch.cos(math.pi * u * at / size) for u in range(min(K + 1, size))])
+        orders = [(u, v) for u in range(len(wave)) for v in range(len(wave)) if u + v <= K]
+        return projected(filters, torch.stack([torch.outer(wave[v], wave[u]).flatten() for u, v in orders]))
+
+    return approximate
+
+
+def principal(K: int, bases: int = 1) -> Approximate:
+    """The N principal components of each of B groups of filters: no basis of N members holds more."""
+
+    def approximate(filters: Tensor) -> Tensor:
+        parts = filters.chunk(bases)
+        return torch.cat(
+            [projected(part, torch.linalg.svd(part.flatten(0, 1).flatten(1))[2][: members(K)]) for part in parts]
+        )
+
+    return approximate
+
+
+def random_basis(K: int, draw: int) -> Approximate:
+    """N random directions."""
+
+    def approximate(filters: Tensor) -> Tensor:
+        generator = torch.Generator().manual_seed(draw)
+        taps = filters.shape[-1] ** 2
+        return projected(filters, torch.randn(members(K), taps, generator=generator, dtype=torch.float64))
+
+    return approximate
+
+
+def noise(filters: Tensor, draw: int) -> Tensor:
+    """As many random filters, every tap independent."""
+    generator = torch.Generator().manual_seed(draw)
+    return torch.randn(filters.shape, generator=generator, dtype=filters.dtype)
+
+
+def same_covariance(filters: Tensor, draw: int) -> Tensor:
+    """As many random filters, normal with the second moments of the given ones: as smooth, and nothing else."""
+    rows = filters.flatten(2).flatten(0, 1)  # (R, taps)
+    _, singular, directions = torch.linalg.svd(rows, full_matrices=False)
+    generator = torch.Generator().manual_seed(draw)
+    weights = torch.randn(len(rows), len(singular), generator=generator, dtype=rows.dtype) / math.sqrt(len(rows))
+    return ((weights * singular) @ directions).view_as(filters)
+
+
+def approximations(taps: int, draws: int) -> Iterator[tuple[dict[str, Any], Approximate]]:
+    """What filters of so many taps are approximated by, and how the table names it.
+
+    A basis has fewer members than a filter has taps. Where each filter has a basis of its own, K is at most 1, or the
+    basis would have more numbers than the filter.
+    """
+    for K in (K for K in ORDERS if members(K) < taps):
+        of = {"order": K, "members": members(K), "bases": 1}
+        yield of | {"basis": "jet"}, plain_jet(K)
+        yield of | {"basis": "cosines"}, cosines(K)
+        for draw in range(draws):
+            yield of | {"basis": "random", "draw": draw}, random_basis(K, draw)
+        for bases in SHARED:
+            yield of | {"basis": "fitted jet", "bases": bases}, fitted_jet(K, bases)
+            yield of | {"basis": "principal", "bases": bases}, principal(K, bases)
+        if K <= 1:
+            yield of | {"basis": "fitted jet", "bases": "each"}, fitted_jet(K, None)
+
+
+def residuals(network: str, layer: str, weight: Tensor) -> Iterator[Row]:
+    """Rows for the trained filters of a layer, and of fitted jets for random filters too."""
+    W = weight.detach().double()
+    random = {"noise": noise, "same covariance": same_covariance}
+    others = [(kind, draw, make(W, draw)) for kind, make in random.items() for draw in range(FEW_DRAWS)]
+    for named, approximate in approximations(W[0, 0].numel(), DRAWS):
+        of = {"network": network, "layer": layer, **named}
+        yield of | {"filters": "trained", "residual": residual(W, approximate(W))}
+        for kind, draw, other in others if named["basis"] == "fitted jet" else ():
+            yield of | {"filters": kind, "draw": draw, "residual": residual(other, approximate(other))}
+
+
+def accuracies(network: str, convolutions: Sequence[nn.Conv2d], measure: Callable[[], float]) -> Iterator[Row]:
+    """Rows for the network with the filters of all these convolutions replaced, and nothing trained after."""
+    trained = [conv.weight.detach().clone() for conv in convolutions]
+    of = {"network": network, "layer": "all", "filters": "trained"}
+    yield of | {"basis": "none", "accuracy": measure()}
+    for named, approximate in approximations(trained[0][0, 0].numel(), FEW_DRAWS):
+        with torch.no_grad():
+            for conv, weight in zip(convolutions, trained, strict=True):
+                conv.weight.copy_(approximate(weight.double()))
+        yield of | named | {"accuracy": measure()}
+
+
+def of_depthwise(folder: Path) -> Iterator[Row]:
+    """The depthwise network, measured on the test images of Fashion-MNIST."""
+    model = depthwise_network()
+    load_kept(model, folder / "depthwise.json")
+    network = model[1]
+    assert isinstance(network, DepthwiseNet)
+    convolutions = network.depthwise()
+    for name, conv in convolutions.items():
+        yield from residuals("depthwise", name, conv.weight)
+    data = fashion_mnist.load(fashion_mnist.FULL)
+    test = torch.from_numpy(data.test_images[:, None]), torch.from_numpy(data.test_labels)
+    yield from accuracies("depthwise", list(convolutions.values()), lambda: accuracy(model, *test, "fp32"))
+
+
+@torch.no_grad()
+def of_squeezenet() -> Iterator[Row]:
+    """The first layer of SqueezeNet; a linear classifier of cats and dogs takes the place of its last layer.
+
+    It goes by the means of the last 512 maps, and is fitted once, by ridge regression, with the published filters.
+    """
+    network = imagenet_squeezenet().eval()
+    first = network.features[0]
+    assert isinstance(first, nn.Conv2d)
+    yield from residuals("squeezenet", "features.0", first.weight)
+    data = cats_dogs.load(cats_dogs.PACK, RESOLUTION)
+    drawn = balanced_subset(data.train_labels, PHOTOS["train"], 0)
+    held_out = balanced_subset(data.val_labels, PHOTOS["val"], 0)
+    pixels = BlueGreenRed()
+
+    def features(images: np.ndarray) -> Tensor:
+        batches = torch.from_numpy(images).permute(0, 3, 1, 2).split(100)
+        return torch.cat([network.features(pixels(to_channels_last(batch))).mean((-2, -1)) for batch in batches])
+
+    known, signs = features(data.train_images[drawn]).double(), torch.from_numpy(2 * data.train_labels[drawn] - 1)
+    mean, std = known.mean(0), known.std(0).clamp_min(1e-6)
+    x = (known - mean) / std
+    weights = torch.linalg.solve(x.T @ x + RIDGE * torch.eye(x.shape[1], dtype=x.dtype), x.T @ signs.double())
+
+    def measure() -> float:
+        found = (features(data.val_images[held_out]).double() - mean) / std @ weights > 0
+        return float((found == torch.from_numpy(data.val_labels[held_out] == 1)).double().mean())
+
+    yield from accuracies("squeezenet", [first], measure)
+
+
+def main(folder: Path = FOLDER) -> None:
+    torch.set_num_threads(1)
+    torch.use_deterministic_algorithms(True)
+    started, clock = datetime.now(UTC), time.perf_counter()
+    stream = io.StringIO(newline="")
+    table: csv.DictWriter[str] = csv.DictWriter(stream, FIELDS, lineterminator="\n")
+    table.writeheader()
+    for row in chain(of_depthwise(folder), of_squeezenet()):
+        rounded = {name: f"{value:.6f}" if isinstance(value, float) else value for name, value in row.items()}
+        table.writerow(rounded)
+        print(*rounded.values(), flush=True)
+    content = stream.getvalue().encode()
+    record = {
+        "started": started.isoformat(timespec="seconds"),
+        "seconds": round(time.perf_counter() - clock, 3),
+        **provenance("cpu", torch.get_num_threads()),
+        "fits_sha256": hashlib.sha256(content).hexdigest(),
+    }
+    write_beside(folder / "fits.csv", content)
+    write_beside(folder / "fits.json", (json.dumps(record, indent=1) + "\n").encode())
+
+
+def _round_kernels(sigma: float, K: int, size: int) -> Tensor:
+    """Those of the K-jet: (N, size size)."""
+    N = members(K)
+    zero = torch.zeros(N, 2, dtype=torch.float64)
+    return gaussian_derivative_kernels(zero + sigma, zero, zero[:, 0], jet_orders(K), (size, size)).flatten(1)
+
+
+if __name__ == "__main__":
+    main(*map(Path, sys.argv[1:]))
