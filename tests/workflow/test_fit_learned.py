@@ -1,0 +1,103 @@
+"""Fits of trained filters: what each basis can hold, and what the table of them says."""
+
+import math
+
+import fit_learned
+import pytest
+import torch
+from fit_learned import approximations, cosines, fitted_jet, members, plain_jet, principal, projected, random_basis
+from torch import nn
+
+from gdlayer import gaussian_derivative_kernels
+from gdlayer.basis import jet_orders
+
+
+def jet_filters(f_out: int, sigma: float = 1.2, K: int = 2, size: int = 7) -> torch.Tensor:
+    """Random combinations of round, centred derivatives: (f_out, 1, size, size)."""
+    generator = torch.Generator().manual_seed(7)
+    N = members(K)
+    zero = torch.zeros(N, 2, dtype=torch.float64)
+    kernels = gaussian_derivative_kernels(zero + sigma, zero, zero[:, 0], jet_orders(K), (size, size))
+    weights = torch.randn(f_out, N, generator=generator, dtype=torch.float64)
+    return (weights @ kernels.flatten(1)).view(f_out, 1, size, size)
+
+
+def missed(filters: torch.Tensor, approximate: fit_learned.Approximate) -> float:
+    return fit_learned.residual(filters, approximate(filters))
+
+
+def test_a_projection_is_the_nearest_point_of_the_span():
+    rows = torch.tensor([[1.0, 0, 0, 0], [1, 1, 0, 0], [2, 1, 0, 0]], dtype=torch.float64)
+    filters = torch.tensor([1.0, 2, 3, 4], dtype=torch.float64).view(1, 1, 2, 2)
+    assert projected(filters, rows).flatten().tolist() == pytest.approx([1, 2, 0, 0])
+    assert fit_learned.residual(filters, projected(filters, rows)) == pytest.approx(math.sqrt(25 / 30))
+
+
+def test_a_plain_jet_holds_filters_of_its_own_kind():
+    filters = jet_filters(8)
+    assert missed(filters, plain_jet(2)) < 1e-9
+    assert missed(filters, plain_jet(1)) > 0.1
+    assert missed(filters, plain_jet(3)) < 1e-9
+
+
+def test_each_basis_has_its_members_and_the_principal_one_holds_most():
+    filters = fit_learned.noise(torch.empty(40, 1, 7, 7, dtype=torch.float64), 3)
+    for K in range(4):
+        ours = [missed(filters, make(K)) for make in (plain_jet, cosines, lambda K: random_basis(K, 0))]
+        best = missed(filters, principal(K))
+        assert best < min(ours)
+        assert ours == pytest.approx([math.sqrt(1 - members(K) / 49)] * 3, rel=0.06)
+    assert missed(filters, principal(1, bases=8)) < missed(filters, principal(1))
+
+
+def test_a_fitted_jet_holds_more_than_its_start(monkeypatch):
+    """Of many kernels and channels, and of one filter to a basis."""
+    filters = jet_filters(8) + 0.1 * jet_filters(8, sigma=2)
+    for bases in (1, 8, None):
+        monkeypatch.setattr(fit_learned, "STEPS", 0)
+        start = missed(filters, fitted_jet(1, bases))
+        monkeypatch.setattr(fit_learned, "STEPS", 30)
+        assert missed(filters, fitted_jet(1, bases)) < start - 0.02
+    assert fitted_jet(1, 1)(filters.view(2, 4, 7, 7)).shape == (2, 4, 7, 7)
+
+
+def test_random_filters_have_the_covariance_of_the_trained_ones():
+    filters = jet_filters(6).expand(-1, 500, -1, -1).clone()
+    other = fit_learned.same_covariance(filters, 1)
+    assert other.shape == filters.shape
+    first, second = (f.flatten(0, 1).flatten(1) for f in (filters, other))
+    moments = first.T @ first
+    assert (second.T @ second - moments).norm() < 0.1 * moments.norm()
+    assert missed(other, plain_jet(2)) < 1e-6
+    assert not torch.allclose(other, fit_learned.same_covariance(filters, 2))
+
+
+def test_what_is_tried_is_smaller_than_what_it_holds():
+    tried = [named for named, _ in approximations(9, draws=2)]
+    assert {row["members"] for row in tried} == {1, 3, 6}
+    assert sum(row["basis"] == "random" for row in tried) == 2 * 3
+    assert {row["order"] for row in tried if row["bases"] == "each"} == {0, 1}
+    assert {row["members"] for row, _ in approximations(49, draws=1)} == {1, 3, 6, 10, 15}
+
+
+def test_rows_of_a_layer_and_of_a_network(monkeypatch):
+    for name, value in (("DRAWS", 2), ("FEW_DRAWS", 1), ("STEPS", 1), ("SHARED", (1, 2))):
+        monkeypatch.setattr(fit_learned, name, value)
+    conv = nn.Conv2d(2, 4, 3)
+    rows = list(fit_learned.residuals("net", "conv", conv.weight))
+    assert all(row.keys() <= set(fit_learned.FIELDS) for row in rows)
+    assert all(0 <= row["residual"] <= 1 for row in rows)
+    assert {row["filters"] for row in rows if row["basis"] == "jet"} == {"trained"}
+    assert {row["filters"] for row in rows if row["basis"] == "fitted jet"} == {"trained", "noise", "same covariance"}
+    before, seen = conv.weight.detach().clone(), []
+
+    def measure() -> float:
+        seen.append(conv.weight.detach().clone())
+        return 0.5
+
+    rows = list(fit_learned.accuracies("net", [conv], measure))
+    assert len(rows) == len(seen)
+    assert rows[0] == {"network": "net", "layer": "all", "filters": "trained", "basis": "none", "accuracy": 0.5}
+    assert torch.equal(seen[0], before)
+    (jet,) = [w for row, w in zip(rows, seen, strict=True) if (row["basis"], row.get("order")) == ("jet", 2)]
+    torch.testing.assert_close(jet, plain_jet(2)(before.double()).float())
