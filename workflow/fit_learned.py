@@ -1,7 +1,8 @@
-"""Fits trained filters by Gaussian derivatives and by the controls: ``python workflow/fit_learned.py [FOLDER]``.
+"""Fits trained filters by Gaussian derivatives and by controls: ``python workflow/fit_learned.py FOLDER [PART ...]``.
 
-FOLDER, ``data/checkpoints`` unless told otherwise, holds the depthwise network. There go ``fits.csv``, how much of the
-filters each basis holds and what accuracy it leaves, and ``fits.json``, where and by which code that was measured.
+Parts are "squeezenet", "photos" and "depthwise", all unless told. Each leaves two files in FOLDER, whose place in the
+repository is ``data/fits``: PART.csv, what each basis misses of the filters or what accuracy it leaves, and PART.json,
+where and by which code that was measured.
 """
 
 import csv
@@ -13,18 +14,20 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
-from itertools import chain
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from make_checkpoints import FOLDER, depthwise_network
+from make_checkpoints import FOLDER as CHECKPOINTS
+from make_checkpoints import depthwise_network
 from torch import Tensor, nn
 
 from gdlayer import GaussianDerivativeConv2d, fit_filters, gaussian_derivative_kernels
 from gdlayer.basis import jet_orders
+from gdlayer.checks import one_of
 from gdlayer.datasets import balanced_subset, cats_dogs, fashion_mnist
+from gdlayer.datasets.weights import squeezenet_weights
 from gdlayer.experiments.record import provenance, write_beside
 from gdlayer.experiments.training import accuracy, to_channels_last
 from gdlayer.experiments.weights import load_kept
@@ -179,16 +182,19 @@ def approximations(taps: int, draws: int) -> Iterator[tuple[dict[str, Any], Appr
             yield of | {"basis": "fitted jet", "bases": "each"}, fitted_jet(K, None)
 
 
-def residuals(network: str, layer: str, weight: Tensor) -> Iterator[Row]:
-    """Rows for the trained filters of a layer, and of fitted jets for random filters too."""
+def residuals(network: str, layer: str, weight: Tensor, fitted: bool = True) -> Iterator[Row]:
+    """Rows for the trained filters of a layer, and of fitted jets, if they are asked for, for random filters too."""
     W = weight.detach().double()
     random = {"noise": noise, "same covariance": same_covariance}
     others = [(kind, draw, make(W, draw)) for kind, make in random.items() for draw in range(FEW_DRAWS)]
     for named, approximate in approximations(W[0, 0].numel(), DRAWS):
         of = {"network": network, "layer": layer, **named}
-        yield of | {"filters": "trained", "residual": residual(W, approximate(W))}
-        for kind, draw, other in others if named["basis"] == "fitted jet" else ():
-            yield of | {"filters": kind, "draw": draw, "residual": residual(other, approximate(other))}
+        if named["basis"] != "fitted jet":
+            yield of | {"filters": "trained", "residual": residual(W, approximate(W))}
+        elif fitted:
+            yield of | {"filters": "trained", "residual": residual(W, approximate(W))}
+            for kind, draw, other in others:
+                yield of | {"filters": kind, "draw": draw, "residual": residual(other, approximate(other))}
 
 
 def accuracies(network: str, convolutions: Sequence[nn.Conv2d], measure: Callable[[], float]) -> Iterator[Row]:
@@ -203,30 +209,23 @@ def accuracies(network: str, convolutions: Sequence[nn.Conv2d], measure: Callabl
         yield of | named | {"accuracy": measure()}
 
 
-def of_depthwise(folder: Path) -> Iterator[Row]:
-    """The depthwise network, measured on the test images of Fashion-MNIST."""
-    model = depthwise_network()
-    load_kept(model, folder / "depthwise.json")
-    network = model[1]
-    assert isinstance(network, DepthwiseNet)
-    convolutions = network.depthwise()
-    for name, conv in convolutions.items():
-        yield from residuals("depthwise", name, conv.weight)
-    data = fashion_mnist.load(fashion_mnist.FULL)
-    test = torch.from_numpy(data.test_images[:, None]), torch.from_numpy(data.test_labels)
-    yield from accuracies("depthwise", list(convolutions.values()), lambda: accuracy(model, *test, "fp32"))
+def of_squeezenet() -> Iterator[Row]:
+    """The 3 x 3 filters of SqueezeNet; jets are fitted in the first layer, which has the fewest."""
+    for name, array in squeezenet_weights().items():
+        if array.shape[2:] == (3, 3):
+            layer = name.removesuffix(".weight")
+            yield from residuals("squeezenet", layer, torch.from_numpy(array), fitted=layer == "conv1")
 
 
 @torch.no_grad()
-def of_squeezenet() -> Iterator[Row]:
-    """The first layer of SqueezeNet; a linear classifier of cats and dogs takes the place of its last layer.
+def of_photos() -> Iterator[Row]:
+    """SqueezeNet with its first layer replaced; a linear classifier of cats and dogs takes the place of its last layer.
 
     It goes by the means of the last 512 maps, and is fitted once, by ridge regression, with the published filters.
     """
     network = imagenet_squeezenet().eval()
     first = network.features[0]
     assert isinstance(first, nn.Conv2d)
-    yield from residuals("squeezenet", "features.0", first.weight)
     data = cats_dogs.load(cats_dogs.PACK, RESOLUTION)
     drawn = balanced_subset(data.train_labels, PHOTOS["train"], 0)
     held_out = balanced_subset(data.val_labels, PHOTOS["val"], 0)
@@ -248,26 +247,49 @@ def of_squeezenet() -> Iterator[Row]:
     yield from accuracies("squeezenet", [first], measure)
 
 
-def main(folder: Path = FOLDER) -> None:
-    torch.set_num_threads(1)
-    torch.use_deterministic_algorithms(True)
+def of_depthwise() -> Iterator[Row]:
+    """The depthwise network of ``make_checkpoints.py``, measured on the test images of Fashion-MNIST."""
+    model = depthwise_network()
+    load_kept(model, CHECKPOINTS / "depthwise.json")
+    network = model[1]
+    assert isinstance(network, DepthwiseNet)
+    convolutions = network.depthwise()
+    for name, conv in convolutions.items():
+        yield from residuals("depthwise", name, conv.weight)
+    data = fashion_mnist.load(fashion_mnist.FULL)
+    test = torch.from_numpy(data.test_images[:, None]), torch.from_numpy(data.test_labels)
+    yield from accuracies("depthwise", list(convolutions.values()), lambda: accuracy(model, *test, "fp32"))
+
+
+PARTS = {"squeezenet": of_squeezenet, "photos": of_photos, "depthwise": of_depthwise}
+
+
+def measure(rows: Iterator[Row], path: Path) -> None:
+    """Writes the rows to ``path``, a CSV, and where they come from beside it."""
     started, clock = datetime.now(UTC), time.perf_counter()
     stream = io.StringIO(newline="")
     table: csv.DictWriter[str] = csv.DictWriter(stream, FIELDS, lineterminator="\n")
     table.writeheader()
-    for row in chain(of_depthwise(folder), of_squeezenet()):
-        rounded = {name: f"{value:.6f}" if isinstance(value, float) else value for name, value in row.items()}
-        table.writerow(rounded)
-        print(*rounded.values(), flush=True)
+    for row in rows:
+        table.writerow({name: f"{value:.6f}" if isinstance(value, float) else value for name, value in row.items()})
     content = stream.getvalue().encode()
-    record = {
+    made = {
         "started": started.isoformat(timespec="seconds"),
         "seconds": round(time.perf_counter() - clock, 3),
         **provenance("cpu", torch.get_num_threads()),
-        "fits_sha256": hashlib.sha256(content).hexdigest(),
+        "table_sha256": hashlib.sha256(content).hexdigest(),
     }
-    write_beside(folder / "fits.csv", content)
-    write_beside(folder / "fits.json", (json.dumps(record, indent=1) + "\n").encode())
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_beside(path, content)
+    write_beside(path.with_suffix(".json"), (json.dumps(made, indent=1) + "\n").encode())
+
+
+def main(folder: Path, *parts: str) -> None:
+    torch.set_num_threads(1)
+    torch.use_deterministic_algorithms(True)
+    for part in parts or PARTS:
+        measure(PARTS[one_of("part", part, PARTS)](), folder / f"{part}.csv")
+        print(folder / f"{part}.csv", flush=True)
 
 
 def _round_kernels(sigma: float, K: int, size: int) -> Tensor:
@@ -278,4 +300,4 @@ def _round_kernels(sigma: float, K: int, size: int) -> Tensor:
 
 
 if __name__ == "__main__":
-    main(*map(Path, sys.argv[1:]))
+    main(Path(sys.argv[1]), *sys.argv[2:])

@@ -55,10 +55,10 @@ def depthwise_network() -> nn.Sequential:
     return nn.Sequential(Standardise([PIXEL_MEAN], [PIXEL_STD]), DepthwiseNet(WIDTHS))
 
 
-def make_depthwise(path: Path, recipe: Recipe = RECIPE) -> None:
+def make_depthwise(path: Path, recipe: Recipe = RECIPE, dataset: str = fashion_mnist.FULL) -> None:
     """Trains it on all training images, and writes its record and its weights."""
     started = datetime.now(UTC)
-    data = fashion_mnist.load(fashion_mnist.FULL)
+    data = fashion_mnist.load(dataset)
     images, labels, test_images, test_labels = map(
         torch.from_numpy, (data.train_images[:, None], data.train_labels, data.test_images[:, None], data.test_labels)
     )

@@ -1,6 +1,10 @@
 """Fits of trained filters: what each basis can hold, and what the table of them says."""
 
+import csv
+import hashlib
+import json
 import math
+from pathlib import Path
 
 import fit_learned
 import pytest
@@ -10,6 +14,9 @@ from torch import nn
 
 from gdlayer import gaussian_derivative_kernels
 from gdlayer.basis import jet_orders
+from gdlayer.datasets.weights import squeezenet_weights
+
+ROOT = Path(fit_learned.__file__).parents[1]
 
 
 def jet_filters(f_out: int, sigma: float = 1.2, K: int = 2, size: int = 7) -> torch.Tensor:
@@ -89,6 +96,8 @@ def test_rows_of_a_layer_and_of_a_network(monkeypatch):
     assert all(0 <= row["residual"] <= 1 for row in rows)
     assert {row["filters"] for row in rows if row["basis"] == "jet"} == {"trained"}
     assert {row["filters"] for row in rows if row["basis"] == "fitted jet"} == {"trained", "noise", "same covariance"}
+    unfitted = fit_learned.residuals("net", "conv", conv.weight, fitted=False)
+    assert [row for row in rows if row["basis"] != "fitted jet"] == list(unfitted)
     before, seen = conv.weight.detach().clone(), []
 
     def measure() -> float:
@@ -101,3 +110,36 @@ def test_rows_of_a_layer_and_of_a_network(monkeypatch):
     assert torch.equal(seen[0], before)
     (jet,) = [w for row, w in zip(rows, seen, strict=True) if (row["basis"], row.get("order")) == ("jet", 2)]
     torch.testing.assert_close(jet, plain_jet(2)(before.double()).float())
+
+
+def test_a_part_leaves_its_table_and_where_it_comes_from(monkeypatch, tmp_path):
+    row = {"network": "net", "layer": "conv", "filters": "trained", "basis": "jet", "residual": 1 / 3}
+    monkeypatch.setattr(fit_learned, "PARTS", {"mine": lambda: iter([row]), "other": lambda: pytest.fail("not asked")})
+    fit_learned.main(tmp_path / "fits", "mine")
+    content = (tmp_path / "fits" / "mine.csv").read_bytes()
+    assert content.decode().splitlines()[1:] == ["net,conv,trained,jet,,,,,0.333333,"]
+    made = json.loads((tmp_path / "fits" / "mine.json").read_text())
+    assert made["table_sha256"] == hashlib.sha256(content).hexdigest()
+    assert {"started", "seconds", "git", "versions", "machine"} <= made.keys()
+    with pytest.raises(ValueError, match=r"^part must be one of 'mine', 'other', got 'all'$"):
+        fit_learned.main(tmp_path, "all")
+
+
+def test_the_committed_table_is_the_one_that_was_measured():
+    path = ROOT / "data" / "fits" / "squeezenet.csv"
+    made = json.loads(path.with_suffix(".json").read_text())
+    assert made["table_sha256"] == hashlib.sha256(path.read_bytes()).hexdigest()
+    assert made["git"]["dirty"] is False
+    with path.open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    layer = torch.from_numpy(squeezenet_weights()["fire4.expand3x3.weight"]).double()
+    again = {
+        "jet": plain_jet(1),
+        "cosines": cosines(1),
+        "principal": principal(1),
+        "random": random_basis(1, 0),
+    }
+    for basis, approximate in again.items():
+        of = {"layer": "fire4.expand3x3", "basis": basis, "order": "1", "bases": "1"}
+        found = next(row["residual"] for row in rows if of.items() <= row.items())
+        assert missed(layer, approximate) == pytest.approx(float(found), abs=2e-6)
