@@ -130,9 +130,8 @@ def principal(K: int, bases: int = 1) -> Approximate:
 
     def approximate(filters: Tensor) -> Tensor:
         parts = filters.chunk(bases)
-        return torch.cat(
-            [projected(part, torch.linalg.svd(part.flatten(0, 1).flatten(1))[2][: members(K)]) for part in parts]
-        )
+        directions = [torch.linalg.svd(part.flatten(0, 1).flatten(1), full_matrices=False)[2] for part in parts]
+        return torch.cat([projected(part, rows[: members(K)]) for part, rows in zip(parts, directions, strict=True)])
 
     return approximate
 
