@@ -205,7 +205,9 @@ def test_a_cluster_is_as_careful_of_records_as_this_machine():
 
 def test_on_a_cluster_all_but_the_trials_is_one_queue_entry():
     """A rule that is missing makes Snakemake refuse the whole."""
-    rules = re.findall(r"^rule (\w+):", (REPOSITORY / "workflow" / "Snakefile").read_text(encoding="utf-8"), re.MULTILINE)
+    rules = re.findall(
+        r"^rule (\w+):", (REPOSITORY / "workflow" / "Snakefile").read_text(encoding="utf-8"), re.MULTILINE
+    )
     groups = reproduce.settings(REPOSITORY / "workflow" / "profiles" / "slurm")["groups"]
     assert groups == [f"{rule}=book" for rule in rules if rule not in ("all", "trial")]
 
