@@ -204,7 +204,8 @@ def test_on_a_cluster_no_blanks(monkeypatch, capsys):
     monkeypatch.setattr(sys, "argv", ["reproduce.py", "--profile=smoke", "--cluster=slurm"])
     assert reproduce.main() == 2
     assert capsys.readouterr().err == (
-        "error: on a cluster the path of Python must have no blank, got '/home/a user/.venv/bin/python': clone elsewhere\n"
+        "error: on a cluster the path of Python must have no blank, got '/home/a user/.venv/bin/python':"
+        " clone elsewhere\n"
     )
 
 
