@@ -113,6 +113,11 @@ class SemiStructuredConv2d(SynthesizedConv2d):
         u1, b, u2 = self._cholesky()
         return torch.stack((u1 * u1, u1 * b, u1 * b, b * b + u2 * u2)).view(2, 2)
 
+    @property
+    def sigma(self) -> Tensor:
+        """Standard deviations (2,) along x and y, in pixels."""
+        return self.covariance.diagonal().sqrt()
+
     @torch.no_grad()
     def reset_parameters(self) -> None:
         """The Gaussian round with sigma = 1, F anew from torch's global generator; a bias becomes zero."""
@@ -188,5 +193,5 @@ class SemiStructuredConv2d(SynthesizedConv2d):
         )
 
     def extra_repr(self) -> str:
-        (xx, _), (_, yy) = self.covariance.tolist()
-        return f"{super().extra_repr()}, sigma=({math.sqrt(xx):.3f}, {math.sqrt(yy):.3f})"
+        x, y = self.sigma.tolist()
+        return f"{super().extra_repr()}, sigma=({x:.3f}, {y:.3f})"
