@@ -219,5 +219,6 @@ def test_the_authors_initialisation_is_glorots():
     ids=str,
 )
 def test_wrong_arguments(arguments, error, message):
+    options: dict[str, Any] = {"kernel_size": 3, **arguments}
     with pytest.raises(error, match=f"^{re.escape(message)}$"):
-        SemiStructuredConv2d(6, 4, **{"kernel_size": 3, **arguments})
+        SemiStructuredConv2d(6, 4, **options)
