@@ -30,10 +30,10 @@ class SemiStructuredConv2d(SynthesizedConv2d):
     learn how far it reaches.
 
     .. math::
-        W_j^i(\mathbf{x}) = \sum_{\mathbf{q}} F_j^i(\mathbf{q})\, g_\Sigma(\mathbf{x} - d\,\mathbf{q}), \qquad
-        g_\Sigma(\mathbf{x}) = \frac{e^{-\mathbf{x}^\top \Sigma^{-1} \mathbf{x} / 2}}
-        {\sum_{\mathbf{x}'} e^{-\mathbf{x}'^\top \Sigma^{-1} \mathbf{x}' / 2}}, \qquad
-        \Sigma = U^\top U, \quad U = \begin{pmatrix} e^a & b \\ 0 & e^c \end{pmatrix}
+        W_j^i(\mathbf{x}) &= \sum_{\mathbf{q}} F_j^i(\mathbf{q})\, g_\Sigma(\mathbf{x} - d\,\mathbf{q}) \\
+        g_\Sigma(\mathbf{x}) &= \frac{e^{-\mathbf{x}^\top \Sigma^{-1} \mathbf{x} / 2}}
+        {\sum_{\mathbf{x}'} e^{-\mathbf{x}'^\top \Sigma^{-1} \mathbf{x}' / 2}} \\
+        \Sigma &= U^\top U, \qquad U = \begin{pmatrix} e^a & b \\ 0 & e^c \end{pmatrix}
 
     with the dilation d of F; a, b and c train (log-Cholesky). Here :math:`\mathbf{x} = (x, y)`, x along columns. The
     samples of the Gaussian cover :math:`\lceil 2 \sqrt{\Sigma_{11}} \rceil` pixels to the left and right and
