@@ -9,7 +9,8 @@ The layer goes where an nn.Conv2d was::
     plain = deploy(model)           # and out again: plain convolutions with the same outputs
 
 Public names are imported on first use, so that code that only reads records or finds data does not import torch. The
-layers that the paper compares with, displaced aggregation units (DAU) and N-Jet among them, are in gdlayer.related.
+layers that the paper compares with or builds on, displaced aggregation units (DAU) and N-Jet among them, are in
+gdlayer.related.
 """
 
 from importlib import import_module

@@ -86,10 +86,11 @@ class Factors(NamedTuple):
 
     def in_groups(self, groups: int) -> "Factors":
         """The same with these groups in the last one too: blocks on a diagonal, which CPUs multiply no slower."""
-        blocks = self.last_groups
+        blocks = self.depthwise.shape[0] // self.last.shape[1]  # torch 2.4 compiles no property, nor _replace
         if not tracing() and blocks == groups:  # a trace records no question about sizes
             return self
-        return self._replace(last=_block_diagonal(self.last.view(blocks, -1, 1, self.last.shape[1]), groups))
+        last = _block_diagonal(self.last.view(blocks, -1, 1, self.last.shape[1]), groups)
+        return Factors(self.first, self.depthwise, last)
 
 
 def filter_then_mix(weight: Tensor, kernels: Tensor, groups: int) -> Factors:

@@ -1,6 +1,7 @@
 """Every layer of the package, and the options that all have in common: the table that the common checks run over."""
 
 import io
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -10,7 +11,13 @@ from torch import nn
 
 from gdlayer import GaussianDerivativeConv2d
 from gdlayer.geometry import GEOMETRY
-from gdlayer.related import DAUConv2d, NJetConv2d, RFNNConv2d
+from gdlayer.related import (
+    DAUConv2d,
+    NJetConv2d,
+    RFNNConv2d,
+    SemiStructuredConv2d,
+    TranslationInsensitiveConv2d,
+)
 from gdlayer.synthesis import SynthesizedConv2d
 
 Make = Callable[..., SynthesizedConv2d]
@@ -38,6 +45,16 @@ def njet(f_in: int, f_out: int, **options: Any) -> NJetConv2d:
     return NJetConv2d(f_in, f_out, **(own | options))
 
 
+def semi_structured(f_in: int, f_out: int, **options: Any) -> SemiStructuredConv2d:
+    own: dict[str, Any] = {"kernel_size": (3, 2), "bias": True}
+    return SemiStructuredConv2d(f_in, f_out, **(own | options))
+
+
+def insensitive(f_in: int, f_out: int, **options: Any) -> TranslationInsensitiveConv2d:
+    own: dict[str, Any] = {"sigma_per_stride": 0.6, "num_kernels": 6, "bias": True}
+    return TranslationInsensitiveConv2d(f_in, f_out, **(own | options))
+
+
 CONSTRAINED: dict[str, Make] = {
     "all shared": gaussian(bases=2, shared=GEOMETRY),
     "scale and angle shared": gaussian(shared=("sigma", "theta")),
@@ -60,8 +77,15 @@ LAYERS: dict[str, Make] = {
     "rfnn": rfnn,
     "dau": dau,
     "njet": njet,
+    "semi-structured": semi_structured,
+    "semi-structured, grouped": lambda *channels, **options: semi_structured(
+        *channels, groups=math.gcd(*channels), **options
+    ),
+    "translation-insensitive": insensitive,
 }
-KINDS: dict[str, Make] = {name: LAYERS[name] for name in ("full", "separated", "everything", "rfnn", "dau", "njet")}
+KINDS: dict[str, Make] = {
+    name: LAYERS[name] for name in ("full", "separated", "everything", "rfnn", "dau", "njet", "semi-structured")
+}
 """One layer of each kind, for checks that take long."""
 OPTIONS: dict[str, dict[str, Any]] = {
     "defaults": {},

@@ -14,9 +14,7 @@ from torch import Tensor, nn
 
 from gdlayer import GaussianDerivativeConv2d, deploy, fit_filters, replace_conv2d
 from gdlayer.padding import PADDING_MODES, Conv2dSame
-from gdlayer.related.dau import DAUConv2d
-from gdlayer.related.njet import NJetConv2d
-from gdlayer.related.rfnn import RFNNConv2d
+from gdlayer.related import DAUConv2d, NJetConv2d, RFNNConv2d, SemiStructuredConv2d
 from gdlayer.synthesis import SynthesizedConv2d
 
 
@@ -30,6 +28,8 @@ def synthesized(kind: str, *args: Any, **options: Any) -> SynthesizedConv2d:
         module = DAUConv2d(*args, **options)
     elif kind == "njet":
         module = NJetConv2d(*args[:2], **options)
+    elif kind == "semi-structured":
+        module = SemiStructuredConv2d(*args, **options)
     else:
         module = GaussianDerivativeConv2d(*args, separated=kind == "separated", **options)
     if module.bias is not None:
@@ -37,7 +37,7 @@ def synthesized(kind: str, *args: Any, **options: Any) -> SynthesizedConv2d:
     return module
 
 
-KINDS = ["full", "separated", "rfnn", "dau", "njet"]
+KINDS = ["full", "separated", "rfnn", "dau", "njet", "semi-structured"]
 
 
 class Net(nn.Module):

@@ -174,6 +174,7 @@ def test_torch_export_with_any_batch(options, images):
         torch.testing.assert_close(exported(x), layer(x))
 
 
+@pytest.mark.skipif(torch.__version__ < "2.5", reason="torch.export of 2.4 fixes a size that padding depends on")
 @pytest.mark.filterwarnings("ignore:.* should not be instantiated:DeprecationWarning")
 @pytest.mark.parametrize(
     "options",

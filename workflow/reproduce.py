@@ -80,6 +80,8 @@ def main() -> int:
 
 def profile_of_snakemake(cluster: str) -> Path:
     one_of("cluster", cluster, sorted(path.parent.name for path in PROFILES_OF_SNAKEMAKE.glob("*/config.yaml")))
+    if cluster != LOCAL and " " in sys.executable:  # Snakemake's plugins write it into their scripts as it is
+        raise ValueError(f"on a cluster the path of Python must have no blank, got {sys.executable!r}: clone elsewhere")
     return PROFILES_OF_SNAKEMAKE / cluster
 
 

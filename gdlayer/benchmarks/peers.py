@@ -13,6 +13,7 @@ from torch import nn
 from gdlayer.basis import jet_orders
 from gdlayer.benchmarks.goals import ORDER, Shape
 from gdlayer.networks.convolutions import ConvSpec, dau, njet, rfnn
+from gdlayer.related import SemiStructuredConv2d
 
 INSTALL = "python -m pip install --no-deps norse==1.1.0 nir==1.0.8 nirtorch==2.6 h5py==3.16.0 DCLS==0.1.1"
 
@@ -52,6 +53,11 @@ def norse(shape: Shape) -> nn.Module:
     )
 
 
+def semi_structured(shape: Shape) -> nn.Module:
+    """Free-form filters that the 5 x 5 Gaussian at its start makes as large as our kernels."""
+    return SemiStructuredConv2d(shape.in_channels, shape.out_channels, shape.kernel_size - 4)
+
+
 def _own(make: Callable[[ConvSpec], nn.Module]) -> Callable[[Shape], nn.Module]:
     return lambda shape: make(ConvSpec(shape.in_channels, shape.out_channels, shape.kernel_size, shape.bases, depth=1))
 
@@ -62,6 +68,7 @@ PEERS: dict[str, Callable[[Shape], nn.Module]] = {
     "RFNN": _own(rfnn),
     "DAU": _own(dau),
     "N-Jet": _own(njet),
+    "semi-structured": semi_structured,
 }
-"""Functions that make the layer; they raise ImportError if its package is missing. The last three are gdlayer's own
+"""Functions that make the layer; they raise ImportError if its package is missing. The last four are gdlayer's own
 versions, as the published code runs on no present framework."""

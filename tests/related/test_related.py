@@ -1,4 +1,4 @@
-"""The peers of Table 1 against their published formulas, written out as loops over numbers."""
+"""The layers compared with, against their published formulas, written out as loops over numbers."""
 
 import math
 import re
@@ -11,7 +11,7 @@ import pytest
 import torch
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
-from layer_table import convolution_in, dau, njet, perturbed, rfnn
+from layer_table import convolution_in, dau, insensitive, njet, perturbed, rfnn, semi_structured
 from torch import nn
 
 from gdlayer.basis import normalised_kernels
@@ -20,7 +20,7 @@ from gdlayer.related import DAUConv2d, NJetConv2d, RFNNConv2d
 from gdlayer.related.rfnn import ORDERS
 from gdlayer.synthesis import SynthesizedConv2d
 
-every_layer = pytest.mark.parametrize("make", [rfnn, dau, njet])
+every_layer = pytest.mark.parametrize("make", [rfnn, dau, njet, semi_structured, insensitive])
 
 
 # The formulas
@@ -393,7 +393,7 @@ NJET_BOUNDS = "sigma_min must be below 1 pixel and sigma_max above, got"
         (njet, {"sigma_max": 0.5}, ValueError, f"{NJET_BOUNDS} 0.1 and 0.5"),
         *(
             (make, *case)
-            for make in (rfnn, dau, njet)
+            for make in (rfnn, dau, njet, semi_structured, insensitive)
             for case in (
                 ({"f_in": 0}, ValueError, "in_channels must be an integer >= 1, got 0"),
                 ({"f_out": 2.0}, TypeError, "out_channels must be an integer >= 1, got 2.0"),
@@ -415,5 +415,5 @@ def test_wrong_arguments(make, arguments, error, message):
 
 @every_layer
 def test_unknown_keywords_are_not_swallowed(make):
-    with pytest.raises(TypeError, match="'groups'"):
-        make(2, 3, groups=1)
+    with pytest.raises(TypeError, match="'transposed'"):
+        make(2, 3, transposed=True)

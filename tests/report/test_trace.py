@@ -21,7 +21,7 @@ from gdlayer.experiments import experiments
 from gdlayer.experiments.ablations.layers import QUESTIONS
 from gdlayer.experiments.record import check_current, every_record, load_records, recorded_datasets
 from gdlayer.experiments.settings import hyperparameters
-from gdlayer.experiments.table1 import rounding
+from gdlayer.experiments.table1 import again
 from gdlayer.experiments.table1.trial import Table1Trial
 from gdlayer.report import cards, conclusion, dots, judgements, overview, tuning
 from gdlayer.report.cells import DEVICES, KIND, select, summarise, write_csv
@@ -216,7 +216,7 @@ def protocol(first: Loaded, second: Loaded, third: Loaded, ablations: Loaded) ->
     return [
         first.experiment.page.lengths(first),
         tuning.render(first.experiment),
-        rounding.render(),
+        again.precision(),
         runs(first),
         first.experiment.page.durations(first),
         tuning.render(second.experiment),

@@ -24,6 +24,8 @@ def reason_to_skip() -> str:
         return "no plugin here, make reproduce CLUSTER=slurm installs it"
     if subprocess.run(["sinfo", "--noheader"], capture_output=True).returncode:
         return "Slurm does not answer, workflow/slurm_test.sh start makes it"
+    if " " in sys.executable:
+        return "the path of Python has blanks, which the plugin does not quote"
     return ""
 
 

@@ -187,6 +187,7 @@ def test_a_cluster_gets_its_own_profile(monkeypatch, capsys, cores, jobs):
     """With as many queue entries at a time as that says, unless told."""
     calls = []
     monkeypatch.setattr(reproduce, "follow", lambda command, *_: calls.append(command) or 0)
+    monkeypatch.setattr(sys, "executable", "/usr/bin/python3")
     monkeypatch.setattr(sys, "argv", ["reproduce.py", "--profile=smoke", "--cluster=slurm", f"--cores={cores}"])
     write_records(TRIALS[:1])
     assert reproduce.main() == 0
@@ -197,10 +198,30 @@ def test_a_cluster_gets_its_own_profile(monkeypatch, capsys, cores, jobs):
     assert "cluster=true" in command[command.index("--config") + 1 : command.index("--jobs")]
 
 
+def test_on_a_cluster_no_blanks(monkeypatch, capsys):
+    """Slurm's script would end at the first."""
+    monkeypatch.setattr(sys, "executable", "/home/a user/.venv/bin/python")
+    monkeypatch.setattr(sys, "argv", ["reproduce.py", "--profile=smoke", "--cluster=slurm"])
+    assert reproduce.main() == 2
+    assert capsys.readouterr().err == (
+        "error: on a cluster the path of Python must have no blank, got '/home/a user/.venv/bin/python':"
+        " clone elsewhere\n"
+    )
+
+
 def test_a_cluster_is_as_careful_of_records_as_this_machine():
     local, slurm = (reproduce.settings(REPOSITORY / "workflow" / "profiles" / name) for name in ("local", "slurm"))
     del local["resources"]
     assert local == {name: slurm[name] for name in local}
+
+
+def test_on_a_cluster_all_but_the_trials_is_one_queue_entry():
+    """A rule that is missing makes Snakemake refuse the whole."""
+    rules = re.findall(
+        r"^rule (\w+):", (REPOSITORY / "workflow" / "Snakefile").read_text(encoding="utf-8"), re.MULTILINE
+    )
+    groups = reproduce.settings(REPOSITORY / "workflow" / "profiles" / "slurm")["groups"]
+    assert groups == [f"{rule}=book" for rule in rules if rule not in ("all", "trial")]
 
 
 def test_a_cluster_is_followed_by_what_its_trials_write(monkeypatch, capsys, tmp_path):

@@ -1,4 +1,4 @@
-"""Whether bf16 may fill cells of Table 1."""
+"""What precision and CPU do to Table 1."""
 
 import math
 
@@ -9,7 +9,7 @@ from scipy import stats
 
 from gdlayer.experiments.profiles import plan
 from gdlayer.experiments.settings import hyperparameters
-from gdlayer.experiments.table1 import rounding
+from gdlayer.experiments.table1 import again
 from gdlayer.experiments.table1.trial import Table1Precision, Table1Trial
 from gdlayer.report.blocks import Estimate
 from gdlayer.report.claims import signed
@@ -33,8 +33,8 @@ def made(low: float, high: float, seeds: int = 5) -> Estimate:
         (made(-0.2, 0.3), math.nan, "undecided"),
     ],
 )
-def test_whether_two_precisions_agree(estimate, noise, expected):
-    assert rounding.verdict(estimate, noise) == expected
+def test_whether_two_ways_agree(estimate, noise, expected):
+    assert again.verdict(estimate, noise) == expected
 
 
 def test_the_check_of_precision_is_shown(tmp_path):
@@ -53,7 +53,7 @@ def test_the_check_of_precision_is_shown(tmp_path):
                     record(accuracy=accuracy, seconds=3600.0)
                     | {"trial": made_up.describe(), "hyperparameters": hyperparameters(made_up)},
                 )
-    shown = Page(rounding.render(tmp_path))
+    shown = Page(again.precision(tmp_path))
     assert shown.rows[0] == ["", "bf16 − fp32", "seeds differ by", "seeds", ""]
     half = float(stats.t.ppf(0.975, 4) * np.std([-0.2, -0.1, 0, 0.1, 0.2], ddof=1) / math.sqrt(5))
     interval = f"0.0 [{signed(-half)}, {signed(half)}]"
@@ -61,9 +61,28 @@ def test_the_check_of_precision_is_shown(tmp_path):
     assert shown.rows[3][:4] == ["Free-form 3×3, 5,000 images", "—", "—", "—"]
     assert shown.rows[3][4].startswith("undecided; 5 to run, ")
     assert len(shown.rows) == 1 + len(checked)
-    assert [row[1] for row in Page(rounding.render(tmp_path / "nowhere")).rows[1:]] == ["—"] * len(checked)
+    assert [row[1] for row in Page(again.precision(tmp_path / "nowhere")).rows[1:]] == ["—"] * len(checked)
 
 
 def _without_precision(trial: Table1Precision) -> Table1Trial:
     names = ("layer", "dataset", "seed", "profile", "n_train", "network")
     return Table1Trial(**{name: getattr(trial, name) for name in names})
+
+
+def test_what_another_cpu_does_is_shown(tmp_path):
+    differences = [-0.2, -0.1, 0, 0.1, 0.2]
+    for seed, difference in enumerate(differences):
+        trial = Table1Trial(layer="ours", n_train=1000, seed=seed, profile="paper", dataset=FULL)
+        for cpu, accuracy in (("amd", 0.8 + difference / 100), ("intel", 0.8 + seed / 100)):
+            shift = seed / 100 if cpu == "amd" else 0
+            own = {"trial": trial.describe(), "hyperparameters": hyperparameters(trial)}
+            own["machine"] = record()["machine"] | {"name": cpu}
+            save(tmp_path / cpu, record(accuracy=accuracy + shift) | own)
+    shown = Page(again.machine(tmp_path))
+    assert shown.rows[0] == ["", "amd − intel", "seeds differ by", "seeds", ""]
+    half = float(stats.t.ppf(0.975, 4) * np.std(differences, ddof=1) / math.sqrt(5))
+    assert shown.rows[1:] == [["Ours, 1,000 images", f"0.0 [{signed(-half)}, {signed(half)}]", "1.6", "5", "agree"]]
+
+
+def test_one_cpu_tells_nothing(tmp_path):
+    assert "Two CPU models are compared; there are records of 0." in again.machine(tmp_path / "nowhere")

@@ -1,0 +1,123 @@
+"""What precision and CPU do to Table 1: the same trials again, seed by seed."""
+
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from markupsafe import Markup
+
+from gdlayer.experiments.record import committed_record, every_record, load_records, recorded_datasets
+from gdlayer.experiments.table1 import EXPERIMENT, LAYERS
+from gdlayer.experiments.table1.trial import Table1Precision, Table1Trial
+from gdlayer.extras import extra
+from gdlayer.report import markup
+from gdlayer.report.blocks import Estimate, blocks_of, estimate
+from gdlayer.report.cells import Selector, per_trial, rows_of, select
+from gdlayer.report.claims import MIN_SEEDS, estimate_in_words
+from gdlayer.report.missing import duration, planned
+
+with extra("report"):
+    import pandas as pd
+
+PROFILE = "paper"
+
+
+class Pair(NamedTuple):
+    """A cell that was run in two ways.
+
+    Attributes
+    ----------
+    found : the paired difference, None without a pair
+    noise : standard deviation of the second way over seeds, in percentage points; NaN for fewer than two
+    """
+
+    layer: str
+    n_train: int
+    found: Estimate | None
+    noise: float
+    pending: str = ""
+
+
+def precision(committed: Path | None = None) -> Markup:
+    """HTML: whether bf16 may fill cells; by layer and training set size the paired difference to fp32."""
+    folder = committed or committed_record()
+    check, datasets = Table1Precision.experiment, Table1Trial.datasets[:1]
+    own, other, known = [], [], []
+    if folder is not None:
+        datasets = recorded_datasets(folder, PROFILE, check) or datasets
+        own, other = (load_records(folder, PROFILE, name, datasets) for name in (check, EXPERIMENT.name))
+        known = [record for _, record in every_record(folder)]
+    trials = pd.concat([per_trial(own, EXPERIMENT), per_trial(other, EXPERIMENT)])
+    plan = planned(PROFILE, check, datasets, own, known)
+    used = EXPERIMENT.budget(PROFILE, EXPERIMENT.name)["precision"]
+    (checked,) = set(plan["precision"])
+    pairs = []
+    for cell in rows_of(plan):
+        selector = {"layer": cell.layer, "n_train": cell.n_train, "network": cell.network, "metric": "test_accuracy"}
+        blocks = blocks_of(trials, selector, "precision", ("dataset", "profile", "device"))
+        noise = _deviation(trials, {**selector, "precision": checked})
+        pending = f"{cell.missing} to run, {duration(cell.missing, cell.seconds)}" if cell.missing else ""
+        pairs.append(Pair(cell.layer, cell.n_train, estimate(blocks, used, checked), noise, pending))
+    return _render(pairs, used, checked)
+
+
+def machine(committed: Path | None = None) -> Markup:
+    """HTML: what another CPU does; by layer and training set size the paired difference.
+
+    Parameters
+    ----------
+    committed : folder with a folder of records per CPU model; default: ``data/machines`` of the repository
+    """
+    record = committed_record()
+    folder = committed or (record and record.with_name("machines"))
+    datasets = Table1Trial.datasets[:1]
+    found = sorted(folder.iterdir()) if folder and folder.is_dir() else []
+    runs = [record for cpu in found for record in load_records(cpu, PROFILE, EXPERIMENT.name, datasets)]
+    trials = per_trial(runs, EXPERIMENT)
+    names = sorted(set(trials["machine"]))
+    if len(names) != 2:
+        return markup.note(f"Two CPU models are compared; there are records of {len(names)}.")
+    one, other = names
+    pairs = []
+    for n, layer in sorted({(r["trial"]["n_train"], r["trial"]["layer"]) for r in runs}):
+        selector = {"layer": layer, "n_train": n, "metric": "test_accuracy"}
+        alike = ["dataset", "profile", "network", "precision"]
+        blocks = select(trials, selector).pivot(index=[*alike, "device", "seed"], columns="machine", values="value")
+        pairs.append(Pair(layer, n, estimate(blocks, one, other), _deviation(trials, {**selector, "machine": other})))
+    return _render(pairs, one, other)
+
+
+def _render(pairs: list[Pair], one: str, other: str) -> Markup:
+    """A row per pair: the difference, the noise of seeds beside it, and the verdict."""
+    rows = [
+        [
+            f"{LAYERS[pair.layer].title}, {pair.n_train:,} images",
+            "—" if pair.found is None else estimate_in_words(pair.found),
+            "—" if np.isnan(pair.noise) else f"{pair.noise:.1f}",
+            "—" if pair.found is None else str(pair.found.difference.blocks),
+            "; ".join(filter(None, [verdict(pair.found, pair.noise), pair.pending])),
+        ]
+        for pair in pairs
+    ]
+    table = markup.table(["", f"{one} − {other}", "seeds differ by", "seeds", ""], rows)
+    return table + markup.note(
+        f"Percentage points, the same seeds both times, with the 95 % interval; beside it the standard deviation of the"
+        f" {other} runs over seeds. They agree if the interval holds 0 and the mean difference is below that"
+        f" deviation, they differ if the interval excludes 0; fewer than {MIN_SEEDS} seeds say nothing."
+    )
+
+
+def verdict(found: Estimate | None, noise: float) -> str:
+    """Whether two ways of running a cell agree within the noise of seeds."""
+    if found is None or found.difference.blocks < MIN_SEEDS:
+        return "undecided"
+    low, high = found.difference.interval
+    if not low <= 0 <= high:
+        return "differ"
+    return "agree" if abs(found.difference.mean) < noise else "undecided"
+
+
+def _deviation(trials: pd.DataFrame, selector: Selector) -> float:
+    """Standard deviation over seeds, NaN for fewer than two."""
+    values = select(trials, selector)["value"].to_numpy(float)
+    return float(values.std(ddof=1)) if len(values) > 1 else np.nan
