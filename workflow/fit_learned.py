@@ -154,8 +154,11 @@ def noise(filters: Tensor, draw: int) -> Tensor:
 
 
 def same_covariance(filters: Tensor, draw: int) -> Tensor:
-    """As many random filters, normal with the second moments of the given ones: as smooth, and nothing else."""
-    rows = filters.flatten(2).flatten(0, 1)  # (R, taps)
+    """As many random filters, normal with the second moments of the given ones, over all taps of all input maps.
+
+    They are as smooth, and their input maps as much alike.
+    """
+    rows = filters.flatten(1)  # (f_out, f_in k k)
     _, singular, directions = torch.linalg.svd(rows, full_matrices=False)
     generator = torch.Generator().manual_seed(draw)
     weights = torch.randn(len(rows), len(singular), generator=generator, dtype=rows.dtype) / math.sqrt(len(rows))
@@ -185,7 +188,9 @@ def residuals(network: str, layer: str, weight: Tensor, fitted: bool = True) -> 
     """Rows for the trained filters of a layer, and of fitted jets, if they are asked for, for random filters too."""
     W = weight.detach().double()
     random = {"noise": noise, "same covariance": same_covariance}
-    others = [(kind, draw, make(W, draw)) for kind, make in random.items() for draw in range(FEW_DRAWS)]
+    others = [
+        (kind, draw, make(W, draw)) for kind, make in random.items() for draw in range(FEW_DRAWS if fitted else 0)
+    ]
     for named, approximate in approximations(W[0, 0].numel(), DRAWS):
         of = {"network": network, "layer": layer, **named}
         if named["basis"] != "fitted jet":
