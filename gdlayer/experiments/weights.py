@@ -23,7 +23,7 @@ def save_weights(model: nn.Module, path: Path) -> str:
 
     Raises
     ------
-    ResultsError
+    gdlayer.experiments.record.ResultsError
         If the folder cannot be written or the disk is full.
     """
     stream = io.BytesIO()
@@ -37,7 +37,7 @@ def load_kept(model: nn.Module, record: Path) -> dict[str, Any]:
 
     Raises
     ------
-    ResultsError
+    gdlayer.experiments.record.ResultsError
         If the record cannot be read or says nothing of weights, or if the weights are others than it says.
     gdlayer.datasets.DataCorruptError
         If they do not fit the network.
