@@ -1,6 +1,7 @@
 """HTML by small templates. Text is escaped unless it is Markup, which only these functions make."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from urllib.parse import quote
 
 from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
@@ -63,6 +64,22 @@ def marked(text: str, kind: str) -> Markup:
 
 def link(text: str, target: str) -> Markup:
     return Markup('<a href="{}">{}</a>').format(target, text)
+
+
+def place(name: str, text: str) -> Markup:
+    """The text as a place that links lead to."""
+    return Markup('<b id="{}">{}</b>').format(name, text)
+
+
+def download(text: str, name: str, content: str) -> Markup:
+    """A link that saves the content, a CSV file, under that name; it carries the content itself."""
+    address = f"data:text/csv;charset=utf-8,{quote(content, safe=',')}"
+    return Markup('<a download="{}" href="{}">{}</a>').format(name, address, text)
+
+
+def command(text: str) -> Markup:
+    """A command in a box, where the book has a button that copies it."""
+    return Markup('<div class="highlight"><pre>{}</pre></div>').format(text)
 
 
 def lines(*texts: str) -> Markup:
