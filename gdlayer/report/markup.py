@@ -66,6 +66,11 @@ def link(text: str, target: str) -> Markup:
     return Markup('<a href="{}">{}</a>').format(target, text)
 
 
+def heading(text: str, name: str) -> Markup:
+    """A heading of a section, as a place that links lead to."""
+    return Markup('<h2 id="{}">{}</h2>').format(name, text)
+
+
 def place(name: str, text: str) -> Markup:
     """The text as a place that links lead to."""
     return Markup('<b id="{}">{}</b>').format(name, text)
@@ -77,9 +82,10 @@ def download(text: str, name: str, content: str) -> Markup:
     return Markup('<a download="{}" href="{}">{}</a>').format(name, address, text)
 
 
-def command(text: str) -> Markup:
-    """A command in a box, where the book has a button that copies it."""
-    return Markup('<div class="highlight"><pre>{}</pre></div>').format(text)
+def command(*words: str) -> Markup:
+    """A command in a box, where the book has a button that copies it; lines break between words alone."""
+    spans = Markup(" ").join(Markup("<span>{}</span>").format(word) for word in words)
+    return Markup('<div class="highlight"><pre>{}</pre></div>').format(spans)
 
 
 def lines(*texts: str) -> Markup:

@@ -1,6 +1,6 @@
 """The records behind the numbers: a place per cell, which every number of a results table leads to."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from markupsafe import Markup
@@ -28,22 +28,34 @@ def link_to(experiment: Experiment, cell: Any, text: str) -> Markup:
     return markup.link(text, f"{PAGE}#{place(cls(**{name: getattr(cell, name) for name in names}))}")
 
 
-def render(loaded: Loaded) -> Markup:
-    """HTML of every record of an experiment: by cell, with the command that runs the cell again.
+def render(tables: Mapping[str, Loaded]) -> Markup:
+    """HTML of every record: links to the experiments, then each with its cells.
 
-    A record's row has its seed, metrics in percent, seconds, commit, start, machine and versions.
+    A cell has the command that runs it again, and a row per record: seed, metrics in percent, seconds, commit, machine
+    and versions.
+
+    Parameters
+    ----------
+    tables : {experiment: as :func:`gdlayer.report.loaded.load` gives it}
     """
+    links = [markup.link(loaded.experiment.title, f"#records-{name}") for name, loaded in tables.items()]
+    sections = [
+        markup.heading(loaded.experiment.title, f"records-{name}") + _table(loaded) for name, loaded in tables.items()
+    ]
+    return Markup("\n").join([markup.paragraph(markup.items(*links)), *sections])
+
+
+def _table(loaded: Loaded) -> Markup:
     cells: dict[Trial, list[dict[str, Any]]] = {}
     for record in sorted(loaded.records, key=lambda record: _order(trial_of(record["trial"]))):
         cells.setdefault(trial_of(record["trial"] | {"seed": 0}), []).append(record)
     if not cells:
-        return markup.note("No trial has been run yet.")
+        return markup.paragraph("No trial has been run yet.")
     rows: list[Sequence[str]] = []
     for trial, records in cells.items():
-        rows.append([_heading(loaded, trial)])
+        rows.append([_head(loaded, trial)])
         rows += map(_row, records)
-    head = ["", "percent", "seconds", "commit", "start", "machine", "versions"]
-    return markup.table(head, rows, "results records")
+    return markup.table(["", "percent", "seconds", "commit", "machine", "versions"], rows, "results records")
 
 
 def _order(trial: Trial) -> tuple[Any, ...]:
@@ -52,10 +64,10 @@ def _order(trial: Trial) -> tuple[Any, ...]:
     return trial.dataset, *fields, trial.layers.index(trial.layer), trial.seed
 
 
-def _heading(loaded: Loaded, trial: Trial) -> Markup:
+def _head(loaded: Loaded, trial: Trial) -> Markup:
     fields = (f"{name.replace('_', ' ')} {getattr(trial, name)}" for name in trial.cell_fields())
     title = ", ".join((loaded.experiment.layers[trial.layer].title, *fields, trial.dataset))
-    return markup.place(place(trial), title) + markup.command(f"python {' '.join(trial.cell_command())}")
+    return markup.place(place(trial), title) + markup.command("python", *trial.cell_command())
 
 
 def _row(record: dict[str, Any]) -> list[str]:
@@ -66,7 +78,6 @@ def _row(record: dict[str, Any]) -> list[str]:
         markup.lines(*(f"{name.replace('_', ' ')} {100 * value:.2f}" for name, value in record["metrics"].items())),
         f"{record['seconds']:,.0f}",
         str(git["commit"])[:10] + " with changes" * bool(git["dirty"]),
-        record["started"][:16].replace("T", " "),
         f"{DEVICES.get(machine['device'], machine['device'])}: {machine['name']}, {threads}, "
         f"{record['hyperparameters']['precision']}",
         ", ".join(f"{name} {record['versions'][name]}" for name in VERSIONS),

@@ -17,6 +17,7 @@ import numpy as np
 import papermill
 import pytest
 from invented import SAMPLE, Page, ablation, loaded_of, net, record, save, trial_of, vgg
+from markupsafe import Markup
 from PIL import Image
 
 from gdlayer.experiments import __main__ as cli
@@ -200,7 +201,7 @@ def made_tables(name: str, loaded: dict[str, Loaded]) -> list[str]:
     if name == "preface":
         return [cards.render(loaded)]
     if name == "records":
-        return [records.render(own) for own in loaded.values()]
+        return [records.render(loaded)]
     if name == "protocol":
         return protocol(*(loaded[experiment] for experiment in EXPERIMENTS))
     own = loaded[name]
@@ -282,7 +283,7 @@ def records_by_place(loaded: dict[str, Loaded]) -> dict[str, list[dict[str, Any]
 @pytest.mark.parametrize("name", EXPERIMENTS)
 def test_every_number_of_a_table_leads_to_the_records_that_it_is_the_mean_of(name, loaded):
     places = records_by_place(loaded)
-    page = "".join(shown_tables(chapter("records")))
+    (page,) = shown_tables(chapter("records"))
     linked = [found for html in shown_tables(chapter(name)) for found in LINK.findall(html)]
     assert bool(linked) == (name in RECORDED)
     for place, number in linked:
@@ -306,10 +307,11 @@ def test_what_a_table_saves_are_rows_of_the_committed_one(name, loaded):
 
 def test_the_commands_of_the_records_name_cells_of_their_profile(loaded):
     """So `cell` runs them."""
-    commands = re.findall("<pre>python (.*?)</pre>", "".join(shown_tables(chapter("records"))))
+    (page,) = shown_tables(chapter("records"))
+    commands = [Markup(found).striptags() for found in re.findall("<pre>(.*?)</pre>", page)]
     assert len(commands) == len(records_by_place(loaded))
     for command in commands:
-        parsed = cli._parser().parse_args(command.split()[2:])
+        parsed = cli._parser().parse_args(command.split()[3:])
         (trial,) = cli._trials(parsed)
         assert trial.cell in {planned.cell for planned in plan(trial.profile, trial.experiment, (trial.dataset,))}
 

@@ -151,7 +151,9 @@ def test_the_lesson_is_of_means_over_seeds():
     """Two seeds whose means are as the other layers' trend has it, though neither is."""
     ends = FITTED[:5]
     records = with_ends(1000, *ends)
-    apart = [record(LAYERS[5], 1000, seed, 0.85 + shift, losses=[9.0, 0.5 + shift]) for seed, shift in ((0, 0.4), (1, -0.4))]
+    apart = [
+        record(LAYERS[5], 1000, seed, 0.85 + shift, losses=[9.0, 0.5 + shift]) for seed, shift in ((0, 0.4), (1, -0.4))
+    ]
     assert "−1.00" in page1.lesson([*records, *apart])
     assert "−1.00" not in page1.lesson([*records, apart[0]])
 
