@@ -34,8 +34,8 @@ UNDERFIT = (
     " little rather than too much"
 )
 OVERFIT = (
-    "the layers that end with a lower loss tend to be the less accurate ones on test images: fitting the training images"
-    " more closely does not help"
+    "the layers that end with a lower loss tend to be the less accurate ones on test images: fitting the training"
+    " images more closely does not help"
 )
 MAY_BE_CHANCE = "the loss at the end does not clearly tell which layer is more accurate on test images"
 
