@@ -117,10 +117,10 @@ def learning_curves(records: Sequence[dict[str, Any]], *, network: str = MAIN) -
     sizes = sorted({r["trial"]["n_train"] for r in records if r["trial"]["network"] == network})
     if not sizes:
         return None
-    columns = min(len(sizes), 3)
-    height = -(-(len(sizes) + (len(sizes) > 1)) // columns)
+    columns = min(len(sizes), 2)
+    height = -(-len(sizes) // columns)
     figure, axes = plt.subplots(
-        height, columns, figsize=(3.2 * columns + 1, 2.7 * height), squeeze=False, layout="constrained"
+        height, columns, figsize=(3.6 * columns, 2.5 * height + 0.8), squeeze=False, layout="constrained"
     )
     for axis, n in zip(axes.flat, sizes, strict=False):
         for layer in LAYERS.values():
@@ -136,7 +136,7 @@ def learning_curves(records: Sequence[dict[str, Any]], *, network: str = MAIN) -
         row[0].set_ylabel("training loss")
     for axis in axes.flat[len(sizes) :]:
         axis.axis("off")
-    _name_layers(figure, "outside right center" if height == 1 else (0.72, 0.12))
+    _name_layers(figure)
     return figure
 
 
@@ -161,7 +161,7 @@ def lesson(records: Sequence[dict[str, Any]], *, network: str = MAIN) -> Markup:
         losses = [np.mean([r["curve"][-1]["train_loss"] for r in runs]) for runs in found]
         accuracies = [np.mean([r["metrics"]["test_accuracy"] for r in runs]) for runs in found]
         if len(found) > 2 and len({*losses}) > 1 and len({*accuracies}) > 1:
-            correlation, chance = stats.spearmanr(losses, accuracies)
+            correlation, chance = np.asarray(stats.spearmanr(losses, accuracies), float)
             reading = MAY_BE_CHANCE if chance >= 0.05 else UNDERFIT if correlation < 0 else OVERFIT
             told.setdefault(reading, []).append((n, correlation))
     sentences = []
@@ -182,9 +182,7 @@ def accuracy_against_parameters(cells: pd.DataFrame, *, network: str = MAIN) -> 
     if not sizes:
         return None
     sizes = sizes if len(sizes) == 1 else [sizes[0], sizes[-1]]
-    figure, axes = plt.subplots(
-        1, len(sizes), figsize=(4.2 * len(sizes) + 1.6, 3.6), squeeze=False, layout="constrained"
-    )
+    figure, axes = plt.subplots(1, len(sizes), figsize=(4 * len(sizes), 4.2), squeeze=False, layout="constrained")
     for axis, n in zip(axes.flat, sizes, strict=True):
         for layer in LAYERS.values():
             chosen = select(cells, {"layer": layer.name, "n_train": n})
@@ -206,14 +204,14 @@ def accuracy_against_parameters(cells: pd.DataFrame, *, network: str = MAIN) -> 
         axis.minorticks_off()
         axis.grid(alpha=0.3)
     axes[0, 0].set_ylabel("test accuracy, %")
-    _name_layers(figure, "outside right center")
+    _name_layers(figure)
     return figure
 
 
-def _name_layers(figure: Figure, place: Any) -> None:
-    """One legend for all panels: every layer that any of them shows."""
+def _name_layers(figure: Figure) -> None:
+    """One legend for all panels, below them: every layer that any of them shows."""
     handles = {
         label: handle for axis in figure.axes for handle, label in zip(*axis.get_legend_handles_labels(), strict=True)
     }
     shown = [layer.title for layer in LAYERS.values() if layer.title in handles]
-    figure.legend([handles[title] for title in shown], shown, loc=place, frameon=False)
+    figure.legend([handles[title] for title in shown], shown, loc="outside lower center", ncols=3, frameon=False)
