@@ -233,7 +233,7 @@ def page(
     """The table of an experiment's page, read."""
     loaded = loaded_of(cells, record, plan, experiment=experiment)
     parsed = Page(experiment.page.table(loaded, **options))
-    assert parsed.tags <= {"table", "thead", "tbody", "tr", "th", "td", "br", "small", "sup", "p"}
+    assert parsed.tags <= {"table", "thead", "tbody", "tr", "th", "td", "br", "small", "sup", "p", "a"}
     assert [len(row) for row in parsed.rows] == [columns] * len(parsed.rows)
     return parsed
 

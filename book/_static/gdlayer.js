@@ -1,5 +1,6 @@
 // What every page needs so that nothing is cut: wide tables reach into the margin, what still scrolls says so, and in
-// tables of sentences each cell carries the name of its column, for narrow windows, where each row is a card.
+// tables of sentences each cell carries the name of its column, for narrow windows, where each row is a card. Figures
+// that are drawn as SVG can be saved.
 {
   const SENTENCE = 60; // characters; a cell with more makes its table one of sentences
   const main = document.querySelector("main");
@@ -21,6 +22,14 @@
     table.replaceWith(container);
     container.append(table);
     if (hidden(container)) container.classList.add("full-width");
+  }
+
+  for (const figure of main.querySelectorAll("figure:has(img[src$='.svg'])")) {
+    const link = document.createElement("a");
+    link.href = figure.querySelector("img").src;
+    link.download = `${figure.id}.svg`;
+    link.textContent = link.download;
+    figure.querySelector("figcaption p").append(" To save: ", link, ".");
   }
 
   const sign = (element) => {

@@ -98,21 +98,33 @@ class Trial:
         return True
 
     @property
-    def id(self) -> str:
+    def cell_id(self) -> str:
         parts = (f"{self.prefixes.get(name, '')}{value}" for name, value in self.short_fields().items())
-        return "-".join((self.layer, *parts, f"s{self.seed}"))
+        return "-".join((self.layer, *parts))
+
+    @property
+    def id(self) -> str:
+        return f"{self.cell_id}-s{self.seed}"
 
     def record_path(self, results: Path) -> Path:
         return results / self.profile / self.experiment / self.dataset / f"{self.id}.json"
 
     def command(self, results: Path | str) -> list[str]:
         """The plain command that makes the record, after the interpreter's name."""
-        options = (f"--{name.replace('_', '-')}={value}" for name, value in asdict(self).items())
-        return ["-m", "gdlayer.experiments", "run", self.experiment, *options, f"--results={results}"]
+        return ["-m", "gdlayer.experiments", "run", self.experiment, *_options(asdict(self)), f"--results={results}"]
+
+    def cell_command(self) -> list[str]:
+        """The plain command that runs every seed of the trial's cell again, after the interpreter's name."""
+        named = {name: value for name, value in asdict(self).items() if name != "seed"}
+        return ["-m", "gdlayer.experiments", "cell", self.experiment, *_options(named)]
 
     def describe(self) -> dict[str, Any]:
         """The trial as a record holds it."""
         return {"experiment": self.experiment, **asdict(self)}
+
+
+def _options(fields: Mapping[str, Any]) -> list[str]:
+    return [f"--{name.replace('_', '-')}={value}" for name, value in fields.items()]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -93,9 +93,14 @@ def interval(mean: np.ndarray, std: np.ndarray, count: np.ndarray) -> tuple[np.n
     return np.where(error == 0, mean, low), np.where(error == 0, mean, high)
 
 
+def as_csv(cells: pd.DataFrame) -> str:
+    """The cells as CSV, three decimals."""
+    return cells.to_csv(index=False, float_format="%.3f", lineterminator="\n")
+
+
 def write_csv(cells: pd.DataFrame, path: Path) -> None:
-    """The cells as a CSV file, three decimals; whole or not at all."""
-    write_beside(path, cells.to_csv(index=False, float_format="%.3f", lineterminator="\n").encode())
+    """:func:`as_csv` as a file; whole or not at all."""
+    write_beside(path, as_csv(cells).encode())
 
 
 def select(cells: pd.DataFrame, selector: Selector) -> pd.DataFrame:

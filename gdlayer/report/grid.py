@@ -7,10 +7,11 @@ from markupsafe import Markup
 
 from gdlayer.experiments.progress import duration_in_words
 from gdlayer.extras import extra
-from gdlayer.report import markup
+from gdlayer.report import markup, records
 from gdlayer.report.cells import (
     MARKS,
     Selector,
+    as_csv,
     kind_in_words,
     kind_letters,
     kind_of,
@@ -48,7 +49,8 @@ def grid(
     Every cell says what it is, by the signs of :data:`gdlayer.report.cells.MARKS`; a letter marks what was made with
     another data set, profile, precision or device than most. What is planned but not run yet says so, and how long it
     takes; a dash where nothing is planned. Beside a user's own run, another line
-    shows the committed record in brackets.
+    shows the committed record in brackets. Each mean of the run leads to its records, see
+    :mod:`gdlayer.report.records`, and the table can be saved as CSV.
 
     Parameters
     ----------
@@ -71,7 +73,8 @@ def grid(
     def entry(selector: Selector) -> Markup:
         pending, seconds = still_to_run(loaded.plan, selector)
         left[tuple(value for name, value in sorted(selector.items()) if name != "metric")] = seconds
-        found = values(loaded, select(loaded.cells, selector), own_letters, pending, counted=not same or pending > 0)
+        chosen = select(loaded.cells, selector)
+        found = values(loaded, chosen, own_letters, pending, counted=not same or pending > 0, linked=True)
         if pending and not found:
             found = markup.small(markup.lines("not run", duration_in_words(seconds or None)))
         texts = [found or "—"]
@@ -85,7 +88,21 @@ def grid(
     body = {heading: [entry(s) for s in line] for heading, line in zip(rows, selectors, strict=True)}
     table = markup.table([corner, *columns], body | dict(foot or {}))
     printed = bool(loaded.experiment.published)
-    return table + markup.note(legend(table, own, kept, sum(left.values()), printed=printed))
+    notes = [legend(table, own, kept, sum(left.values()), printed=printed)]
+    if len(own):
+        name = "-".join((loaded.experiment.name, *_in_common(every, defaults)))
+        saved = markup.download(f"{name}.csv", f"{name}.csv", as_csv(own.sort_index()))
+        notes.append(Markup("Each number leads to its records. To save: {}.").format(saved))
+    return table + markup.note(markup.sentences(*notes))
+
+
+def _in_common(selectors: Sequence[Selector], defaults: Selector) -> list[str]:
+    """What all selectors name, but for the metric and what is as by default: it tells an experiment's tables apart."""
+    return [
+        str(value)
+        for name, value in selectors[0].items()
+        if name != "metric" and value != defaults.get(name) and all(other.get(name) == value for other in selectors)
+    ]
 
 
 def _shown(cells: pd.DataFrame, selectors: Iterable[Selector]) -> pd.DataFrame:
@@ -100,13 +117,18 @@ def values(
     pending: int = 0,
     *,
     counted: bool = False,
+    linked: bool = False,
 ) -> Markup:
-    """The cells: mean, marks and letter, below half of the interval and, if ``counted``, the number of seeds."""
+    """The cells: mean, marks and letter, below half of the interval and, if ``counted``, the number of seeds.
+
+    If ``linked``, the mean is a link to the records.
+    """
     total = pending + sum(cells["seeds"].tolist())
     texts: list[str] = []
     for row in rows_of(cells):
+        mean = f"{row.mean:.1f}"
         value = Markup("{}{}{}").format(
-            f"{row.mean:.1f}",
+            records.link_to(loaded.experiment, row, mean) if linked else mean,
             marks(loaded.experiment, row._asdict()) + "*" * (pending > 0),
             markup.superscript(letters.get(kind_of(row), "")),
         )

@@ -1,6 +1,7 @@
 """HTML by small templates. Text is escaped unless it is Markup, which only these functions make."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from urllib.parse import quote
 
 from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
@@ -63,6 +64,28 @@ def marked(text: str, kind: str) -> Markup:
 
 def link(text: str, target: str) -> Markup:
     return Markup('<a href="{}">{}</a>').format(target, text)
+
+
+def heading(text: str, name: str) -> Markup:
+    """A heading of a section, as a place that links lead to."""
+    return Markup('<h2 id="{}">{}</h2>').format(name, text)
+
+
+def place(name: str, text: str) -> Markup:
+    """The text as a place that links lead to."""
+    return Markup('<b id="{}">{}</b>').format(name, text)
+
+
+def download(text: str, name: str, content: str) -> Markup:
+    """A link that saves the content, a CSV file, under that name; it carries the content itself."""
+    address = f"data:text/csv;charset=utf-8,{quote(content, safe=',')}"
+    return Markup('<a download="{}" href="{}">{}</a>').format(name, address, text)
+
+
+def command(*words: str) -> Markup:
+    """A command in a box, where the book has a button that copies it; lines break between words alone."""
+    spans = Markup(" ").join(Markup("<span>{}</span>").format(word) for word in words)
+    return Markup('<div class="highlight"><pre>{}</pre></div>').format(spans)
 
 
 def lines(*texts: str) -> Markup:

@@ -1,10 +1,11 @@
 """The built book in a browser: each page on two screens in two themes, the search, and the explorers."""
 
 import json
+import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
-from urllib.parse import unquote
+from urllib.parse import unquote, urlsplit
 
 import numpy as np
 import pytest
@@ -106,6 +107,76 @@ def test_faults_are_named(browser: Browser, body: str, fault: str):
 def test_the_search_answers(opened: Open):
     page = opened("search.html?q=hermite")
     expect(page.locator("#search-results")).to_contain_text("Gaussian derivatives by Hermite polynomials")
+
+
+# The results: numbers, records, files
+
+
+@pytest.mark.parametrize("chapter", ["table1", "table2", "table3"])
+def test_a_number_leads_to_its_records(opened: Open, chapter: str):
+    page = opened(f"book/{chapter}.html")
+    number = page.locator("table.results td a").first
+    number.focus()
+    page.keyboard.press("Enter")
+    page.wait_for_url("**/records.html#*")
+    place = page.locator(":target")
+    expect(place).to_be_in_viewport()
+    records = place.locator("xpath=ancestor::tr/following-sibling::tr[1]")
+    expect(records).to_contain_text("seed 0")
+    expect(records).to_contain_text("torch")
+
+
+def test_a_number_leads_to_its_records_by_touch_and_without_scripts(browser: Browser, html: Path):
+    context = browser.new_context(
+        java_script_enabled=False, has_touch=True, viewport={"width": NARROW, "height": HEIGHT}
+    )
+    page = context.new_page()
+    page.goto((html / "book/table1.html").as_uri())
+    page.locator("table.results td a").first.tap()
+    page.wait_for_url("**/records.html#table1-fashion-mnist-free-form-n1000")
+    context.close()
+
+
+def test_the_command_of_a_cell_can_be_copied(opened: Open):
+    page = opened("book/records.html", NARROW, has_touch=True, is_mobile=True)
+    box = page.locator("table.records div.highlight").first
+    command = box.locator("pre").inner_text()
+    assert command.startswith("python -m gdlayer.experiments cell table1 --layer=free-form --dataset=fashion-mnist ")
+    button = box.get_by_role("button")
+    expect(button).to_have_css("opacity", "1")  # nothing hovers here
+    button.tap()
+    expect(button).to_have_class(re.compile("success"))
+    page.evaluate("document.querySelector('main').prepend(document.createElement('textarea'))")
+    page.locator("main textarea").focus()
+    page.keyboard.press("ControlOrMeta+V")
+    expect(page.locator("main textarea")).to_have_value(command)
+
+
+def test_a_table_can_be_saved(opened: Open):
+    page = opened("book/table1.html")
+    with page.expect_download() as saved:
+        page.get_by_role("link", name="table1.csv").click()
+    assert saved.value.suggested_filename == "table1.csv"
+    head, *rows = saved.value.path().read_text("utf-8").splitlines()
+    committed = (BOOK.parent / "data/results/paper/table1.csv").read_text("utf-8").splitlines()
+    assert head == committed[0]
+    assert {*rows} == {row for row in committed[1:] if ",unpooled," in row}
+
+
+@pytest.mark.parametrize(("chapter", "count"), [("table1", 3), ("table3", 1), ("overview", 2)])
+def test_figures_can_be_saved(opened: Open, html: Path, chapter: str, count: int):
+    page = opened(f"book/{chapter}.html")
+    links = page.locator("figcaption a[download]")
+    expect(links).to_have_count(count)
+    for link in links.all():
+        name = link.inner_text()
+        assert link.get_attribute("download") == name
+        assert re.fullmatch(r"fig-[\w-]+\.svg", name)
+        drawn = (
+            html / "_images" / unquote(urlsplit(link.get_attribute("href") or "").path).rpartition("/")[2]
+        ).read_text("utf-8")
+        assert "<svg" in drawn
+        assert "<dc:date>" not in drawn  # the same at every execution
 
 
 # The explorers

@@ -1,6 +1,8 @@
 """Tables as HTML: every cell says what it is, and what is not run yet says how long it takes."""
 
+import re
 from typing import Any
+from urllib.parse import unquote
 
 import pandas as pd
 import pytest
@@ -9,7 +11,7 @@ from invented import FULL, SAMPLE, Page, half, loaded_of, net, of_plan, page, re
 from gdlayer.experiments import experiments
 from gdlayer.experiments.progress import STARTUP_SECONDS
 from gdlayer.experiments.settings import hyperparameters
-from gdlayer.report.cells import select, summarise
+from gdlayer.report.cells import as_csv, select, summarise
 from gdlayer.report.grid import grid
 from gdlayer.report.missing import planned
 
@@ -66,6 +68,45 @@ def test_render():
     ):
         assert note in shown.text
     assert "brackets" not in shown.text
+
+
+def test_a_number_of_the_run_leads_to_its_records_and_that_of_the_record_does_not():
+    own = summarise([record("ours", 1000, 0, 0.75), record("ours", 1000, 0, 0.8, device="cuda")], TABLE1)
+    kept = summarise([record("dau", 5000, accuracy=0.9)], TABLE1)
+    html = TABLE1.page.table(loaded_of(own, kept))
+    link = '<a href="records.html#table1-fashion-mnist-ours-n1000">{}</a>'
+    assert re.findall(r"<a href=.*?</a>", html) == [link.format("75.0"), link.format("80.0")]
+    assert "Each number leads to its records." in html
+
+
+@pytest.mark.parametrize(
+    ("experiment", "options", "name"),
+    [
+        (TABLE1, {}, "table1"),
+        (TABLE1, {"network": "pooled"}, "table1-pooled"),
+        (TABLE3, {"dataset": "tnbc-derived"}, "table3-tnbc-derived"),
+    ],
+)
+def test_a_table_can_be_saved(experiment, options, name):
+    """Its own cells, as in the CSV of the experiment."""
+    cell = [("ours", 5000), ("dau", 1000)]
+    made = [record(layer, n, network=network) for layer, n in cell for network in ("unpooled", "pooled")]
+    made = made if experiment is TABLE1 else [net("unet", 0.9, dataset=d) for d in ("tnbc-derived", "monuseg-crops")]
+    cells = summarise(made, experiment)
+    html = experiment.page.table(loaded_of(cells, experiment=experiment), **options)
+    (saved,) = re.findall(r'<a download="(.+?)\.csv" href="data:text/csv;charset=utf-8,(.+?)">\1\.csv</a>', html)
+    assert saved[0] == name
+    head, *lines = as_csv(cells).splitlines()
+    chosen = {"network": "unpooled"} | options if experiment is TABLE1 else options
+    found = [line for line in lines if {*chosen.values()} <= {*line.split(",")} and "background" not in line]
+    assert unquote(saved[1]).splitlines() == [head, *found]
+    assert len(found) == (2 if experiment is TABLE1 else 4)
+
+
+def test_a_table_without_a_number_cannot_be_saved():
+    html = TABLE1.page.table(loaded_of(summarise([], TABLE1)))
+    assert "<a" not in html
+    assert "save" not in html
 
 
 def complete(profile: str = "paper", seeds: int = 2, accuracy: float = 0.8) -> pd.DataFrame:

@@ -10,20 +10,25 @@ from functools import cache
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 import nbformat
+import numpy as np
 import papermill
 import pytest
 from invented import SAMPLE, Page, ablation, loaded_of, net, record, save, trial_of, vgg
+from markupsafe import Markup
 from PIL import Image
 
+from gdlayer.experiments import __main__ as cli
 from gdlayer.experiments import experiments
 from gdlayer.experiments.ablations.layers import QUESTIONS
+from gdlayer.experiments.profiles import plan
 from gdlayer.experiments.record import check_current, every_record, load_records, recorded_datasets
 from gdlayer.experiments.settings import hyperparameters
 from gdlayer.experiments.table1 import again
 from gdlayer.experiments.table1.trial import Table1Trial
-from gdlayer.report import cards, conclusion, dots, judgements, overview, tuning
+from gdlayer.report import cards, conclusion, dots, judgements, overview, records, tuning
 from gdlayer.report.cells import DEVICES, KIND, select, summarise, write_csv
 from gdlayer.report.chapter import choices_table, runs
 from gdlayer.report.loaded import Loaded, load
@@ -32,7 +37,7 @@ from gdlayer.report.overview import PROVENANCE, missing_provenance
 ROOT = Path(__file__).parents[2]
 COMMITTED = ROOT / "data" / "results"
 EXPERIMENTS = experiments()
-ALL_AT_ONCE = ("preface", "overview", "protocol")
+ALL_AT_ONCE = ("preface", "overview", "protocol", "records")
 """Chapters that show all experiments."""
 CHAPTERS = (*EXPERIMENTS, *ALL_AT_ONCE)
 FOLDERS = sorted(path.relative_to(COMMITTED).as_posix() for path in COMMITTED.glob("*/*") if path.is_dir())
@@ -195,6 +200,8 @@ def made_tables(name: str, loaded: dict[str, Loaded]) -> list[str]:
         ]
     if name == "preface":
         return [cards.render(loaded)]
+    if name == "records":
+        return [records.render(loaded)]
     if name == "protocol":
         return protocol(*(loaded[experiment] for experiment in EXPERIMENTS))
     own = loaded[name]
@@ -202,7 +209,8 @@ def made_tables(name: str, loaded: dict[str, Loaded]) -> list[str]:
     judged = [conclusion.render(own), judgements.render(own)]
     if name == "table1":
         networks = [page.table(own, network=network) for network in ("pooled", "batch-norm")]
-        return [cards.answer(own), page.table(own), *judged, *networks]
+        lessons = [page.lesson(own.records, network=network) for network in Table1Trial.as_published]
+        return [cards.answer(own), page.table(own), *judged, *networks, *lessons]
     if name == "table2":
         return [cards.answer(own), page.table(own), *judged, page.residuals(own.records)]
     if name == "ablations":
@@ -257,6 +265,55 @@ def test_choices_in_the_protocol_are_those_of_the_profiles(loaded):
     outputs = [output for cell in chapter("protocol").cells for output in cell.get("outputs", [])]
     shown = [found for output in outputs if (found := output.get("data", {}).get("text/markdown"))]
     assert shown == [choices_table(own) for own in loaded.values()]
+
+
+LINK = re.compile(r'<a href="records\.html#([^"]+)">([\d.]+)</a>')
+SAVED = re.compile(r'<a download="[^"]+" href="data:text/csv;charset=utf-8,([^"]+)">')
+
+
+def records_by_place(loaded: dict[str, Loaded]) -> dict[str, list[dict[str, Any]]]:
+    """The records that the page shows below each place."""
+    found = defaultdict(list)
+    for own in loaded.values():
+        for made in own.records:
+            found[records.place(trial_of(made["trial"]))].append(made)
+    return found
+
+
+@pytest.mark.parametrize("name", EXPERIMENTS)
+def test_every_number_of_a_table_leads_to_the_records_that_it_is_the_mean_of(name, loaded):
+    places = records_by_place(loaded)
+    (page,) = shown_tables(chapter("records"))
+    linked = [found for html in shown_tables(chapter(name)) for found in LINK.findall(html)]
+    assert bool(linked) == (name in RECORDED)
+    for place, number in linked:
+        assert page.count(f'id="{place}"') == 1
+        means = [100 * np.mean([r["metrics"][m] for r in places[place]]) for m in places[place][0]["metrics"]]
+        assert number in [f"{mean:.1f}" for mean in means], place
+    assert {place for place, _ in linked} <= {*places}
+
+
+@pytest.mark.parametrize("name", RECORDED)
+def test_what_a_table_saves_are_rows_of_the_committed_one(name, loaded):
+    saved = [unquote(found) for html in shown_tables(chapter(name)) for found in SAVED.findall(html)]
+    committed_rows = (COMMITTED / loaded[name].profile / f"{name}.csv").read_text("utf-8").splitlines()
+    assert saved
+    for text in saved:
+        head, *rows = text.splitlines()
+        assert head == committed_rows[0]
+        assert rows
+        assert {*rows} <= {*committed_rows[1:]}
+
+
+def test_the_commands_of_the_records_name_cells_of_their_profile(loaded):
+    """So `cell` runs them."""
+    (page,) = shown_tables(chapter("records"))
+    commands = [Markup(found).striptags() for found in re.findall("<pre>(.*?)</pre>", page)]
+    assert len(commands) == len(records_by_place(loaded))
+    for command in commands:
+        parsed = cli._parser().parse_args(command.split()[3:])
+        (trial,) = cli._trials(parsed)
+        assert trial.cell in {planned.cell for planned in plan(trial.profile, trial.experiment, (trial.dataset,))}
 
 
 @pytest.mark.parametrize("name", CHAPTERS)

@@ -22,12 +22,22 @@ with extra("report"):
     import pandas as pd
     from matplotlib.figure import Figure
     from matplotlib.ticker import LogLocator, NullFormatter
+    from scipy import stats
 
 QUESTION = "Is the layer more accurate than earlier layers on Fashion-MNIST?"
 MAIN = Table1Trial.networks[0]
 """The network of the main table."""
 SIZES = tuple(sorted({int(cell[1]) for cell, _ in EXPERIMENT.published}))
 """Numbers of training images in the paper."""
+UNDERFIT = (
+    "the layers that end with a higher loss tend to be the less accurate ones on test images: they have learned too"
+    " little rather than too much"
+)
+OVERFIT = (
+    "the layers that end with a lower loss tend to be the less accurate ones on test images: fitting the training"
+    " images more closely does not help"
+)
+MAY_BE_CHANCE = "the loss at the end does not clearly tell which layer is more accurate on test images"
 
 
 def table(loaded: Loaded, *, network: str = MAIN) -> Markup:
@@ -102,21 +112,19 @@ def _layers(loaded: Loaded, network: str) -> list[LayerType]:
 def learning_curves(records: Sequence[dict[str, Any]], *, network: str = MAIN) -> Figure | None:
     """Training loss against the step, a panel per training set size, a line per layer; None without records.
 
-    A line is the mean over the seeds of one kind of run, of the kind with the most.
+    A line is the mean over the seeds of one kind of run, of the kind with the most. Each panel has its own axes.
     """
-    records = [r for r in records if r["trial"]["network"] == network]
-    if not records:
+    sizes = sorted({r["trial"]["n_train"] for r in records if r["trial"]["network"] == network})
+    if not sizes:
         return None
-    sizes = sorted({r["trial"]["n_train"] for r in records})
-    columns = min(len(sizes), 3)
-    height = -(-(len(sizes) + (len(sizes) > 1)) // columns)
+    columns = min(len(sizes), 2)
+    height = -(-len(sizes) // columns)
     figure, axes = plt.subplots(
-        height, columns, figsize=(3.2 * columns + 1, 2.7 * height), squeeze=False, sharey=True, layout="constrained"
+        height, columns, figsize=(3.6 * columns, 2.5 * height + 0.8), squeeze=False, layout="constrained"
     )
     for axis, n in zip(axes.flat, sizes, strict=False):
         for layer in LAYERS.values():
-            found = [r for r in records if (r["trial"]["layer"], r["trial"]["n_train"]) == (layer.name, n)]
-            if curves := [r["curve"] for r in _of_one_kind(found)]:
+            if curves := [r["curve"] for r in _runs_of(records, layer, n, network)]:
                 loss = np.array([[np.nan if p["train_loss"] is None else p["train_loss"] for p in c] for c in curves])
                 axis.plot([p["step"] for p in curves[0]], loss.mean(0), color=layer.colour, label=layer.title, lw=1.4)
         axis.set(title=f"{n:,} images", xlabel="training step", yscale="log")
@@ -128,15 +136,40 @@ def learning_curves(records: Sequence[dict[str, Any]], *, network: str = MAIN) -
         row[0].set_ylabel("training loss")
     for axis in axes.flat[len(sizes) :]:
         axis.axis("off")
-    _name_layers(figure, "outside right center" if height == 1 else (0.72, 0.12))
+    _name_layers(figure)
     return figure
 
 
-def _of_one_kind(records: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Those of the precision and device that most of them share."""
-    kinds = [(r["hyperparameters"]["precision"], r["machine"]["device"]) for r in records]
+def _runs_of(records: Sequence[dict[str, Any]], layer: LayerType, n: int, network: str) -> list[dict[str, Any]]:
+    """The records of a cell, of the precision and device that most of them share."""
+    cell = {"layer": layer.name, "n_train": n, "network": network}
+    found = [r for r in records if cell.items() <= r["trial"].items()]
+    kinds = [(r["hyperparameters"]["precision"], r["machine"]["device"]) for r in found]
     most = max(sorted(set(kinds)), key=kinds.count, default=None)
-    return [record for record, kind in zip(records, kinds, strict=True) if kind == most]
+    return [record for record, kind in zip(found, kinds, strict=True) if kind == most]
+
+
+def lesson(records: Sequence[dict[str, Any]], *, network: str = MAIN) -> Markup:
+    """HTML of what the learning curves teach: whether a layer's loss at the end tells how accurate it is.
+
+    By Spearman's rank correlation, over the layers, of the mean training loss at the last point and the mean test
+    accuracy, at a level of 5 %. Sizes with fewer than three layers, or with equal values alone, tell nothing.
+    """
+    told: dict[str, list[tuple[int, float]]] = {}
+    for n in sorted({r["trial"]["n_train"] for r in records}):
+        found = [runs for layer in LAYERS.values() if (runs := _runs_of(records, layer, n, network))]
+        losses = [np.mean([r["curve"][-1]["train_loss"] for r in runs]) for runs in found]
+        accuracies = [np.mean([r["metrics"]["test_accuracy"] for r in runs]) for runs in found]
+        if len(found) > 2 and len({*losses}) > 1 and len({*accuracies}) > 1:
+            correlation, chance = np.asarray(stats.spearmanr(losses, accuracies), float)
+            reading = MAY_BE_CHANCE if chance >= 0.05 else UNDERFIT if correlation < 0 else OVERFIT
+            told.setdefault(reading, []).append((n, correlation))
+    sentences = []
+    for reading, panels in told.items():
+        sizes = " and ".join(", ".join(f"{n:,}" for n, _ in panels).rsplit(", ", 1))
+        correlations = ", ".join(f"{correlation:+.2f}".replace("-", "−") for _, correlation in panels)
+        sentences.append(f"With {sizes} images {reading} (rank correlation {correlations}).")
+    return markup.paragraph(markup.sentences(*sentences)) if sentences else Markup()
 
 
 def accuracy_against_parameters(cells: pd.DataFrame, *, network: str = MAIN) -> Figure | None:
@@ -149,9 +182,7 @@ def accuracy_against_parameters(cells: pd.DataFrame, *, network: str = MAIN) -> 
     if not sizes:
         return None
     sizes = sizes if len(sizes) == 1 else [sizes[0], sizes[-1]]
-    figure, axes = plt.subplots(
-        1, len(sizes), figsize=(4.2 * len(sizes) + 1.6, 3.6), squeeze=False, layout="constrained"
-    )
+    figure, axes = plt.subplots(1, len(sizes), figsize=(4 * len(sizes), 4.2), squeeze=False, layout="constrained")
     for axis, n in zip(axes.flat, sizes, strict=True):
         for layer in LAYERS.values():
             chosen = select(cells, {"layer": layer.name, "n_train": n})
@@ -173,14 +204,14 @@ def accuracy_against_parameters(cells: pd.DataFrame, *, network: str = MAIN) -> 
         axis.minorticks_off()
         axis.grid(alpha=0.3)
     axes[0, 0].set_ylabel("test accuracy, %")
-    _name_layers(figure, "outside right center")
+    _name_layers(figure)
     return figure
 
 
-def _name_layers(figure: Figure, place: Any) -> None:
-    """One legend for all panels: every layer that any of them shows."""
+def _name_layers(figure: Figure) -> None:
+    """One legend for all panels, below them: every layer that any of them shows."""
     handles = {
         label: handle for axis in figure.axes for handle, label in zip(*axis.get_legend_handles_labels(), strict=True)
     }
     shown = [layer.title for layer in LAYERS.values() if layer.title in handles]
-    figure.legend([handles[title] for title in shown], shown, loc=place, frameon=False)
+    figure.legend([handles[title] for title in shown], shown, loc="outside lower center", ncols=3, frameon=False)

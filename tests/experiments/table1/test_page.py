@@ -85,6 +85,7 @@ def test_learning_curves():
     np.testing.assert_allclose(data[1, "N-Jet"], [(10, 2.25), (20, 1.125)])
     assert all(axis.get_yscale() == "log" and axis.get_xlabel() == "training step" for axis in panels)
     assert panels[0].get_ylabel() == "training loss"
+    assert len({axis.get_ylim() for axis in panels[:2]}) == 2  # each has its own
     # one legend for all, with the layers of every panel
     assert legend(figure) == ["RFNN", "DAU", "Ours", "N-Jet"]
     colours = {(line.get_label(), to_hex(line.get_color())) for axis in panels for line in axis.lines}
@@ -118,6 +119,48 @@ def test_learning_curves_average_one_kind_of_run_and_one_network():
     np.testing.assert_allclose(np.asarray(pooled.axes[0].lines[0].get_xydata(), float), [(10, 8), (20, 6)])
     assert page1.learning_curves(records[:3], network="pooled") is None
     assert page1.accuracy_against_parameters(summarise([], TABLE1)) is None
+
+
+def with_ends(n: int, *ends: tuple[float, float], **fields: Any) -> list[dict[str, Any]]:
+    """A record per layer, of these losses at the end and accuracies."""
+    return [
+        record(layer, n, accuracy=accuracy, losses=[9.0, loss], **fields)
+        for layer, (loss, accuracy) in zip(LAYERS, ends, strict=False)
+    ]
+
+
+FITTED = [(0.1 * i, 0.9 - 0.01 * i) for i in range(6)]
+"""The lower the loss, the higher the accuracy."""
+
+
+def test_the_lesson_of_the_learning_curves():
+    clear, reverse = FITTED, [(loss, 1 - accuracy) for loss, accuracy in FITTED]
+    mixed = [(loss, 0.8 + 0.01 * (i % 3)) for i, (loss, _) in enumerate(FITTED)]
+    records = [*with_ends(1000, *clear), *with_ends(5000, *clear), *with_ends(10000, *reverse)]
+    records += [*with_ends(30000, *mixed), *with_ends(60000, *clear[:2]), *with_ends(1000, *reverse, network="pooled")]
+    assert page1.lesson(records) == (
+        f"<p>With 1,000 and 5,000 images {page1.UNDERFIT} (rank correlation −1.00, −1.00)."
+        f" With 10,000 images {page1.OVERFIT} (rank correlation +1.00)."
+        f" With 30,000 images {page1.MAY_BE_CHANCE} (rank correlation +0.48).</p>"
+    )
+    assert page1.lesson(records, network="pooled").startswith(f"<p>With 1,000 images {page1.OVERFIT} (")
+    assert page1.lesson(records, network="batch-norm") == ""
+
+
+def test_the_lesson_is_of_means_over_seeds():
+    """Two seeds whose means are as the other layers' trend has it, though neither is."""
+    ends = FITTED[:5]
+    records = with_ends(1000, *ends)
+    apart = [
+        record(LAYERS[5], 1000, seed, 0.85 + shift, losses=[9.0, 0.5 + shift]) for seed, shift in ((0, 0.4), (1, -0.4))
+    ]
+    assert "−1.00" in page1.lesson([*records, *apart])
+    assert "−1.00" not in page1.lesson([*records, apart[0]])
+
+
+def test_equal_ends_teach_nothing():
+    assert page1.lesson(with_ends(1000, *[(0.5, 0.8)] * 6)) == ""
+    assert page1.lesson(with_ends(1000, *[(0.1 * i, 0.8) for i in range(6)])) == ""
 
 
 def test_accuracy_against_parameters():
