@@ -43,9 +43,9 @@ WIDTHS = (24, 48, 48, 96)
 
 
 def trials() -> list[Table1Trial]:
-    """The checkpoints of Table 1: its unpooled network, 1,000 images, the first seed."""
+    """The checkpoints of Table 1: its unpooled network, 5,000 images, the first seed."""
     return [
-        Table1Trial(layer=layer, dataset=fashion_mnist.FULL, n_train=1000, seed=0, profile="paper") for layer in SHOWN
+        Table1Trial(layer=layer, dataset=fashion_mnist.FULL, n_train=5000, seed=0, profile="paper") for layer in SHOWN
     ]
 
 
