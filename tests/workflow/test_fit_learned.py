@@ -7,6 +7,7 @@ import math
 from pathlib import Path
 
 import fit_learned
+import make_checkpoints
 import pytest
 import torch
 from fit_learned import approximations, cosines, fitted_jet, members, plain_jet, principal, projected, random_basis
@@ -15,8 +16,14 @@ from torch import nn
 from gdlayer import gaussian_derivative_kernels
 from gdlayer.basis import jet_orders
 from gdlayer.datasets.weights import squeezenet_weights
+from gdlayer.experiments.weights import load_kept
 
-ROOT = Path(fit_learned.__file__).parents[1]
+FITS = Path(fit_learned.__file__).parents[1] / "data" / "fits"
+
+
+def table(part: str) -> list[dict[str, str]]:
+    with (FITS / f"{part}.csv").open(newline="") as file:
+        return list(csv.DictReader(file))
 
 
 def jet_filters(f_out: int, sigma: float = 1.2, K: int = 2, size: int = 7) -> torch.Tensor:
@@ -126,14 +133,23 @@ def test_a_part_leaves_its_table_and_where_it_comes_from(monkeypatch, tmp_path):
         fit_learned.main(tmp_path, "all")
 
 
-def test_the_committed_table_is_the_one_that_was_measured():
-    path = ROOT / "data" / "fits" / "squeezenet.csv"
+@pytest.mark.parametrize("part", fit_learned.PARTS)
+def test_a_committed_table_is_the_one_that_was_measured(part):
+    path = FITS / f"{part}.csv"
     made = json.loads(path.with_suffix(".json").read_text())
     assert made["table_sha256"] == hashlib.sha256(path.read_bytes()).hexdigest()
     assert made["git"]["dirty"] is False
-    with path.open(newline="") as file:
-        rows = list(csv.DictReader(file))
-    layer = torch.from_numpy(squeezenet_weights()["fire4.expand3x3.weight"]).double()
+    assert {row["network"] for row in table(part)} == {"depthwise" if part == "depthwise" else "squeezenet"}
+
+
+@pytest.mark.parametrize("part", ["squeezenet", "depthwise"])
+def test_fits_of_a_committed_table_can_be_measured_again(part):
+    if part == "squeezenet":
+        layer, weight = "fire4.expand3x3", torch.from_numpy(squeezenet_weights()["fire4.expand3x3.weight"])
+    else:
+        model = make_checkpoints.depthwise_network()
+        load_kept(model, make_checkpoints.FOLDER / "depthwise.json")
+        layer, weight = "features.3", model.get_parameter("1.features.3.weight").detach()
     again = {
         "jet": plain_jet(1),
         "cosines": cosines(1),
@@ -141,6 +157,6 @@ def test_the_committed_table_is_the_one_that_was_measured():
         "random": random_basis(1, 0),
     }
     for basis, approximate in again.items():
-        of = {"layer": "fire4.expand3x3", "basis": basis, "order": "1", "bases": "1"}
-        found = next(row["residual"] for row in rows if of.items() <= row.items())
-        assert missed(layer, approximate) == pytest.approx(float(found), abs=2e-6)
+        of = {"layer": layer, "basis": basis, "order": "1", "bases": "1"}
+        found = next(row["residual"] for row in table(part) if of.items() <= row.items())
+        assert missed(weight.double(), approximate) == pytest.approx(float(found), abs=2e-6)
