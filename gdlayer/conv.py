@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.fx import Proxy
 
-from gdlayer.algorithms import FULL, SEPARATED, Algorithm, Factors, Sizes, choose, convolve
+from gdlayer.algorithms import FULL, MIXED, SEPARATED, Algorithm, Factors, Sizes, choose, convolve
 from gdlayer.basis import SAMPLINGS, jet_orders, kernel_constants, sampled_kernels
 from gdlayer.checks import boolean, nonnegative_number, one_of, positive_int, positive_number
 from gdlayer.geometry import GEOMETRY, Geometry
@@ -366,10 +366,11 @@ class GaussianDerivativeConv2d(Geometry, SynthesizedConv2d):
         first, depthwise, last = factors
         steps = [
             self._padded(depthwise, None, self.in_channels if first is None else len(depthwise)),
-            plain_conv2d(last, self.bias, groups=factors.last_groups),
+            plain_conv2d(last, self.bias, dilation=MIXED, groups=factors.last_groups),
         ]
         if first is not None:
-            steps.insert(0, plain_conv2d(first, groups=self.groups, memory_format=torch.channels_last))
+            mixing = plain_conv2d(first, dilation=MIXED, groups=self.groups, memory_format=torch.channels_last)
+            steps.insert(0, mixing)
         return nn.Sequential(*steps).train(self.training)
 
     def _fits(self, x: Tensor) -> bool:
