@@ -28,10 +28,24 @@ from torch.nn.grad import conv2d_input, conv2d_weight
 
 from gdlayer.modes import autocast_on, compiling, recorded, tracing, with_known_signature
 
-COST = {"dense": 1.0, "pointwise": 1.5, "depthwise": 2.0, "moved": 55.0}
+COST = {"dense": 1.0, "pointwise": 1.5, "depthwise": 4.5, "moved": 5.0}
 """Time of a multiply-add in a dense, a 1 x 1 and a channel-by-channel convolution, and of a value written between two
-of them or copied to another memory format; the first is the unit. Fitted to ``make bench`` on one thread of a CPU with
-AVX-512, in float32."""
+of them or copied to another memory format; the first is the unit. Fitted to ``make bench`` on one thread of two CPUs
+with AVX-512, of Intel in float32 and of AMD in float32 and bfloat16: to every layer and run alike, as no choice by
+time of the moment would be the same in the next run."""
+
+
+def _multiplies_bfloat16_as_float32() -> bool:
+    """Whether this CPU has instructions for vectors of bfloat16, but none for matrices (AMX).
+
+    Those are for dense convolutions: with them factors were slower at every size that was measured.
+    """
+    capabilities = getattr(torch.cpu, "get_capabilities", dict)()  # older versions of torch do not tell
+    return capabilities.get("avx512_bf16", False) and not capabilities.get("amx_bf16", True)
+
+
+KNOWN_DTYPES = {torch.float32} | ({torch.bfloat16} if _multiplies_bfloat16_as_float32() else set())
+"""Of maps on a CPU for which the costs hold, in their relation to one another."""
 
 
 class Sizes(NamedTuple):
@@ -292,8 +306,8 @@ def _like(x: Tensor, y: Tensor) -> Tensor:
 
 
 MIXED = (2, 2)
-"""Dilation of 1 x 1 convolutions. To one tap it means nothing, but with 1 torch takes a way that is up to 2.3 times slower
-for float32 and fewer than 16 images, on one thread of a CPU."""
+"""Dilation of 1 x 1 convolutions. To one tap it means nothing, but with 1 torch takes another way for fewer than 16
+images on one thread of a CPU, up to 2.3 times slower in float32."""
 PART_BYTES = 2 << 20
 """Of maps between two convolutions, per thread: what a core's own cache holds about."""
 TENSORS = 6
