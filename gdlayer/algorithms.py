@@ -273,7 +273,7 @@ def _apply_factors(
         y = _mixed(y, last, bias, groups)  # eq. (4): lambda (beta phi * I), summed over n
         return _like(x, y.mul_(scale))
 
-    return _in_parts(apply, x, channels)
+    return _in_parts(apply, x, channels * x.shape[2] * x.shape[3])
 
 
 def _mixed(x: Tensor, weight: Tensor, bias: Tensor | None = None, groups: int = 1) -> Tensor:
@@ -281,16 +281,17 @@ def _mixed(x: Tensor, weight: Tensor, bias: Tensor | None = None, groups: int = 
     return F.conv2d(x, weight, bias, dilation=MIXED, groups=groups)
 
 
-def _in_parts(function: Callable[[Tensor], Tensor], images: Tensor, maps: int) -> Tensor:
-    """``function(images)``, which makes ``maps`` maps of each image; on a CPU for as many as the cache holds at a time.
+def _in_parts(function: Callable[[Tensor], Tensor], images: Tensor, values: int) -> Tensor:
+    """``function(images)``; on a CPU of as many at a time as a cache holds, with ``values`` values made of each.
 
-    The maps of a whole batch are also so large that malloc gives their memory back to the system at every call, and
+    The values of a whole batch are also so many that malloc gives their memory back to the system at every call, and
     gets it anew page by page.
     """
-    bytes_each = maps * images.shape[2] * images.shape[3] * images.itemsize
-    if recorded() or images.device.type != "cpu" or len(images) * bytes_each <= PART_BYTES:
+    if recorded() or images.device.type != "cpu":  # a recorded loop would fix the number of images
         return function(images)
-    at_a_time = max(PART_BYTES * torch.get_num_threads() // bytes_each, 1)
+    at_a_time = max(PART_BYTES * torch.get_num_threads() // (values * images.itemsize), 1)
+    if len(images) <= at_a_time:
+        return function(images)
     return torch.cat([function(part) for part in images.split(at_a_time)])
 
 
@@ -387,7 +388,7 @@ def _input_gradient(
         g = g.unflatten(1, (x.shape[1], -1)).sum(2) if by_first is None else _mixed(g, by_first, groups=groups)
         return _like(x, g)
 
-    return _in_parts(apply, grad, len(depthwise))
+    return _in_parts(apply, grad, len(depthwise) * x.shape[2] * x.shape[3])
 
 
 def _transposed(filters: Tensor, groups: int) -> Tensor:

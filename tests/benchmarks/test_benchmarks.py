@@ -1,6 +1,7 @@
 """The benchmark: what is timed is the same work, times are taken as said, and the record is whole."""
 
 import gc
+import itertools
 import json
 import re
 import subprocess
@@ -458,6 +459,8 @@ def small(tmp_path_factory) -> list[Row]:
         patch.setattr(parts, "compare", once)
         patch.setattr(parts, "SHAPES", (SMALL,))
         patch.setattr(parts, "ALGORITHM_SHAPES", (SMALL,))
+        patch.setattr(parts, "CHOICE_SHAPES", (SMALL._replace(in_channels=4),))
+        patch.setattr(parts, "HELD_OUT_SHAPES", (SMALL._replace(in_channels=1),))
         patch.setattr(parts, "FIRST", SMALL)
         patch.setattr(parts, "GROWTH", SMALL)
         patch.setattr(parts, "COMPILED", {})
@@ -499,6 +502,27 @@ def test_every_algorithm_is_measured_and_the_chosen_marked(small):
         ]
         chosen = [describe(row) for row in rows if row.get("chosen")]
         assert chosen == [f"{layer} {choice(SMALL, layer)}" for layer in ("full", "separated")]
+
+
+def test_choice_has_every_precision_run_and_memory_format(small):
+    rows = [row for row in report.select(small, part="choice", layer="separated") if row["chosen"]]
+    for in_channels, run in ((4, TRAINING), (1, FIRST_LAYER)):
+        cases = [
+            (row["precision"], row["run"], row["images_last"]) for row in rows if row["in_channels"] == in_channels
+        ]
+        assert cases == list(itertools.product(("fp32", "bf16"), (run, INFERENCE), (False, True)))
+
+
+def test_time_of_auto_is_that_of_its_choice_over_the_least():
+    case = {"part": "choice", **SMALL._asdict(), "layer": "full", "precision": "fp32", "run": TRAINING}
+    rows = [
+        case | {"images_last": last, "algorithm": name, "chosen": name == "dense", "seconds": seconds}
+        for last, times in ((False, {"dense": 3.0, "mix_then_filter": 2.0}), (True, {"dense": 3.0, "a": 4.0}))
+        for name, seconds in times.items()
+    ]
+    assert list(report.auto_times(rows).values()) == [1.5, 1.0]
+    table = report.choice_table(rows)
+    assert table.loc[(str(SMALL), "fitted"), ("full", "fp32")] == "1.50"
 
 
 def test_growth_varies_one_size(small):
