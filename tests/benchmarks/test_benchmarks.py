@@ -28,7 +28,18 @@ from gdlayer.algorithms import FULL, SEPARATED, Sizes, choose
 from gdlayer.basis import jet_orders
 from gdlayer.benchmarks import __main__ as program
 from gdlayer.benchmarks import parts, report, task, timing
-from gdlayer.benchmarks.goals import FIRST, FIRST_LAYER, GOALS, GROWTH, INFERENCE, ORDER, SHAPES, TRAINING, Shape
+from gdlayer.benchmarks.goals import (
+    FIRST,
+    FIRST_LAYER,
+    GOALS,
+    GROWTH,
+    HELD_OUT_SHAPES,
+    INFERENCE,
+    ORDER,
+    SHAPES,
+    TRAINING,
+    Shape,
+)
 from gdlayer.benchmarks.measured_layers import AuthorsOrder, Synthesis, ours
 from gdlayer.benchmarks.measurements import Row, describe, read, write
 from gdlayer.benchmarks.parts import PARTS, Job, operations
@@ -663,6 +674,15 @@ def test_what_the_cost_model_takes_is_nearly_the_fastest():
                 slower[(str(shape), run, layer, taken)] = times[taken] / min(times.values())
     worst = max(slower, key=slower.__getitem__)
     assert slower[worst] <= 1.15, f"{worst}: {slower[worst]:.2f} times the fastest"
+
+
+def test_auto_is_nearly_the_fastest_on_shapes_that_had_no_say():
+    times = report.auto_times(report.load())
+    held_out = {case: slower for case, slower in times.items() if case[0] in HELD_OUT_SHAPES}
+    assert len(held_out) == 2 * 2 * 2 * 2 * len(HELD_OUT_SHAPES)
+    separated = [slower for (_, layer, *_), slower in held_out.items() if layer == "separated"]
+    assert max(separated) <= 1.05
+    assert max(times.values()) <= 1.25
 
 
 def test_the_record_is_read_without_torch():
