@@ -14,7 +14,8 @@ factorised         f_in to B N, by beta       B N                        B N to 
 The last is eq. (4), an inverted bottleneck. With groups, M = max(B, groups) takes the place of B, and in the first the
 inputs of a group pass the M / groups bases of that group alone. In training, every algorithm computes the gradient of
 the filters, f_in f_out k k sums over the image, as one dense product: it is cheaper than the gradients of the factors,
-and nothing between the factors needs to be kept.
+and nothing between the factors needs to be kept. On a CPU what is between them is computed for a part of the images at a
+time (:data:`PART_BYTES`).
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -30,15 +31,15 @@ from gdlayer.modes import autocast_on, compiling, recorded, tracing, with_known_
 
 COST = {"dense": 1.0, "pointwise": 1.5, "depthwise": 4.5, "moved": 5.0}
 """Time of a multiply-add in a dense, a 1 x 1 and a channel-by-channel convolution, and of a value written between two
-of them or copied to another memory format; the first is the unit. Fitted to ``make bench`` on one thread of two CPUs
-with AVX-512, of Intel in float32 and of AMD in float32 and bfloat16: to every layer and run alike, as no choice by
-time of the moment would be the same in the next run."""
+of them or copied to another memory format; the first is the unit. One set for two CPUs with AVX-512: fitted to ``make
+bench`` on one thread of an Intel in float32, and of an AMD in float32 and bfloat16. A clock would choose otherwise in
+the next run; this choice depends on sizes and dtype alone."""
 
 
 def _multiplies_bfloat16_as_float32() -> bool:
     """Whether this CPU has instructions for vectors of bfloat16, but none for matrices (AMX).
 
-    Those are for dense convolutions: with them factors were slower at every size that was measured.
+    Those are made for dense convolutions: with them a training step by factors was slower at every size measured.
     """
     capabilities = getattr(torch.cpu, "get_capabilities", dict)()  # older versions of torch do not tell
     return capabilities.get("avx512_bf16", False) and not capabilities.get("amx_bf16", True)
@@ -213,7 +214,7 @@ ALGORITHMS = FULL | SEPARATED
 
 
 def choose(algorithms: Mapping[str, Algorithm], sizes: Sizes) -> Algorithm:
-    """The algorithm of least cost for float32 on a CPU, with gradients and without.
+    """The algorithm of least cost on a CPU in one of :data:`KNOWN_DTYPES`, with gradients and without.
 
     One choice serves both: the gradient of the input costs what the forward pass costs, and the gradient of the
     filters is the same dense product in all algorithms.
