@@ -11,7 +11,17 @@ import torch
 from torch import Tensor, nn
 from torch.fx import Proxy
 
-from gdlayer.algorithms import FULL, KNOWN_DTYPES, MIXED, SEPARATED, Algorithm, Factors, Sizes, choose, convolve
+from gdlayer.algorithms import (
+    FULL,
+    KNOWN_DTYPES,
+    SEPARATED,
+    Algorithm,
+    Factors,
+    Sizes,
+    choose,
+    convolve,
+    one_tap_dilation,
+)
 from gdlayer.basis import SAMPLINGS, jet_orders, kernel_constants, sampled_kernels
 from gdlayer.checks import boolean, nonnegative_number, one_of, positive_int, positive_number
 from gdlayer.geometry import GEOMETRY, Geometry
@@ -364,12 +374,13 @@ class GaussianDerivativeConv2d(Geometry, SynthesizedConv2d):
         check_finite(self)
         factors = self._factors(factors_of, self._sampled_kernels())
         first, depthwise, last = factors
+        dilation = one_tap_dilation(last.device)
         steps = [
             self._padded(depthwise, None, self.in_channels if first is None else len(depthwise)),
-            plain_conv2d(last, self.bias, dilation=MIXED, groups=factors.last_groups),
+            plain_conv2d(last, self.bias, dilation=dilation, groups=factors.last_groups),
         ]
         if first is not None:
-            mixing = plain_conv2d(first, dilation=MIXED, groups=self.groups, memory_format=torch.channels_last)
+            mixing = plain_conv2d(first, dilation=dilation, groups=self.groups, memory_format=torch.channels_last)
             steps.insert(0, mixing)
         return nn.Sequential(*steps).train(self.training)
 
