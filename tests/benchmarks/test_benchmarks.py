@@ -29,6 +29,7 @@ from gdlayer.basis import jet_orders
 from gdlayer.benchmarks import __main__ as program
 from gdlayer.benchmarks import parts, report, task, timing
 from gdlayer.benchmarks.goals import (
+    CHOICE_SHAPES,
     FIRST,
     FIRST_LAYER,
     GOALS,
@@ -676,13 +677,23 @@ def test_what_the_cost_model_takes_is_nearly_the_fastest():
     assert slower[worst] <= 1.15, f"{worst}: {slower[worst]:.2f} times the fastest"
 
 
-def test_auto_is_nearly_the_fastest_on_shapes_that_had_no_say():
+@pytest.mark.parametrize("layer", ["full", "separated"])
+def test_auto_is_nearly_the_fastest_on_shapes_that_had_no_say(layer):
+    """On record: within 5 % in nearly every case, and nowhere far off."""
     times = report.auto_times(report.load())
-    held_out = {case: slower for case, slower in times.items() if case[0] in HELD_OUT_SHAPES}
-    assert len(held_out) == 2 * 2 * 2 * 2 * len(HELD_OUT_SHAPES)
-    separated = [slower for (_, layer, *_), slower in held_out.items() if layer == "separated"]
-    assert max(separated) <= 1.05
-    assert max(times.values()) <= 1.25
+    held_out = [slower for case, slower in times.items() if case[0] in HELD_OUT_SHAPES and case[1] == layer]
+    assert len(held_out) == 8 * len(HELD_OUT_SHAPES)
+    assert sum(slower <= 1.05 for slower in held_out) >= 0.95 * len(held_out)
+    assert max(held_out) <= 1.25
+
+
+def test_auto_on_record_is_what_the_cost_model_takes_now():
+    rows = [row for row in report.select(report.load(), part="choice") if row.get("chosen")]
+    assert {(row["layer"], report.shape_of(row), row["algorithm"]) for row in rows} == {
+        (layer, shape, choice(shape, layer))
+        for layer in ("full", "separated")
+        for shape in (*CHOICE_SHAPES, *HELD_OUT_SHAPES)
+    }
 
 
 def test_the_record_is_read_without_torch():
