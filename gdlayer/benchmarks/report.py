@@ -231,7 +231,7 @@ def choice_table(records: Sequence[Row]) -> pd.DataFrame:
         line = cells.setdefault((str(shape), "held out" if shape in HELD_OUT_SHAPES else "fitted"), {})
         line[(layer, precision)] = max(line.get((layer, precision), 0.0), slower)
     shown = {key: {column: f"{slower:.2f}" for column, slower in line.items()} for key, line in cells.items()}
-    return _frame(shown, ["shape", ""])
+    return _frame(shown, ["shape", ""]).sort_index(axis=1, level=0, sort_remaining=False, kind="stable")
 
 
 def growth_table(records: Sequence[Row]) -> pd.DataFrame:
