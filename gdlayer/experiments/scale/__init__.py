@@ -27,5 +27,5 @@ EXPERIMENT = Experiment(
         "sigma_ratio": float,
     },
     searches=(ScaleSearch,),
-    example={"layer": "scale-channels", "n_train": 10000},
+    example={"layer": "scale-channels", "n_train": 5000},
 )

@@ -50,12 +50,19 @@ def judged(loaded: Loaded) -> list[Claim]:
             [
                 *(
                     Question(
-                        f"What do scale channels cost at the size of training? Against {LAYERS[name].title}",
+                        f"Does it cost accuracy at the size of training? Scale channels against {LAYERS[name].title}",
                         [row(f"{TRAINED} pixels", CHANNELS, [name], metric_at(TRAINED), n) for n in numbers(loaded)],
+                        above="higher",
+                        below="lower",
                     )
                     for name in others
                 ),
-                Question("Does a change of size cost Ours less than Free-form 3×3?", changes("ours", ["free-form"])),
+                Question(
+                    "Does a change of size cost Ours less than free filters? Ours against Free-form 3×3",
+                    changes("ours", ["free-form"]),
+                    above="less",
+                    below="more",
+                ),
             ],
         )
     ]

@@ -37,9 +37,10 @@ def numbers(loaded: Loaded) -> list[int]:
 
 def table(loaded: Loaded) -> Markup:
     """HTML of the table: a row per network, a column per size; see :func:`gdlayer.report.grid.grid`."""
+    found = numbers(loaded)
     rows = {
-        f"{layer.title}, {n:,} images": {"layer": layer.name, "n_train": n}
-        for n in numbers(loaded)
+        f"{layer.title}{f', {n:,} images' if len(found) > 1 else ''}": {"layer": layer.name, "n_train": n}
+        for n in found
         for layer in LAYERS.values()
     }
     columns = {f"{size} px, {factor(size)}": {"metric": metric_at(size)} for size in SIZES}

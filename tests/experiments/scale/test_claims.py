@@ -53,12 +53,11 @@ def test_what_scale_channels_cost_and_whether_ours_loses_less(tmp_path):
     save(tmp_path, *records())
     (claim,) = judged_claims(load(tmp_path, "paper", "scale", FULL, tmp_path))
     told = [answer(question) for question in claim.questions]
-    assert told[0] == "What do scale channels cost at the size of training? Against Free-form 3×3: below (28 pixels)."
-    assert [text.split("? ")[1] for text in told[1:3]] == [
-        "Against N-Jet: below (28 pixels).",
-        "Against Ours: below (28 pixels).",
-    ]
-    assert told[3].startswith("Does a change of size cost Ours less than Free-form 3×3?: above (at 0.50 × the size; ")
+    cost = "Does it cost accuracy at the size of training? Scale channels against"
+    assert told[:3] == [f"{cost} {name}: lower (28 pixels)." for name in ("Free-form 3×3", "N-Jet", "Ours")]
+    assert told[3].startswith(
+        "Does a change of size cost Ours less than free filters? Ours against Free-form 3×3: less (at 0.50 × the size; "
+    )
 
 
 def test_without_records_nothing_is_decided(tmp_path):

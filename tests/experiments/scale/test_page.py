@@ -37,7 +37,7 @@ def test_the_table_has_a_column_per_size(tmp_path):
         *("network", "14 px, 0.50 ×", "20 px, 0.71 ×", "24 px, 0.86 ×", "28 px, 1.00 ×"),
         *("34 px, 1.21 ×", "40 px, 1.43 ×", "56 px, 2.00 ×"),
     ]
-    assert [row[0] for row in shown.rows[1:]] == [f"{layer.title}, 10,000 images" for layer in LAYERS.values()]
+    assert [row[0] for row in shown.rows[1:]] == [layer.title for layer in LAYERS.values()]
     assert shown.rows[1][1:] == [f"{81 - abs(size - 28):.1f}|± 2.5" for size in page.SIZES]
     assert shown.text.strip().startswith("Percent. ± half")
 
@@ -57,12 +57,14 @@ def test_curves(tmp_path):
     figure = page.curves(loaded_from(tmp_path, *made))
     assert figure is not None
     (axis,) = figure.axes
-    assert axis.get_title() == "10,000 training images"
-    assert [text.get_text() for text in axis.get_legend().get_texts()] == [layer.title for layer in LAYERS.values()]
+    assert axis.get_title() == "5,000 training images"
+    legend = axis.get_legend()
+    assert legend is not None
+    assert [text.get_text() for text in legend.get_texts()] == [layer.title for layer in LAYERS.values()]
     for i, container in enumerate(axis.containers):
         line, _, (bars,) = container
         expected = [81 - abs(size - 28) + i / 10 for size in page.SIZES]
-        np.testing.assert_allclose(line.get_xydata(), np.transpose([np.array(page.SIZES) / 28, expected]))
+        np.testing.assert_allclose(line.get_xydata(), np.column_stack((np.array(page.SIZES) / 28, expected)))
         for segment, value in zip(bars.get_segments(), expected, strict=True):
             np.testing.assert_allclose(segment[:, 1], [value - 2.484, value + 2.484], atol=1e-3)
     figure.canvas.draw()
