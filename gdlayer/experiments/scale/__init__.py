@@ -14,7 +14,6 @@ EXPERIMENT = Experiment(
     settings={
         "sizes": list[int],
         "canvas": int,
-        "n_test": int,
         "widths": list[int],
         "bases": list[int],
         "kernel_size": int,
