@@ -1,4 +1,4 @@
-"""The layers that the paper compares with, by their published definitions."""
+"""The layers that the paper compares with or builds on, by their published definitions."""
 
 from gdlayer.related.dau import DAUConv2d as DAUConv2d
 from gdlayer.related.njet import NJetConv2d as NJetConv2d
