@@ -16,7 +16,7 @@ import nbformat
 import numpy as np
 import papermill
 import pytest
-from invented import SAMPLE, Page, ablation, loaded_of, net, record, save, trial_of, vgg
+from invented import SAMPLE, Page, ablation, loaded_of, net, record, resized, save, trial_of, vgg
 from markupsafe import Markup
 from PIL import Image
 
@@ -216,10 +216,12 @@ def made_tables(name: str, loaded: dict[str, Loaded]) -> list[str]:
     if name == "ablations":
         answers = [page.answer(own, question) for question in QUESTIONS]
         return [cards.answer(own), *answers, page.table(own), *judged]
+    if name == "scale":
+        return [cards.answer(own), page.table(own), *judged]
     return [cards.answer(own), *(page.table(own, dataset=dataset) for dataset in own.datasets), *judged]
 
 
-def protocol(first: Loaded, second: Loaded, third: Loaded, ablations: Loaded) -> list[str]:
+def protocol(first: Loaded, second: Loaded, third: Loaded, ablations: Loaded, scale: Loaded) -> list[str]:
     """The tables of the protocol."""
     return [
         first.experiment.page.lengths(first),
@@ -235,6 +237,9 @@ def protocol(first: Loaded, second: Loaded, third: Loaded, ablations: Loaded) ->
         *(third.experiment.page.durations(third, dataset=dataset) for dataset in third.datasets),
         runs(ablations),
         ablations.experiment.page.durations(ablations),
+        tuning.render(scale.experiment),
+        runs(scale),
+        scale.experiment.page.durations(scale),
     ]
 
 
@@ -369,6 +374,8 @@ def made_for(experiment: str, layer: int, value: float, **fields: Any) -> dict[s
         return record(name, 1000, accuracy=value, **fields)
     if experiment == "ablations":
         return ablation(name, value, **fields)
+    if experiment == "scale":
+        return resized(name, {28: value}, **fields)
     return vgg(name, value, value, **fields) if experiment == "table2" else net(name, value, **fields)
 
 
@@ -405,13 +412,13 @@ def test_a_chapter_is_of_one_profile_and_of_real_data(experiment, loaded):
 
 
 def test_committed_tables_have_letters_just_where_they_mix(loaded):
-    first, second, third, fourth = (loaded[experiment]._replace(record=None) for experiment in EXPERIMENTS)
+    first, second, third, *others = (loaded[experiment]._replace(record=None) for experiment in EXPERIMENTS)
     shown = [
         *(
             (select(first.cells, {"network": network}), first.experiment.page.table(first, network=network))
             for network in Table1Trial.networks
         ),
-        *((own.cells, own.experiment.page.table(own)) for own in (second, fourth)),
+        *((own.cells, own.experiment.page.table(own)) for own in (second, *others)),
         *(
             (select(third.cells, {"dataset": dataset}), third.experiment.page.table(third, dataset=dataset))
             for dataset in third.datasets
