@@ -106,12 +106,10 @@ def statement(tables: Mapping[str, Loaded]) -> Markup:
     rows = [_row(title, records) for title, records in found.items()]
     counts = markup.table(["", "training runs", "seeds", "hours", "from", "to"], [*rows, _row("all", every)], "results")
     facts = {
-        "code": _listed(f"gdlayer {r['versions']['gdlayer']}" for r in every),
-        "commits": _listed(f"{str(r['git']['commit'])[:7]}{' with changes' * bool(r['git']['dirty'])}" for r in every),
-        "versions": _listed(
-            ", ".join(f"{name} {version}" for name, version in r["versions"].items() if name != "gdlayer")
-            for r in every
+        "commits": ", ".join(
+            sorted({f"{str(r['git']['commit'])[:7]}{' with changes' * bool(r['git']['dirty'])}" for r in every})
         ),
+        "versions": _listed(", ".join(f"{name} {version}" for name, version in r["versions"].items()) for r in every),
         "machines": _listed(
             f"{r['machine']['name']}, {r['machine']['system']}, {r['machine']['device']},"
             f" {r['machine']['cores']} cores, {r['machine']['threads']} per run"
