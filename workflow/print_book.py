@@ -96,15 +96,17 @@ def print_all(folder: Path) -> bool:
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as scratch:
         html = one_page(Path(scratch))
-        with sync_playwright() as playwright:
-            with playwright.chromium.launch(executable_path=program, args=["--no-sandbox"]) as browser:
-                for name in ("book", "replication"):
-                    page = browser.new_page(viewport={"width": WIDTH, "height": 900}, color_scheme="light")
-                    page.goto(html.as_uri())
-                    page.evaluate("Promise.resolve(window.MathJax?.startup?.promise)")
-                    page.evaluate(TITLE_PAGE, title_page()) if name == "book" else page.evaluate(ALONE, REPORT)
-                    print_page(page, folder / f"{name}.pdf")
-                    page.close()
+        with (
+            sync_playwright() as playwright,
+            playwright.chromium.launch(executable_path=program, args=["--no-sandbox"]) as browser,
+        ):
+            for name, script, argument in (("book", TITLE_PAGE, title_page()), ("replication", ALONE, REPORT)):
+                page = browser.new_page(viewport={"width": WIDTH, "height": 900}, color_scheme="light")
+                page.goto(html.as_uri())
+                page.evaluate("Promise.resolve(window.MathJax?.startup?.promise)")
+                page.evaluate(script, argument)
+                print_page(page, folder / f"{name}.pdf")
+                page.close()
     return True
 
 

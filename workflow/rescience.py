@@ -27,10 +27,10 @@ def metadata() -> dict[str, Any]:
     return {
         "title": f"[Re] {paper['title']}",
         "authors": [
-            {"name": author["name"], "orcid": None, "email": None, "affiliations": "*"}
+            {"name": author["name"], "orcid": None, "email": None, "affiliations": "1,*"}
             for author in citation["authors"]
         ],
-        "affiliations": [],
+        "affiliations": [{"code": 1, "name": "", "address": ""}],
         "keywords": ", ".join([*citation["keywords"], "Python"]),
         "code": [{"url": project.get("urls", {}).get("Repository")}, {"doi": citation.get("doi")}, {"swh": None}],
         "data": [{"url": None}, {"doi": None}],
