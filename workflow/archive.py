@@ -26,6 +26,7 @@ from typing import Any
 import rescience
 import yaml
 from build_book import BookError, place_beside
+from playwright.sync_api import Error
 from print_book import newest, print_all
 
 import gdlayer
@@ -69,7 +70,7 @@ def main() -> int:
                 validate(scratch)
             shutil.rmtree(options.output, ignore_errors=True)
             shutil.copytree(scratch, options.output)
-    except (BookError, OSError, subprocess.CalledProcessError) as error:
+    except (BookError, OSError, Error, subprocess.CalledProcessError) as error:
         print(f"error: no archive was made: {error}", file=sys.stderr)
         return 1
     print(f"the archive: {options.output.resolve()}")

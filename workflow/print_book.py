@@ -14,7 +14,7 @@ from pathlib import Path
 
 import yaml
 from build_book import ROOT, BookError, render
-from playwright.sync_api import Page, sync_playwright
+from playwright.sync_api import Error, Page, sync_playwright
 
 import gdlayer
 
@@ -22,6 +22,8 @@ BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 REPORT = "book/replication"
 WIDTH = 665
 """CSS pixels: A4 without the margins of print.css."""
+PATIENCE = 600_000
+"""Milliseconds that the page may take to load, which has the mathematics of the whole book; some seconds, as a rule."""
 SMALLEST = 0.6
 """What does not fit the column is drawn smaller, but not more than this: 9 pt becomes 5.4 pt."""
 EXPLORERS = re.compile(r'<script src="\.\./_static/explorers/.*?</script>')
@@ -70,7 +72,7 @@ def main() -> int:
     try:
         if print_all(options.folder):
             print(f"the book and the report as PDF: {options.folder.resolve()}")
-    except (BookError, OSError) as error:
+    except (BookError, OSError, Error) as error:
         print(f"error: no PDF was made: {error}", file=sys.stderr)
         return 1
     return 0
@@ -100,13 +102,13 @@ def print_all(folder: Path) -> bool:
             sync_playwright() as playwright,
             playwright.chromium.launch(executable_path=program, args=["--no-sandbox"]) as browser,
         ):
-            for name, script, argument in (("book", TITLE_PAGE, title_page()), ("replication", ALONE, REPORT)):
-                page = browser.new_page(viewport={"width": WIDTH, "height": 900}, color_scheme="light")
-                page.goto(html.as_uri())
-                page.evaluate("Promise.resolve(window.MathJax?.startup?.promise)")
-                page.evaluate(script, argument)
-                print_page(page, folder / f"{name}.pdf")
-                page.close()
+            page = browser.new_page(viewport={"width": WIDTH, "height": 900}, color_scheme="light")
+            page.goto(html.as_uri(), timeout=PATIENCE)
+            page.evaluate("Promise.resolve(window.MathJax?.startup?.promise)")
+            page.evaluate(TITLE_PAGE, title_page())
+            print_page(page, folder / "book.pdf")
+            page.evaluate(ALONE, REPORT)
+            print_page(page, folder / "replication.pdf")
     return True
 
 
