@@ -45,9 +45,21 @@ ALONE = """(name) => {
     document.title = chapter.firstElementChild.firstChild.textContent;
     document.querySelector("#jb-print-docs-body").remove();
     document.querySelector("article").replaceChildren(chapter);
-    for (const link of links) if (!target(link)) link.replaceWith(...link.childNodes);
 }"""
-"""Leaves one chapter with the references that it cites; what led to other chapters is plain text."""
+"""Leaves one chapter, with the references that it cites."""
+
+LINKS = r"""() => {
+    for (const link of document.querySelectorAll("article a[href]")) {
+        const [, page, place] = link.getAttribute("href").match(/^(?:book\/)?(\w+)\.html(?:#(.+))?$/) ?? [];
+        if (page) link.setAttribute("href", `#${place ?? `document-book/${page}`}`);
+        const address = link.getAttribute("href");
+        const leads = address.startsWith("#")
+            ? document.getElementById(decodeURIComponent(address.slice(1)))
+            : /^https?:/.test(address);
+        if (!leads) link.replaceWith(...link.childNodes);
+    }
+}"""
+"""Lets links to other pages lead to their place on this one; those that lead nowhere become plain text."""
 
 UNFOLD = """document.querySelectorAll(':not(.tag_hide-input) > details').forEach((details) => (details.open = true))"""
 """Opens tables and solutions; the code of figures is left out."""
@@ -105,9 +117,11 @@ def print_all(folder: Path) -> bool:
             page = browser.new_page(viewport={"width": WIDTH, "height": 900}, color_scheme="light")
             page.goto(html.as_uri(), timeout=PATIENCE)
             page.evaluate("Promise.resolve(window.MathJax?.startup?.promise)")
+            page.evaluate(LINKS)
             page.evaluate(TITLE_PAGE, title_page())
             print_page(page, folder / "book.pdf")
             page.evaluate(ALONE, REPORT)
+            page.evaluate(LINKS)
             print_page(page, folder / "replication.pdf")
     return True
 

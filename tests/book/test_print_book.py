@@ -10,8 +10,8 @@ from playwright.sync_api import Browser, Page
 PAGE = """<html><body><div id="jb-print-docs-body"><h1>Title</h1></div><article>
   <section><h1>Preface</h1><div class="toctree-wrapper">
     <span id="document-book/one"></span><section><h2><span class="section-number">1. </span>One<a>#</a></h2>
-      <p>see <a id="other" href="#document-book/two">two</a>, <a id="own" href="#here">here</a>
-        and <a id="cites" href="#id1">[2022]</a></p><p id="here">here</p></section>
+      <p>see <a id="other" href="two.html">two</a>, <a id="own" href="#here">here</a>
+        and <a id="cites" href="book/preface.html#id1">[2022]</a></p><p id="here">here</p></section>
     <span id="document-book/two"></span><section><h2>Two</h2>
       <div class="citation" id="id1">cited</div><div class="citation" id="id2">not cited</div></section>
   </div></section></article></body></html>"""
@@ -54,12 +54,26 @@ def test_the_title_page_has_authors_version_and_date(page: Page):
 
 def test_one_chapter_alone_has_its_references_and_no_dead_link(page: Page):
     page.set_content(PAGE)
+    page.evaluate(print_book.LINKS)
     page.evaluate(print_book.ALONE, "book/one")
+    page.evaluate(print_book.LINKS)
     assert page.title() == "One"
     assert page.locator("h1, h2, h3").all_text_contents() == ["One#", "References"]
     assert page.locator(".citation").all_text_contents() == ["cited"]
     assert page.locator("p a").evaluate_all("links => links.map((link) => link.id)") == ["own", "cites"]
     assert "see two, here" in page.locator("p").first.inner_text()
+
+
+def test_links_lead_to_places_of_the_page_or_elsewhere(page: Page):
+    page.set_content(
+        "<article><a href='one.html'>1</a><a href='two.html#there'>2</a><a href='https://forge.test/a.html'>3</a>"
+        "<a href='../_static/a.json'>4</a><a href='gone.html'>5</a><a href='#gone'>6</a>"
+        "<i id='document-book/one'></i><i id='there'></i></article>"
+    )
+    page.evaluate(print_book.LINKS)
+    links = page.locator("a").evaluate_all("links => links.map((link) => link.getAttribute('href'))")
+    assert links == ["#document-book/one", "#there", "https://forge.test/a.html"]
+    assert page.locator("article").text_content() == "123456"
 
 
 def test_what_is_too_wide_is_drawn_smaller_and_tables_are_unfolded(page: Page, tmp_path: Path):
