@@ -49,6 +49,9 @@ ALONE = """(name) => {
 """Leaves one chapter, with the references that it cites."""
 
 LINKS = r"""() => {
+    for (const link of document.querySelectorAll("figcaption a[download]")) {
+        for (const part of [link.previousSibling, link.nextSibling, link]) part.remove(); // "To save: figure.svg."
+    }
     for (const link of document.querySelectorAll("article a[href]")) {
         const [, page, place] = link.getAttribute("href").match(/^(?:book\/)?(\w+)\.html(?:#(.+))?$/) ?? [];
         if (page) link.setAttribute("href", `#${place ?? `document-book/${page}`}`);
