@@ -28,7 +28,7 @@ from gdlayer.experiments.record import check_current, every_record, load_records
 from gdlayer.experiments.settings import hyperparameters
 from gdlayer.experiments.table1 import again
 from gdlayer.experiments.table1.trial import Table1Trial
-from gdlayer.report import cards, conclusion, dots, judgements, overview, records, tuning
+from gdlayer.report import cards, conclusion, dots, judgements, markup, overview, records, replication, tuning
 from gdlayer.report.cells import DEVICES, KIND, select, summarise, write_csv
 from gdlayer.report.chapter import choices_table, runs
 from gdlayer.report.loaded import Loaded, load
@@ -37,7 +37,7 @@ from gdlayer.report.overview import PROVENANCE, missing_provenance
 ROOT = Path(__file__).parents[2]
 COMMITTED = ROOT / "data" / "results"
 EXPERIMENTS = experiments()
-ALL_AT_ONCE = ("preface", "overview", "protocol", "records")
+ALL_AT_ONCE = ("preface", "overview", "protocol", "records", "replication")
 """Chapters that show all experiments."""
 CHAPTERS = (*EXPERIMENTS, *ALL_AT_ONCE)
 FOLDERS = sorted(path.relative_to(COMMITTED).as_posix() for path in COMMITTED.glob("*/*") if path.is_dir())
@@ -204,6 +204,8 @@ def made_tables(name: str, loaded: dict[str, Loaded]) -> list[str]:
         return [records.render(loaded)]
     if name == "protocol":
         return protocol(*(loaded[experiment] for experiment in EXPERIMENTS))
+    if name == "replication":
+        return report(loaded)
     own = loaded[name]
     page = own.experiment.page
     judged = [conclusion.render(own), judgements.render(own)]
@@ -240,6 +242,24 @@ def protocol(first: Loaded, second: Loaded, third: Loaded, ablations: Loaded, sc
         tuning.render(scale.experiment),
         runs(scale),
         scale.experiment.page.durations(scale),
+    ]
+
+
+def report(loaded: dict[str, Loaded]) -> list[str]:
+    """The tables of the replication report, and the sentences that are made from the record."""
+    first, second, third, ablations = loaded.values()
+    shown = [
+        *(cards.answer(first), first.experiment.page.table(first), conclusion.render(first)),
+        *(cards.answer(second), second.experiment.page.table(second), conclusion.render(second)),
+        cards.answer(third),
+        *(third.experiment.page.table(third, dataset=dataset) for dataset in third.datasets),
+        *(conclusion.render(third), cards.answer(ablations), conclusion.render(ablations)),
+    ]
+    return [
+        *(markup.paragraph(replication.abstract(loaded)), replication.scope(loaded), replication.choices(loaded)),
+        *shown,
+        markup.paragraph(replication.summary(loaded)),
+        *(replication.untested(loaded), replication.statement(loaded)),
     ]
 
 

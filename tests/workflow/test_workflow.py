@@ -274,7 +274,7 @@ def test_snakemake_plans_what_is_missing():
     pending = OF["table1"][-2:] + OF["table2"][1:3] + OF["table3"][-2:]
     write_records([trial for trial in TRIALS if trial not in pending])
     output = dry_run({name: [dataset] for name, dataset in EMBEDDED.items()})
-    for rule, count in (("trial", 6), ("table", 4), ("chapter", 4), ("page", 4), ("book", 1)):
+    for rule, count in (("trial", 6), ("table", 4), ("chapter", 4), ("page", 5), ("book", 1)):
         assert re.search(rf"^{rule} +{count}$", output, re.MULTILINE), (rule, output)
     for trial in TRIALS:
         command = f"python {' '.join(trial.command('results'))} --jobs 2"
@@ -290,7 +290,10 @@ def test_snakemake_plans_what_is_missing():
         " profile=smoke 'datasets={1}' results=../results"
     )
     datasets = " ".join(f"{name}={dataset}" for name, dataset in EMBEDDED.items())
-    assert all(of_all.format(page, datasets) in output for page in ("preface", "overview", "protocol", "records"))
+    assert all(
+        of_all.format(page, datasets) in output
+        for page in ("preface", "overview", "protocol", "records", "replication")
+    )
 
 
 def test_a_trial_waits_for_the_record_of_its_source():
@@ -322,7 +325,7 @@ def prepare_a_dry_run() -> None:
     """The files that the plan names as inputs."""
     shutil.copytree(REPOSITORY / "workflow", "workflow")
     Path("book").mkdir()
-    for chapter in (*experiments(), "preface", "overview", "protocol", "records"):
+    for chapter in (*experiments(), "preface", "overview", "protocol", "records", "replication"):
         Path("book", f"{chapter}.ipynb").touch()
     for file in ("_config.yml", "_toc.yml", "pyproject.toml"):
         shutil.copy(REPOSITORY / file, file)
