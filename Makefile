@@ -16,7 +16,7 @@ LOCKED := $(PIP) --no-deps --require-hashes
 # one thread a process: trials, tests and notebooks run side by side
 export OMP_NUM_THREADS := 1
 
-.PHONY: help reproduce test test-matrix soak book cell lab bench archive lock clean
+.PHONY: help reproduce test test-matrix soak book pdf cell lab bench archive lock clean
 .DEFAULT_GOAL := help
 
 help:  ## this list
@@ -47,6 +47,9 @@ cell: $(READY)  ## one cell again, beside the paper's: TABLE=1 LAYER=ours N=5000
 
 book: $(READY)  ## the book of the committed record: _build/html
 	@$(BIN)/python workflow/build_book.py _build/html
+
+pdf: $(READY)  ## the book and its replication report as PDF, printed by Chromium: _build/pdf
+	@$(BIN)/python workflow/print_book.py
 
 lab: $(VENV)/.lab  ## JupyterLab on the chapters
 	@$(BIN)/python -m jupyterlab --notebook-dir=book

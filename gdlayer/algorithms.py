@@ -14,7 +14,8 @@ factorised         f_in to B N, by beta       B N                        B N to 
 The last is eq. (4), an inverted bottleneck. With groups, M = max(B, groups) takes the place of B, and in the first the
 inputs of a group pass the M / groups bases of that group alone. In training, every algorithm computes the gradient of
 the filters, f_in f_out k k sums over the image, as one dense product: it is cheaper than the gradients of the factors,
-and nothing between the factors needs to be kept.
+and nothing between the factors needs to be kept. On a CPU what is between them is computed for a part of the images at
+a time (:data:`PART_BYTES`).
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -26,12 +27,26 @@ from torch import Tensor
 from torch.nn import functional as F
 from torch.nn.grad import conv2d_input, conv2d_weight
 
-from gdlayer.modes import autocast_on, compiling, tracing, with_known_signature
+from gdlayer.modes import autocast_on, compiling, recorded, tracing, with_known_signature
 
-COST = {"dense": 1.0, "pointwise": 1.5, "depthwise": 2.0, "moved": 55.0}
+COST = {"dense": 1.0, "pointwise": 1.5, "depthwise": 4.5, "moved": 5.0}
 """Time of a multiply-add in a dense, a 1 x 1 and a channel-by-channel convolution, and of a value written between two
-of them or copied to another memory format; the first is the unit. Fitted to ``make bench`` on one thread of a CPU with
-AVX-512, in float32."""
+of them or copied to another memory format; the first is the unit. One set for two CPUs with AVX-512: fitted to ``make
+bench`` on one thread of an Intel in float32, and of an AMD in float32 and bfloat16. A clock would choose otherwise in
+the next run; this choice depends on sizes and dtype alone."""
+
+
+def _multiplies_bfloat16_as_float32() -> bool:
+    """Whether this CPU has instructions for vectors of bfloat16, but none for matrices (AMX).
+
+    Those are made for dense convolutions: with them a training step by factors was slower at every size measured.
+    """
+    capabilities = getattr(torch.cpu, "get_capabilities", dict)()  # older versions of torch do not tell
+    return capabilities.get("avx512_bf16", False) and not capabilities.get("amx_bf16", True)
+
+
+KNOWN_DTYPES = {torch.float32} | ({torch.bfloat16} if _multiplies_bfloat16_as_float32() else set())
+"""Of maps on a CPU for which the costs hold, in their relation to one another."""
 
 
 class Sizes(NamedTuple):
@@ -199,7 +214,7 @@ ALGORITHMS = FULL | SEPARATED
 
 
 def choose(algorithms: Mapping[str, Algorithm], sizes: Sizes) -> Algorithm:
-    """The algorithm of least cost for float32 on a CPU, with gradients and without.
+    """The algorithm of least cost on a CPU in one of :data:`KNOWN_DTYPES`, with gradients and without.
 
     One choice serves both: the gradient of the input costs what the forward pass costs, and the gradient of the
     filters is the same dense product in all algorithms.
@@ -247,15 +262,47 @@ def _apply_factors(
     """Three convolutions; of the separated layer, the bracket of eq. (4) from inside out, and the sum by lambda."""
     *pairs, groups = settings
     channels = depthwise.shape[0]
-    if first is None:
-        y = x.movedim(1, -1).repeat_interleave(channels // x.shape[1], -1).movedim(-1, 1)
-    else:
-        y = F.conv2d(_channels_last(x), first, groups=groups)  # sum over i of beta I
-    y = F.conv2d(y, depthwise, None, *pairs, groups=channels)  # phi * (beta I)
     scale = _power_of_two(_amplification(last))  # applied after the sum, so that no sum has infinities of both signs
-    bias = bias if bias is None else bias / scale
-    y = F.conv2d(y, last / scale, bias, groups=groups)  # eq. (4): lambda (beta phi * I), summed over n
-    return _like(x, y.mul_(scale))
+    last, bias = last / scale, bias if bias is None else bias / scale
+
+    def apply(x: Tensor) -> Tensor:
+        if first is None:
+            y = x.movedim(1, -1).repeat_interleave(channels // x.shape[1], -1).movedim(-1, 1)
+        else:
+            y = _mixed(_channels_last(x), first, groups=groups)  # sum over i of beta I
+        y = F.conv2d(y, depthwise, None, *pairs, groups=channels)  # phi * (beta I)
+        y = _mixed(y, last, bias, groups)  # eq. (4): lambda (beta phi * I), summed over n
+        return _like(x, y.mul_(scale))
+
+    return _in_parts(apply, x, channels * x.shape[2] * x.shape[3])
+
+
+def _mixed(x: Tensor, weight: Tensor, bias: Tensor | None = None, groups: int = 1) -> Tensor:
+    """A 1 x 1 convolution."""
+    return F.conv2d(x, weight, bias, dilation=one_tap_dilation(x.device), groups=groups)
+
+
+def one_tap_dilation(device: torch.device) -> tuple[int, int]:
+    """The dilation of 1 x 1 convolutions, which means nothing to one tap.
+
+    With (1, 1) torch takes another way for fewer than 16 images on one thread of a CPU, up to 2.3 times slower in
+    float32.
+    """
+    return (2, 2) if device.type == "cpu" else (1, 1)
+
+
+def _in_parts(function: Callable[[Tensor], Tensor], images: Tensor, values: int) -> Tensor:
+    """``function(images)``; on a CPU of as many at a time as a cache holds, with ``values`` values made of each.
+
+    The values of a whole batch are also so many that malloc gives their memory back to the system at every call, and
+    gets it anew page by page.
+    """
+    if recorded() or images.device.type != "cpu":  # a recorded loop would fix the number of images
+        return function(images)
+    at_a_time = max(PART_BYTES * torch.get_num_threads() // (values * images.itemsize), 1)
+    if len(images) <= at_a_time:
+        return function(images)
+    return torch.cat([function(part) for part in images.split(at_a_time)])
 
 
 def _channels_last(x: Tensor) -> Tensor:
@@ -269,6 +316,8 @@ def _like(x: Tensor, y: Tensor) -> Tensor:
     return _channels_last(y) if x.movedim(1, -1).is_contiguous() and not x.is_contiguous() else y.contiguous()
 
 
+PART_BYTES = 2 << 20
+"""Of maps between two convolutions, per thread: what a core's own cache holds about."""
 TENSORS = 6
 """Of the arguments of :class:`_Convolution`, those that come first: x, filters, the three factors and the bias."""
 
@@ -336,13 +385,17 @@ def _input_gradient(
     """The transposes of the three convolutions, last first."""
     *pairs, groups = settings
     stride, padding, dilation = pairs
-    g = F.conv2d(grad, _transposed(last, groups), groups=groups)
-    sizes = zip(x.shape[-2:], g.shape[-2:], depthwise.shape[-2:], *pairs, strict=True)
+    sizes = zip(x.shape[-2:], grad.shape[-2:], depthwise.shape[-2:], *pairs, strict=True)
     unread = [size - ((out - 1) * s - 2 * p + d * (k - 1) + 1) for size, out, k, s, p, d in sizes]
-    g = F.conv_transpose2d(g, depthwise, None, stride, padding, unread, len(depthwise), dilation)
-    if first is None:
-        return _like(x, g.unflatten(1, (x.shape[1], -1)).sum(2))
-    return _like(x, F.conv2d(g, _transposed(first, groups), groups=groups))
+    by_last, by_first = _transposed(last, groups), None if first is None else _transposed(first, groups)
+
+    def apply(grad: Tensor) -> Tensor:
+        g = _mixed(grad, by_last, groups=groups)
+        g = F.conv_transpose2d(g, depthwise, None, stride, padding, unread, len(depthwise), dilation)
+        g = g.unflatten(1, (x.shape[1], -1)).sum(2) if by_first is None else _mixed(g, by_first, groups=groups)
+        return _like(x, g)
+
+    return _in_parts(apply, grad, len(depthwise) * x.shape[2] * x.shape[3])
 
 
 def _transposed(filters: Tensor, groups: int) -> Tensor:

@@ -11,12 +11,22 @@ import torch
 from torch import Tensor, nn
 from torch.fx import Proxy
 
-from gdlayer.algorithms import FULL, SEPARATED, Algorithm, Factors, Sizes, choose, convolve
+from gdlayer.algorithms import (
+    FULL,
+    KNOWN_DTYPES,
+    SEPARATED,
+    Algorithm,
+    Factors,
+    Sizes,
+    choose,
+    convolve,
+    one_tap_dilation,
+)
 from gdlayer.basis import SAMPLINGS, jet_orders, kernel_constants, sampled_kernels
 from gdlayer.checks import boolean, nonnegative_number, one_of, positive_int, positive_number
 from gdlayer.geometry import GEOMETRY, Geometry
 from gdlayer.initialization import RELU_GAIN, mixing_std
-from gdlayer.modes import as_leaf, autocast_off, exporting_by_trace, tracing
+from gdlayer.modes import as_leaf, autocast_off, autocast_on, exporting_by_trace, tracing
 from gdlayer.padding import pad
 from gdlayer.plain import plain_conv2d
 from gdlayer.sampling import SamplingReport, sampling_report
@@ -364,12 +374,14 @@ class GaussianDerivativeConv2d(Geometry, SynthesizedConv2d):
         check_finite(self)
         factors = self._factors(factors_of, self._sampled_kernels())
         first, depthwise, last = factors
+        dilation = one_tap_dilation(last.device)
         steps = [
             self._padded(depthwise, None, self.in_channels if first is None else len(depthwise)),
-            plain_conv2d(last, self.bias, groups=factors.last_groups),
+            plain_conv2d(last, self.bias, dilation=dilation, groups=factors.last_groups),
         ]
         if first is not None:
-            steps.insert(0, plain_conv2d(first, groups=self.groups, memory_format=torch.channels_last))
+            mixing = plain_conv2d(first, dilation=dilation, groups=self.groups, memory_format=torch.channels_last)
+            steps.insert(0, mixing)
         return nn.Sequential(*steps).train(self.training)
 
     def _fits(self, x: Tensor) -> bool:
@@ -382,8 +394,8 @@ class GaussianDerivativeConv2d(Geometry, SynthesizedConv2d):
         """The name of the algorithm that computes the layer for x.
 
         "dense" with a ``filter_map``. Otherwise ``algorithm``, unless that is "auto": then the cheapest by
-        :func:`gdlayer.algorithms.choose` if x is float32 on a CPU without autocast, which is what the cost model
-        knows, and "dense" otherwise.
+        :func:`gdlayer.algorithms.choose` if x is on a CPU and computed in float32, or on one without AMX in bfloat16,
+        which is what the cost model knows (:data:`gdlayer.algorithms.KNOWN_DTYPES`), and "dense" otherwise.
         """
         return self._choice(x)
 
@@ -393,8 +405,10 @@ class GaussianDerivativeConv2d(Geometry, SynthesizedConv2d):
             return "dense"
         if self.algorithm != "auto":
             return self.algorithm
-        known = (like.device.type, like.dtype) == ("cpu", torch.float32) and not torch.is_autocast_enabled("cpu")
-        return self._cheapest if known else "dense"
+        if like.device.type != "cpu":
+            return "dense"
+        dtype = torch.get_autocast_dtype("cpu") if autocast_on(like.device) else like.dtype
+        return self._cheapest if dtype in KNOWN_DTYPES else "dense"
 
     @property
     def _mixing(self) -> tuple[Tensor, ...]:

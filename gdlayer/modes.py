@@ -47,8 +47,9 @@ def as_leaf(module: nn.Module, x: Proxy) -> Any:
 
 def recorded() -> bool:
     """Whether anything records the operations, or transforms them as torch.func does."""
-    transformed = torch._C._functorch.peek_interpreter_stack()  # type: ignore[reportAttributeAccessIssue]
-    return compiling() or tracing() or transformed is not None
+    if compiling() or tracing():
+        return True
+    return torch._C._functorch.peek_interpreter_stack() is not None  # type: ignore[reportAttributeAccessIssue]
 
 
 def exporting_by_trace() -> bool:

@@ -141,6 +141,12 @@ def ablation(layer: str, accuracy: float, n: int = 1000, **fields: Any) -> dict[
     return record_of("ablations", {"test_accuracy": accuracy}, layer=layer, n_train=n, **made)
 
 
+def resized(layer: str, accuracies: dict[int, float], n: int = 5000, **fields: Any) -> dict[str, Any]:
+    """Of the experiment on scale: {size of the test images: accuracy}."""
+    metrics = {f"test_accuracy_at_{size}": accuracy for size, accuracy in accuracies.items()}
+    return record_of("scale", metrics, layer=layer, n_train=n, **({"dataset": FULL} | fields))
+
+
 def save(folder: Path, *records: dict[str, Any]) -> list[Path]:
     paths = []
     for r in records:

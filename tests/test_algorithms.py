@@ -17,7 +17,7 @@ from torch.func import functional_call, grad, hessian, jacfwd, jacrev, stack_mod
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode
 
-from gdlayer import GaussianDerivativeConv2d
+from gdlayer import GaussianDerivativeConv2d, algorithms, conv
 from gdlayer.algorithms import ALGORITHMS, COST, FULL, SEPARATED, Algorithm, Sizes, Work, choose
 from gdlayer.conv import GEOMETRY
 
@@ -596,8 +596,9 @@ def test_what_the_choice_depends_on(f_in, f_out, n, bases, k, algorithms):
 
 
 @compiled
-def test_the_layer_takes_the_cheapest():
-    """In float32 on a CPU, compiled or not; autocast and any other dtype get the dense one."""
+def test_the_layer_takes_the_cheapest(monkeypatch):
+    """On a CPU in dtypes for which the costs hold, compiled or not; any other gets the dense one."""
+    monkeypatch.setattr(conv, "KNOWN_DTYPES", {torch.float32})
     layer = make(64, 64, 7, order=3, bases=16, separated=True, dtype=torch.float32)
     dense, apart = as_computed_by("dense", layer), as_computed_by("factorised", layer)
     x = torch.randn(1, 64, 3, 3)
@@ -615,10 +616,59 @@ def test_the_layer_takes_the_cheapest():
         layer, dense, apart = (module.to(dtype) for module in (layer, dense, apart))
         assert torch.equal(layer(x.to(dtype)), dense(x.to(dtype)))
         assert not torch.equal(layer(x.to(dtype)), apart(x.to(dtype)))
+    monkeypatch.setattr(conv, "KNOWN_DTYPES", {torch.float32, torch.bfloat16})
+    assert layer.chosen(x.bfloat16()) == "factorised"  # the layer is in bfloat16 now
+    assert torch.equal(layer(x.bfloat16()), apart(x.bfloat16()))
+    with torch.autocast("cpu", torch.bfloat16):
+        assert layer.chosen(x) == "factorised"
+    with torch.autocast("cpu", torch.float16):
+        assert layer.chosen(x) == "dense"
+    assert layer.chosen(x.to("meta")) == "dense"
     first = make(1, 16, 7, order=3, bases=4, separated=True, dtype=torch.float32)
     image = torch.randn(1, 1, 9, 9)
     assert torch.equal(first(image), as_computed_by("dense", first)(image))
     assert not torch.equal(first(image), as_computed_by("factorised", first)(image))
+
+
+@pytest.mark.parametrize(
+    ("capabilities", "expected"),
+    [
+        ({"avx512_bf16": True, "amx_bf16": False}, True),
+        ({"avx512_bf16": True, "amx_bf16": True}, False),
+        ({"avx512_bf16": False, "amx_bf16": False}, False),
+        ({"architecture": "aarch64"}, False),
+        (None, False),
+    ],
+)
+def test_costs_hold_for_bfloat16_where_the_cpu_has_vectors_of_it_and_no_matrices(capabilities, expected, monkeypatch):
+    monkeypatch.delattr(torch.cpu, "get_capabilities", raising=False)  # as in older versions of torch
+    if capabilities is not None:
+        monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: capabilities, raising=False)
+    assert algorithms._multiplies_bfloat16_as_float32() == expected
+
+
+@through_factors
+@pytest.mark.parametrize("memory_format", FORMATS)
+@pytest.mark.parametrize("groups", [1, 2])
+def test_parts_of_a_batch_make_the_whole(separated, algorithm, memory_format, groups, monkeypatch):
+    """Outputs, gradients and memory format of five images are the same, two or one at a time."""
+    layer = make(4, 8, (3, 4), bases=2, stride=2, groups=groups, separated=separated, algorithm=algorithm)
+    x = torch.randn(5, 4, 9, 8, dtype=torch.float64).contiguous(memory_format=FORMATS[memory_format])
+    cotangent = torch.randn(5, 8, 5, 4, dtype=torch.float64)
+    whole = values_and_gradients(layer, x, cotangent, input_trains=True)
+    sizes = set()
+    apply = algorithms._mixed
+    monkeypatch.setattr(
+        algorithms, "_mixed", lambda x, *args, **kwargs: (sizes.add(len(x)), apply(x, *args, **kwargs))[1]
+    )
+    for part_bytes in (1, 20_000):
+        monkeypatch.setattr(algorithms, "PART_BYTES", part_bytes)
+        sizes.clear()
+        parts = values_and_gradients(layer, x, cotangent, input_trains=True)
+        assert_near(parts, whole, 1e-12)
+        assert [layout(parts[name]) for name in ("y", "x")] == [layout(whole[name]) for name in ("y", "x")]
+        assert sizes == {1} or part_bytes > 1
+        assert torch.equal(layer(x[:0]), whole["y"][:0])
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,8 @@
 """``make archive``: one directory for a repository that gives DOIs, ``_build/archive/gdlayer-VERSION``.
 
-It holds the wheel, the source, the built book, the record with its tables, the lock files, the container recipe,
-checksums and metadata (RO-Crate 1.1, CodeMeta 2.0, CITATION.cff). The book is built a second time, from the packed
+It holds the wheel, the source, the built book, the record with its tables, the replication report's metadata, the lock
+files, the container recipe, checksums and metadata (RO-Crate 1.1, CodeMeta 2.0, CITATION.cff); and the book and the
+report as PDF where there is a Chromium to print them. The book is built a second time, from the packed
 source, and must be byte-identical.
 """
 
@@ -22,8 +23,11 @@ import venv
 from pathlib import Path
 from typing import Any
 
+import rescience
 import yaml
 from build_book import BookError, place_beside
+from playwright.sync_api import Error
+from print_book import newest, print_all
 
 import gdlayer
 
@@ -47,6 +51,8 @@ TITLES = {
     "wheel": "Installable package",
     "source": "Source: package, book, tests, record",
     "book": "The rendered book, for reading without a network",
+    "article": "Metadata and bibliography of the replication report, in the form of ReScience C",
+    "pdf": "The book and its replication report, as PDF",
     "record": "The record: a JSON file for each trial, with commit, seed, versions, machine and seconds; tables as CSV",
 }
 VALIDATORS = ("cffconvert", "roc-validator")
@@ -64,7 +70,7 @@ def main() -> int:
                 validate(scratch)
             shutil.rmtree(options.output, ignore_errors=True)
             shutil.copytree(scratch, options.output)
-    except (BookError, OSError, subprocess.CalledProcessError) as error:
+    except (BookError, OSError, Error, subprocess.CalledProcessError) as error:
         print(f"error: no archive was made: {error}", file=sys.stderr)
         return 1
     print(f"the archive: {options.output.resolve()}")
@@ -89,6 +95,10 @@ def write(target: Path) -> None:
             build_book(root, html)
         if differing := unequal(target / "book", Path(scratch, "html")):
             raise BookError(f"the packed source gives another book: {', '.join(differing[:5])}")
+    print_all(target / "pdf")
+    (target / "article").mkdir()
+    rescience.write(target / "article" / "metadata.yaml")
+    shutil.copy(rescience.BIBLIOGRAPHY, target / "article")
     shutil.copytree(ROOT / "data", target / "record")
     for name in COPIED:
         shutil.copy(ROOT / name, target)
@@ -173,10 +183,11 @@ def crate(target: Path) -> dict[str, Any]:
     author = {"@id": "#authors", "@type": "Organization", "name": about["author"][0]["name"]}
     paper = {"@id": about["referencePublication"]["url"], **about["referencePublication"]}
     licence = {"@id": about["license"], "@type": "CreativeWork", "name": "MIT License"}
+    folders = [name for name in ("book", "pdf", "article", "record") if name != "pdf" or (target / "pdf").exists()]
     parts = [
         {"@id": f"{NAME}-py3-none-any.whl", "@type": "File", "name": TITLES["wheel"]},
         {"@id": f"{NAME}.tar.gz", "@type": ["File", "SoftwareSourceCode"], "name": TITLES["source"]},
-        *({"@id": f"{name}/", "@type": "Dataset", "name": TITLES[name]} for name in ("book", "record")),
+        *({"@id": f"{name}/", "@type": "Dataset", "name": TITLES[name]} for name in folders),
         *({"@id": Path(name).name, "@type": "File", "name": Path(name).name} for name in (*COPIED, "codemeta.json")),
     ]
     for part in parts:
@@ -187,7 +198,7 @@ def crate(target: Path) -> dict[str, Any]:
         "@type": "Dataset",
         "name": NAME,
         "description": about["description"],
-        "datePublished": released(),
+        "datePublished": newest(),
         "license": {"@id": licence["@id"]},
         "author": {"@id": author["@id"]},
         "citation": {"@id": paper["@id"]},
@@ -201,12 +212,6 @@ def crate(target: Path) -> dict[str, Any]:
     }
     graph = [descriptor, root, author, paper, licence, *parts]
     return {"@context": "https://w3id.org/ro/crate/1.1/context", "@graph": graph}
-
-
-def released() -> str:
-    """The date of the newest record: what the archive shows is not younger."""
-    records = (ROOT / "data" / "results").glob("*/*/*/*.json")
-    return max(json.loads(path.read_text(encoding="utf-8"))["started"] for path in records)[: len("2022-10-16")]
 
 
 def validate(target: Path) -> None:

@@ -72,6 +72,22 @@ def build(scratch: Path, chapters: Path | None) -> Path:
     BookError
         If there is a warning or an error, or a page needs a network.
     """
+    html = render(scratch, chapters, "html")
+    lighten(html)
+    faults, *_ = check_offline(html)
+    if faults:
+        raise BookError("\n".join(("it is not complete without a network", *faults)))
+    return html
+
+
+def render(scratch: Path, chapters: Path | None, builder: str) -> Path:
+    """The folder that one of Sphinx's builders writes: "html", or "singlehtml" for all chapters on one page.
+
+    Raises
+    ------
+    BookError
+        If there is a warning or an error.
+    """
     source, output = scratch / "source", scratch / "output"
     shutil.copytree(ROOT / "book", source / "book", ignore=shutil.ignore_patterns(".*"))
     shutil.copy(ROOT / "_toc.yml", source)
@@ -81,19 +97,14 @@ def build(scratch: Path, chapters: Path | None) -> Path:
     built = subprocess.run(
         [
             *(Path(sys.executable).with_name("jupyter-book"), "build", source, "--path-output", output),
-            *("-W", "-n", "--keep-going", "-q"),
+            *("--builder", builder, "-W", "-n", "--keep-going", "-q"),
         ],
         capture_output=True,
         text=True,
     )
     if built.returncode:
         raise BookError(f"\n{built.stdout}\n{built.stderr}")
-    html = output / "_build" / "html"
-    lighten(html)
-    faults, *_ = check_offline(html)
-    if faults:
-        raise BookError("\n".join(("it is not complete without a network", *faults)))
-    return html
+    return output / "_build" / builder
 
 
 def lighten(html: Path) -> None:

@@ -56,7 +56,10 @@ EOF
     ;;
 stop)
     for file in /tmp/gdlayer-slurm/slurmd.pid /tmp/gdlayer-slurm/slurmctld.pid /run/munge/munged.pid; do
-        [ ! -e $file ] || kill "$(cat $file)" || true
+        [ -e $file ] || continue
+        pid=$(cat $file)
+        kill "$pid" || true
+        while kill -0 "$pid" 2>/dev/null; do sleep 0.2; done # it writes its state last
     done
     rm -rf /tmp/gdlayer-slurm
     rm -f /etc/slurm/slurm.conf

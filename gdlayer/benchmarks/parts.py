@@ -15,7 +15,19 @@ from torch.nn import functional as F
 
 from gdlayer.algorithms import ALGORITHMS, FULL, SEPARATED, Sizes
 from gdlayer.basis import jet_orders
-from gdlayer.benchmarks.goals import FIRST, FIRST_LAYER, GROWTH, INFERENCE, ORDER, PRECISIONS, SHAPES, TRAINING, Shape
+from gdlayer.benchmarks.goals import (
+    CHOICE_SHAPES,
+    FIRST,
+    FIRST_LAYER,
+    GROWTH,
+    HELD_OUT_SHAPES,
+    INFERENCE,
+    ORDER,
+    PRECISIONS,
+    SHAPES,
+    TRAINING,
+    Shape,
+)
 from gdlayer.benchmarks.measured_layers import AuthorsOrder, Synthesis, conv2d, ours
 from gdlayer.benchmarks.peers import INSTALL, PEERS
 from gdlayer.benchmarks.task import RATE, Rows, Task
@@ -102,15 +114,43 @@ def algorithms() -> Iterator[Job]:
 
 def _algorithms(shape: Shape, run: str, device: str, effort: float) -> Rows:
     task = Task(shape, device, run)
-    rows = task.compare(_every_algorithm(shape), 2 * effort, hopeless=HOPELESS)
-    auto = {"full": ours(shape).to(device), "separated": ours(shape, separated=True).to(device)}
+    rows = _with_choice(task, task.compare(_every_algorithm(shape), 2 * effort, hopeless=HOPELESS))
+    if run == INFERENCE:
+        for row in rows:
+            row |= operations(row.get("algorithm", "dense"), shape)
+    return rows
+
+
+def _with_choice(task: Task, rows: Rows) -> Rows:
+    """The rows of all algorithms, with a field that says which "auto" takes."""
+    auto = {"full": ours(task.shape).to(task.device), "separated": ours(task.shape, separated=True).to(task.device)}
     chosen = [task.identify(name, layer) for name, layer in auto.items()]
     for row in rows:
         if "algorithm" in row:
             row["chosen"] = {name: row[name] for name in ("layer", "algorithm")} in chosen
-        if run == INFERENCE:
-            row |= operations(row.get("algorithm", "dense"), shape)
     return rows
+
+
+def choice() -> Iterator[Job]:
+    """What "auto" takes beside the other algorithms, in every precision and memory format.
+
+    A layer of up to 3 maps is taken for the first of a network, whose input needs no gradient.
+    """
+    for shape in (*CHOICE_SHAPES, *HELD_OUT_SHAPES):
+        for name in PRECISIONS:
+            for run in (FIRST_LAYER if shape.in_channels <= 3 else TRAINING, INFERENCE):
+                for images_last in (False, True):
+                    yield Job(
+                        f"{shape} {name} {run}{', channels_last' * images_last}",
+                        2,
+                        partial(_choice, shape, run, name, images_last),
+                    )
+
+
+def _choice(shape: Shape, run: str, name: str, images_last: bool, device: str, effort: float) -> Rows:
+    task = Task(shape, device, run, precision=name, images_last=images_last)
+    rows = _with_choice(task, task.compare(_every_algorithm(shape), effort / 2, hopeless=HOPELESS))
+    return [row | {"precision": name, "images_last": images_last} for row in rows]
 
 
 def _every_algorithm(shape: Shape) -> dict[str, nn.Module]:
@@ -302,6 +342,7 @@ def _training_step(layer: str, precision: str, device: str) -> Callable[[], None
 
 
 PARTS: dict[str, Callable[[], Iterator[Job]]] = {
-    part.__name__: part for part in (goals, algorithms, growth, roofline, precision, memory, compiled, peers, step)
+    part.__name__: part
+    for part in (goals, algorithms, choice, growth, roofline, precision, memory, compiled, peers, step)
 }
 """The parts by name, in the order of the runs."""

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from gdlayer.benchmarks.goals import FIRST_LAYER, GOALS, INFERENCE, SHAPES, TRAINING, Goal, Shape
+from gdlayer.benchmarks.goals import FIRST_LAYER, GOALS, HELD_OUT_SHAPES, INFERENCE, SHAPES, TRAINING, Goal, Shape
 from gdlayer.benchmarks.measurements import Row, describe, read
 from gdlayer.extras import extra
 
@@ -208,6 +208,32 @@ def algorithms_table(records: Sequence[Row]) -> pd.DataFrame:
     return _frame(cells, ["shape", "run"])
 
 
+def auto_times(records: Sequence[Row]) -> dict[tuple[Any, ...], float]:
+    """Time of what "auto" takes over that of the fastest algorithm, in the part "choice".
+
+    By (shape, layer, precision, run, whether the images are in channels_last memory).
+    """
+    groups: dict[tuple[Any, ...], list[Row]] = {}
+    for row in select(records, part="choice"):
+        if "algorithm" in row:
+            case = shape_of(row), row["layer"], row["precision"], row["run"], row["images_last"]
+            groups.setdefault(case, []).append(row)
+    return {
+        case: next(row["seconds"] for row in rows if row["chosen"]) / min(row["seconds"] for row in rows)
+        for case, rows in groups.items()
+    }
+
+
+def choice_table(records: Sequence[Row]) -> pd.DataFrame:
+    """Time of what "auto" takes over that of the fastest algorithm: of all runs and memory formats the largest."""
+    cells = {}
+    for (shape, layer, precision, *_), slower in auto_times(records).items():
+        line = cells.setdefault((str(shape), "held out" if shape in HELD_OUT_SHAPES else "fitted"), {})
+        line[(layer, precision)] = max(line.get((layer, precision), 0.0), slower)
+    shown = {key: {column: f"{slower:.2f}" for column, slower in line.items()} for key, line in cells.items()}
+    return _frame(shown, ["shape", ""]).sort_index(axis=1, level=0, sort_remaining=False, kind="stable")
+
+
 def growth_table(records: Sequence[Row]) -> pd.DataFrame:
     """Milliseconds of a training step where one size varies."""
     cells = {}
@@ -309,6 +335,7 @@ def runs(records: Sequence[Row]) -> pd.DataFrame:
 TABLES = {
     "goals": goals_table,
     "algorithms": algorithms_table,
+    "choice": choice_table,
     "growth": growth_table,
     "roofline": roofline_table,
     "precision": precision_table,

@@ -19,6 +19,7 @@ FOLDERS = {
     "table2": "gdlayer.experiments.table2",
     "table3": "gdlayer.experiments.table3",
     "ablations": "gdlayer.experiments.ablations",
+    "scale": "gdlayer.experiments.scale",
 }
 """The registry: name -> package. Nothing is imported before it is asked for, and torch only to run a trial."""
 

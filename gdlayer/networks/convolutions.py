@@ -55,7 +55,10 @@ def njet(spec: ConvSpec) -> NJetConv2d:
 
 
 def ours(spec: ConvSpec, *, share_of_bases: float = 1, **options: Any) -> GaussianDerivativeConv2d:
-    """The Gaussian derivative layer; ``share_of_bases`` of the bases that the network has for it, and its options."""
+    """The Gaussian derivative layer; ``share_of_bases`` of the bases that the network has for it, and its options.
+
+    On every machine by the same algorithm, so that a trial does not depend on what is the cheapest there.
+    """
     return GaussianDerivativeConv2d(
         spec.in_channels,
         spec.out_channels,
@@ -64,5 +67,6 @@ def ours(spec: ConvSpec, *, share_of_bases: float = 1, **options: Any) -> Gaussi
         bias=False,
         sigma_min=spec.sigma_min,
         init=spec.init,
+        algorithm="dense",
         **options,
     )

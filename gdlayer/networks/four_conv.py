@@ -5,11 +5,12 @@ from collections.abc import Callable, Sequence
 from torch import Tensor, nn
 
 from gdlayer.block import ConvBlock
+from gdlayer.checks import one_of
 from gdlayer.networks.convolutions import ConvSpec
 
 
 class FourConv(nn.Module):
-    """Four blocks J -> O of one layer type, global average pooling, dense.
+    """Four blocks J -> O of one layer type, global pooling, dense.
 
     The paper prints neither widths nor kernel sizes nor strides; the defaults match what can be inferred from it, see
     the choices of experiment 1.
@@ -31,6 +32,8 @@ class FourConv(nn.Module):
         As :class:`~gdlayer.block.ConvBlock`; the paper trains beta only.
     init, sigma_min :
         As :class:`~gdlayer.networks.convolutions.ConvSpec`.
+    global_pooling : "mean" or "max"
+        What the dense layer gets of each map.
     in_channels, num_classes : int
 
     Shapes
@@ -40,7 +43,7 @@ class FourConv(nn.Module):
     Raises
     ------
     ValueError
-        If ``widths`` and ``bases`` are not four each.
+        If ``widths`` and ``bases`` are not four each, or ``global_pooling`` is no option.
     """
 
     def __init__(
@@ -54,12 +57,14 @@ class FourConv(nn.Module):
         norm: str = "beta",
         init: str = "variance_preserving",
         sigma_min: float = 0.5,
+        global_pooling: str = "mean",
         in_channels: int = 1,
         num_classes: int = 10,
     ) -> None:
         super().__init__()
         if len(widths) != 4 or len(bases) != 4:
             raise ValueError(f"widths and bases must be four integers each, got {widths!r} and {bases!r}")
+        self.global_pooling = one_of("global_pooling", global_pooling, ("mean", "max"))
         stages = []
         for depth, (width, b) in enumerate(zip(widths, bases, strict=True)):
             spec = ConvSpec(in_channels, width, kernel_size, b, depth, init, sigma_min)
@@ -72,5 +77,7 @@ class FourConv(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.features(x)
+        if self.global_pooling == "max":
+            return self.classifier(x.amax((-2, -1)))
         means = x.sum((-2, -1)) / (x.shape[-2] * x.shape[-1])  # the gradient of mean() would be as large as x
         return self.classifier(means)

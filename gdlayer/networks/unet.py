@@ -26,7 +26,10 @@ def free_form_conv(
 def gaussian_conv(
     in_channels: int, out_channels: int, kernel_size: int, *, stride: int = 1, output: bool = False
 ) -> GaussianDerivativeConv2d:
-    """Eq. (3) with K = 2 and B = f_out / 4; the output layer with K = 3 and B = 1."""
+    """Eq. (3) with K = 2 and B = f_out / 4; the output layer with K = 3 and B = 1.
+
+    On every machine by one algorithm.
+    """
     return GaussianDerivativeConv2d(
         in_channels,
         out_channels,
@@ -36,6 +39,7 @@ def gaussian_conv(
         stride=stride,
         bias=False,
         gain=1 if output else RELU_GAIN,
+        algorithm="dense",
     )
 
 

@@ -1,7 +1,6 @@
 """The book, built once for all tests that look at it, and a browser."""
 
 import os
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -9,8 +8,7 @@ import pytest
 from build_book import build
 from filelock import FileLock
 from playwright.sync_api import Browser, sync_playwright
-
-BROWSERS = ("chromium", "chromium-browser", "google-chrome")
+from print_book import BROWSERS, browser_here
 
 
 @pytest.fixture(scope="session")
@@ -29,7 +27,7 @@ def html(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def browser() -> Iterator[Browser]:
     """Headless Chromium without a network."""
-    program = next(filter(None, map(shutil.which, BROWSERS)), None)
+    program = browser_here()
     if program is None:
         pytest.skip(f"no page of the book was looked at: there is none of {', '.join(BROWSERS)}")
     with (

@@ -72,7 +72,8 @@ def test_configuration_names_files_that_exist():
     config = yaml.safe_load((ROOT / "_config.yml").read_text("utf-8"))
     sphinx = config["sphinx"]["config"]
     static = [ROOT / folder for folder in sphinx["html_static_path"]]
-    for file in (*sphinx["html_css_files"], sphinx["mathjax_path"]):
+    styles = [entry if isinstance(entry, str) else entry[0] for entry in sphinx["html_css_files"]]
+    for file in (*styles, sphinx["mathjax_path"]):
         assert any((folder / file).is_file() for folder in static), file
     for file in config["bibtex_bibfiles"]:
         assert (ROOT / file).is_file(), file

@@ -53,11 +53,13 @@ def test_smoke_is_every_cell_once_on_what_is_embedded():
         "table2": ("textures-synthetic",),
         "table3": ("nuclei-synthetic",),
         "ablations": (SAMPLE,),
+        "scale": (SAMPLE,),
     }
     assert [t.cell for t in plan("smoke", "table1", (SAMPLE,))] == [(layer, 1000, "unpooled") for layer in LAYERS]
     assert len(plan("smoke", "table2", datasets["table2"])) == 7
     assert len(plan("smoke", "table3", datasets["table3"])) == 8
     assert len(plan("smoke", "ablations", datasets["ablations"])) == 20
+    assert len(plan("smoke", "scale", datasets["scale"])) == 4
 
 
 def test_paper_has_five_and_three_seeds():
@@ -74,6 +76,7 @@ def test_paper_has_five_and_three_seeds():
     assert len(plan("paper", "table2", Table2Trial.datasets[:1])) == 7 * (5 + 3)
     assert len(plan("paper", "table3", Table3Trial.datasets[:2])) == 2 * 4 * 2 * 5
     assert len(plan("paper", "ablations", (FULL,))) == 20 * 2 * 5
+    assert len(plan("paper", "scale", (FULL,))) == 4 * 3
 
 
 def test_precision_is_checked_on_cells_of_the_table():
@@ -93,8 +96,8 @@ def test_precision_is_checked_on_cells_of_the_table():
 
 def test_order_of_the_paper_profile():
     datasets = {"table1": (FULL,), "table2": ("cats-dogs",), "table3": Table3Trial.datasets[1:3]}
-    datasets["ablations"] = (FULL,)
-    names = ("table1", "table1-precision", "table2", "table3", "ablations")
+    datasets["ablations"] = datasets["scale"] = (FULL,)
+    names = ("table1", "table1-precision", "table2", "table3", "ablations", "scale")
     trials = [t for name in names for t in plan("paper", name, datasets[trial_types()[name].belongs_to])]
     ordered = in_order(trials, "paper")
     assert sorted(map(str, ordered)) == sorted(map(str, trials))
@@ -119,6 +122,7 @@ def test_order_of_the_paper_profile():
             "batch-norm",
             "ablations",
             "table3",
+            "scale",
             "small",
             "table1-precision",
             "10000",

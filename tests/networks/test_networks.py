@@ -160,6 +160,7 @@ def test_ours(layer, bases, separated):
     assert (conv.bases, conv.separated, conv.kernel_size, conv.sigma_min) == (bases, separated, (5, 5), 0.4)
     assert len(conv.orders) == 10
     assert conv.trainable == ("sigma", "mu", "theta")
+    assert conv.algorithm == "dense"  # on every machine, as of the trials on record
 
 
 # The network

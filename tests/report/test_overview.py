@@ -112,7 +112,13 @@ def test_provenance(tmp_path):
     assert {"rates of Table 1, paper", "rates of Table 3, paper", "precision, Table 1, paper"} < set(by_name)
     assert "Table 2, quick" not in by_name
     own = Page(overview.provenance(tmp_path, "quick", tables)).rows
-    assert [row[0] for row in own[1:]] == ["Table 1, quick", "Table 2, quick", "Table 3, quick", "Ablations, quick"]
+    assert [row[0] for row in own[1:]] == [
+        "Table 1, quick",
+        "Table 2, quick",
+        "Table 3, quick",
+        "Ablations, quick",
+        "Scale generalisation, quick",
+    ]
 
 
 def test_every_trial_has_its_title():

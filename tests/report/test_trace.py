@@ -16,7 +16,7 @@ import nbformat
 import numpy as np
 import papermill
 import pytest
-from invented import SAMPLE, Page, ablation, loaded_of, net, record, save, trial_of, vgg
+from invented import SAMPLE, Page, ablation, loaded_of, net, record, resized, save, trial_of, vgg
 from markupsafe import Markup
 from PIL import Image
 
@@ -28,7 +28,7 @@ from gdlayer.experiments.record import check_current, every_record, load_records
 from gdlayer.experiments.settings import hyperparameters
 from gdlayer.experiments.table1 import again
 from gdlayer.experiments.table1.trial import Table1Trial
-from gdlayer.report import cards, conclusion, dots, judgements, overview, records, tuning
+from gdlayer.report import cards, conclusion, dots, judgements, markup, overview, records, replication, tuning
 from gdlayer.report.cells import DEVICES, KIND, select, summarise, write_csv
 from gdlayer.report.chapter import choices_table, runs
 from gdlayer.report.loaded import Loaded, load
@@ -37,7 +37,7 @@ from gdlayer.report.overview import PROVENANCE, missing_provenance
 ROOT = Path(__file__).parents[2]
 COMMITTED = ROOT / "data" / "results"
 EXPERIMENTS = experiments()
-ALL_AT_ONCE = ("preface", "overview", "protocol", "records")
+ALL_AT_ONCE = ("preface", "overview", "protocol", "records", "replication")
 """Chapters that show all experiments."""
 CHAPTERS = (*EXPERIMENTS, *ALL_AT_ONCE)
 FOLDERS = sorted(path.relative_to(COMMITTED).as_posix() for path in COMMITTED.glob("*/*") if path.is_dir())
@@ -204,6 +204,8 @@ def made_tables(name: str, loaded: dict[str, Loaded]) -> list[str]:
         return [records.render(loaded)]
     if name == "protocol":
         return protocol(*(loaded[experiment] for experiment in EXPERIMENTS))
+    if name == "replication":
+        return report(loaded)
     own = loaded[name]
     page = own.experiment.page
     judged = [conclusion.render(own), judgements.render(own)]
@@ -216,10 +218,12 @@ def made_tables(name: str, loaded: dict[str, Loaded]) -> list[str]:
     if name == "ablations":
         answers = [page.answer(own, question) for question in QUESTIONS]
         return [cards.answer(own), *answers, page.table(own), *judged]
+    if name == "scale":
+        return [cards.answer(own), page.table(own), *judged]
     return [cards.answer(own), *(page.table(own, dataset=dataset) for dataset in own.datasets), *judged]
 
 
-def protocol(first: Loaded, second: Loaded, third: Loaded, ablations: Loaded) -> list[str]:
+def protocol(first: Loaded, second: Loaded, third: Loaded, ablations: Loaded, scale: Loaded) -> list[str]:
     """The tables of the protocol."""
     return [
         first.experiment.page.lengths(first),
@@ -235,6 +239,27 @@ def protocol(first: Loaded, second: Loaded, third: Loaded, ablations: Loaded) ->
         *(third.experiment.page.durations(third, dataset=dataset) for dataset in third.datasets),
         runs(ablations),
         ablations.experiment.page.durations(ablations),
+        tuning.render(scale.experiment),
+        runs(scale),
+        scale.experiment.page.durations(scale),
+    ]
+
+
+def report(loaded: dict[str, Loaded]) -> list[str]:
+    """The tables of the replication report, and the sentences that are made from the record."""
+    first, second, third, ablations = loaded.values()
+    shown = [
+        *(cards.answer(first), first.experiment.page.table(first), conclusion.render(first)),
+        *(cards.answer(second), second.experiment.page.table(second), conclusion.render(second)),
+        cards.answer(third),
+        *(third.experiment.page.table(third, dataset=dataset) for dataset in third.datasets),
+        *(conclusion.render(third), cards.answer(ablations), conclusion.render(ablations)),
+    ]
+    return [
+        *(markup.paragraph(replication.abstract(loaded)), replication.scope(loaded), replication.choices(loaded)),
+        *shown,
+        markup.paragraph(replication.summary(loaded)),
+        *(replication.untested(loaded), replication.statement(loaded)),
     ]
 
 
@@ -369,6 +394,8 @@ def made_for(experiment: str, layer: int, value: float, **fields: Any) -> dict[s
         return record(name, 1000, accuracy=value, **fields)
     if experiment == "ablations":
         return ablation(name, value, **fields)
+    if experiment == "scale":
+        return resized(name, {28: value}, **fields)
     return vgg(name, value, value, **fields) if experiment == "table2" else net(name, value, **fields)
 
 
@@ -405,13 +432,13 @@ def test_a_chapter_is_of_one_profile_and_of_real_data(experiment, loaded):
 
 
 def test_committed_tables_have_letters_just_where_they_mix(loaded):
-    first, second, third, fourth = (loaded[experiment]._replace(record=None) for experiment in EXPERIMENTS)
+    first, second, third, *others = (loaded[experiment]._replace(record=None) for experiment in EXPERIMENTS)
     shown = [
         *(
             (select(first.cells, {"network": network}), first.experiment.page.table(first, network=network))
             for network in Table1Trial.networks
         ),
-        *((own.cells, own.experiment.page.table(own)) for own in (second, fourth)),
+        *((own.cells, own.experiment.page.table(own)) for own in (second, *others)),
         *(
             (select(third.cells, {"dataset": dataset}), third.experiment.page.table(third, dataset=dataset))
             for dataset in third.datasets

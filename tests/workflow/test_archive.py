@@ -57,9 +57,19 @@ def test_the_crate_names_every_part_and_its_size(target):
         entity = entities[part["@id"]]
         if entity["@type"] != "Dataset":
             assert entity["contentSize"] == str((target / part["@id"]).stat().st_size)
-    assert {"book/", "record/", "Containerfile", "CITATION.cff"} <= {part["@id"] for part in root["hasPart"]}
+    parts = {part["@id"] for part in root["hasPart"]}
+    assert {"book/", "article/", "record/", "Containerfile", "CITATION.cff"} <= parts
     assert entities[root["citation"]["@id"]]["name"] == "Fully trainable Gaussian derivative convolutional layer"
     assert json.loads(json.dumps(crate)) == crate
+
+
+def test_pdfs_are_a_part_where_they_were_printed(target):
+    def parts():
+        return {entity["@id"] for entity in archive.crate(target)["@graph"]}
+
+    assert "pdf/" not in parts()
+    (target / "pdf").mkdir()
+    assert "pdf/" in parts()
 
 
 def test_codemeta_and_citation_agree():

@@ -31,12 +31,14 @@ EMBEDDED = {
     "table2": "textures-synthetic",
     "table3": "nuclei-synthetic",
     "ablations": "fashion-mnist-sample",
+    "scale": "fashion-mnist-sample",
 }
 METRICS = {
     "table1": ["test_accuracy"],
     "table2": ["val_accuracy", "test_accuracy"],
     "table3": ["pixel_accuracy", "dice", "iou", "nucleus_f1", "background_accuracy"],
     "ablations": ["test_accuracy"],
+    "scale": ["test_accuracy_at_14", "test_accuracy_at_28"],
 }
 TRIALS = [trial for experiment, dataset in EMBEDDED.items() for trial in plan("smoke", experiment, (dataset,))]
 OF = {name: [trial for trial in TRIALS if trial.experiment == name] for name in EMBEDDED}
@@ -109,7 +111,9 @@ def test_real_data_that_cannot_be_had():
     assert re.match(rf"profile 'paper' demands real data, .*{reason}", error)
 
 
-@pytest.mark.parametrize(("experiment", "steps"), [("table1", 4), ("table2", 2), ("table3", 2), ("ablations", 4)])
+@pytest.mark.parametrize(
+    ("experiment", "steps"), [("table1", 4), ("table2", 2), ("table3", 2), ("ablations", 4), ("scale", 2)]
+)
 def test_a_record_with_other_settings(experiment, steps):
     trials = OF[experiment]
     path = write_records(trials[:3])[2]
@@ -121,7 +125,7 @@ def test_a_record_with_other_settings(experiment, steps):
     )
 
 
-@pytest.mark.parametrize("trial", [TRIALS[0], TRIALS[-1]], ids=["table1", "ablations"])
+@pytest.mark.parametrize("trial", [TRIALS[0], TRIALS[-1]], ids=["table1", "scale"])
 def test_a_corrupt_record(trial):
     path = write_records([trial])[0]
     path.write_text('{"trial": ')
@@ -153,7 +157,7 @@ def test_snakemake_gets_the_profile_and_its_data(monkeypatch, capsys, tmp_path, 
         return subprocess.CompletedProcess([], status)
 
     monkeypatch.setattr(subprocess, "run", called)
-    write_records([*OF["table1"][:2], *OF["table2"][:2], *OF["table3"], *OF["ablations"]])
+    write_records([*OF["table1"][:2], *OF["table2"][:2], *OF["table3"], *OF["ablations"], *OF["scale"]])
     pending = len(OF["table1"]) - 2 + len(OF["table2"]) - 2
     tables = [Path("results", "smoke", f"{name}.csv") for name in EMBEDDED]
     for table in tables:
@@ -167,12 +171,13 @@ def test_snakemake_gets_the_profile_and_its_data(monkeypatch, capsys, tmp_path, 
         "table2: textures-synthetic",
         "table3: nuclei-synthetic",
         "ablations: fashion-mnist-sample",
+        "scale: fashion-mnist-sample",
         f"profile smoke: {len(TRIALS)} trials, {len(TRIALS) - pending} finished; about {seconds:.0f} s left on 3 cores,"
         " then the book",
         last.format(page=tmp_path / "_build" / "smoke" / "html" / "index.html"),
     ]
     assert err == ""
-    assert [table.exists() for table in tables] == [False, False, True, True]  # made anew if a record is missing
+    assert [table.exists() for table in tables] == [False, False, True, True, True]  # made anew if a record is missing
     (command,) = calls
     assert command[1:5] == ["-m", "snakemake", "--snakefile", "workflow/Snakefile"]
     assert command[command.index("--cores") + 1] == "3"
@@ -269,7 +274,7 @@ def test_snakemake_plans_what_is_missing():
     pending = OF["table1"][-2:] + OF["table2"][1:3] + OF["table3"][-2:]
     write_records([trial for trial in TRIALS if trial not in pending])
     output = dry_run({name: [dataset] for name, dataset in EMBEDDED.items()})
-    for rule, count in (("trial", 6), ("table", 4), ("chapter", 4), ("page", 4), ("book", 1)):
+    for rule, count in (("trial", 6), ("table", 4), ("chapter", 4), ("page", 5), ("book", 1)):
         assert re.search(rf"^{rule} +{count}$", output, re.MULTILINE), (rule, output)
     for trial in TRIALS:
         command = f"python {' '.join(trial.command('results'))} --jobs 2"
@@ -285,7 +290,10 @@ def test_snakemake_plans_what_is_missing():
         " profile=smoke 'datasets={1}' results=../results"
     )
     datasets = " ".join(f"{name}={dataset}" for name, dataset in EMBEDDED.items())
-    assert all(of_all.format(page, datasets) in output for page in ("preface", "overview", "protocol", "records"))
+    assert all(
+        of_all.format(page, datasets) in output
+        for page in ("preface", "overview", "protocol", "records", "replication")
+    )
 
 
 def test_a_trial_waits_for_the_record_of_its_source():
@@ -307,14 +315,17 @@ def test_a_trial_waits_for_the_record_of_its_source():
     assert re.search(rf"^trial +{1 + 6 + 2 * len(OF['table3'])}$", output, re.MULTILINE), output
     assert "--profile smoke --datasets tnbc monuseg-crops --results results" in output
     assert "profile=smoke datasets=tnbc,monuseg-crops results=../results" in output
-    assert "table3=tnbc,monuseg-crops ablations=fashion-mnist-sample' results=../results" in output
+    assert (
+        "table3=tnbc,monuseg-crops ablations=fashion-mnist-sample scale=fashion-mnist-sample' results=../results"
+        in output
+    )
 
 
 def prepare_a_dry_run() -> None:
     """The files that the plan names as inputs."""
     shutil.copytree(REPOSITORY / "workflow", "workflow")
     Path("book").mkdir()
-    for chapter in (*experiments(), "preface", "overview", "protocol", "records"):
+    for chapter in (*experiments(), "preface", "overview", "protocol", "records", "replication"):
         Path("book", f"{chapter}.ipynb").touch()
     for file in ("_config.yml", "_toc.yml", "pyproject.toml"):
         shutil.copy(REPOSITORY / file, file)

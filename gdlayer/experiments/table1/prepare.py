@@ -1,10 +1,12 @@
 """What a trial of experiment 1 trains and measures."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor, nn
 
 from gdlayer.datasets import balanced_subset, fashion_mnist
 from gdlayer.experiments.run import Task, Workplace
@@ -26,36 +28,64 @@ FIXED = {
 }
 """Choices for which the code has no other option, so that the list of choices cannot claim one."""
 
-Maker = Callable[[ConvSpec], torch.nn.Module]
+Maker = Callable[[ConvSpec], nn.Module]
 """What makes the convolutions of the network."""
+
+
+def as_they_are(images: Tensor) -> Tensor:
+    return images
+
+
+AS_THEY_ARE = {"accuracy": as_they_are}
 
 
 def prepare(trial: Table1Trial, settings: dict[str, Any], workplace: Workplace) -> Task:
     """A four-convolution network of a layer type; its accuracy as :func:`task` measures it."""
-    return task(trial, settings, workplace, LAYERS[trial.layer].maker())
+    return task(trial, settings, workplace, partial(build_network, LAYERS[trial.layer].maker(), settings))
 
 
-def task(trial: FashionMnistTrial, settings: dict[str, Any], workplace: Workplace, conv: Maker) -> Task:
-    """A four-convolution network; its accuracy on all test images, or for a search on the images held out."""
+def task(
+    trial: FashionMnistTrial,
+    settings: dict[str, Any],
+    workplace: Workplace,
+    build: Callable[[], nn.Module],
+    views: Mapping[str, Callable[[Tensor], Tensor]] = AS_THEY_ARE,
+    n_test: int | None = None,
+) -> Task:
+    """The network that ``build`` makes; its accuracy on test images, or for a search on the images held out.
+
+    Parameters
+    ----------
+    trial, settings, workplace : as for :func:`prepare`
+    build : function
+        Makes the network, which takes uint8 images; called after torch is seeded.
+    views : {metric: function of images}
+        What the network is tested on, by the name of the metric after "test" or "validation".
+    n_test : int, optional
+        The first of the test images; by default all.
+    """
     data = fashion_mnist.load(trial.dataset)
     subset = balanced_subset(data.train_labels, trial.n_train, trial.seed)
-    part, *held_out = _held_out(data, trial, settings)
+    part, *held_out = _held_out(data, trial, settings, n_test)
     images, labels, held_out_images, held_out_labels = (
         torch.from_numpy(array).to(workplace.device)
         for array in (data.train_images[subset, None], data.train_labels[subset], *held_out)
     )
     torch.manual_seed(trial.seed)
-    model = build_network(conv, settings).to(workplace.device)
+    model = build().to(workplace.device)
 
     def measure() -> dict[str, float]:
-        return {f"{part}_accuracy": accuracy(model, held_out_images, held_out_labels, settings["precision"])}
+        return {
+            f"{part}_{name}": accuracy(model, view(held_out_images), held_out_labels, settings["precision"])
+            for name, view in views.items()
+        }
 
     return Task(
         model,
         images,
         labels,
         measure,
-        metrics=(f"{part}_accuracy",),
+        metrics=tuple(f"{part}_{name}" for name in views),
         data={
             "name": data.name,
             "source": data.source,
@@ -66,7 +96,7 @@ def task(trial: FashionMnistTrial, settings: dict[str, Any], workplace: Workplac
     )
 
 
-def build_network(conv: Maker, settings: dict[str, Any]) -> torch.nn.Sequential:
+def build_network(conv: Maker, settings: dict[str, Any]) -> nn.Sequential:
     """The network of experiment 1 by its open choices: uint8 images (b, 1, 28, 28) -> logits (b, 10).
 
     Raises
@@ -85,15 +115,15 @@ def build_network(conv: Maker, settings: dict[str, Any]) -> torch.nn.Sequential:
         init=settings["initialisation"],
         sigma_min=settings["sigma_min"],
     )
-    return torch.nn.Sequential(Standardise([PIXEL_MEAN], [PIXEL_STD]), network)
+    return nn.Sequential(Standardise([PIXEL_MEAN], [PIXEL_STD]), network)
 
 
 def _held_out(
-    data: fashion_mnist.ImageSet, trial: FashionMnistTrial, settings: dict[str, Any]
+    data: fashion_mnist.ImageSet, trial: FashionMnistTrial, settings: dict[str, Any], n_test: int | None
 ) -> tuple[str, np.ndarray, np.ndarray]:
     """The test images and labels; of a search the next training images of the same draw."""
     if "validation" not in settings:
-        return "test", data.test_images[:, None], data.test_labels
+        return "test", data.test_images[:n_test, None], data.test_labels[:n_test]
     drawn = balanced_subset(data.train_labels, trial.n_train + settings["validation"], trial.seed)
     others = drawn[trial.n_train :]  # the draw begins with the images to train on
     return "validation", data.train_images[others, None], data.train_labels[others]

@@ -118,7 +118,10 @@ def free_first_layer(old: nn.Conv2d, settings: dict[str, Any], row: FirstLayer) 
 
 
 def gaussian_first_layer(old: nn.Conv2d, settings: dict[str, Any], row: FirstLayer) -> tuple[nn.Module, dict[str, Any]]:
-    """A Gaussian derivative layer, at random or fitted to the old filters; then with its relative residual."""
+    """A Gaussian derivative layer, at random or fitted to the old filters; then with its relative residual.
+
+    On every machine by one algorithm.
+    """
     layer = GaussianDerivativeConv2d(
         old.in_channels,
         old.out_channels,
@@ -127,6 +130,7 @@ def gaussian_first_layer(old: nn.Conv2d, settings: dict[str, Any], row: FirstLay
         bases=settings["bases"],
         stride=_stride(old),
         padding=_padding(old, row),
+        algorithm="dense",
     )
     if row.start == "random":
         return layer, {}
