@@ -11,7 +11,7 @@ from torch.autograd import forward_ad
 from gdlayer.checks import is_integer, nonnegative_number, one_of
 from gdlayer.discrete import discrete_kernels, frequencies
 from gdlayer.hermite import gaussian_derivatives, standard_gaussian_derivatives
-from gdlayer.modes import autocast_off, compiling, tracing, with_known_signature
+from gdlayer.modes import autocast_off, recorded
 from gdlayer.quadrature import gauss_legendre, nodes_and_weights
 
 SAMPLINGS = ("point", "integrated", "discrete")
@@ -75,7 +75,7 @@ def rotation(theta: Tensor) -> Tensor:
     tensor of shape (..., 2, 2)
     """
     cos, sin = torch.cos(theta), torch.sin(theta)
-    return torch.stack((cos, sin, -sin, cos), -1).unflatten(-1, (2, 2))
+    return torch.stack((cos, sin, -sin, cos), -1).view(*theta.shape, 2, 2)
 
 
 def gaussian_derivative_kernels(
@@ -197,20 +197,22 @@ def kernel_constants(
         Those of :func:`sampling_grid` in homogeneous coordinates and half pixels, that is 2x, 2y, 2.
     orders : (N, 2)
         p and q.
-    rows : (3, N, 2)
-        Where the d-th derivatives of g_p and g_q stand in all orders of g, (orders, N, 2), flattened; d = 0, 1, 2.
+    rows : (2, N, 3)
+        Where the factors g(u) and g(v) of a kernel and of its slopes along u and v stand in all orders of g,
+        (orders, N, 2), flattened. The three products have the orders (p, q), (p + 1, q) and (p, q + 1).
     rule : (2, nodes)
         The :func:`~gdlayer.quadrature.gauss_legendre` rule over a pixel, or over frequencies; unused by "point".
     """
     y, x = torch.meshgrid(*(2 * torch.arange(k, device=device) - (k - 1) for k in kernel_size), indexing="ij")
     pairs = torch.tensor(orders, device=device)
+    products = pairs[:, None] + torch.tensor([(0, 0), (1, 0), (0, 1)], device=device)  # (N, 3, 2)
     n = pairs.numel()
-    rows = pairs * n + torch.arange(n, device=device).view_as(pairs)
+    rows = products * n + torch.arange(n, device=device).view(-1, 1, 2)
     nodes = {"point": 1, "integrated": PIXEL_NODES, "discrete": frequencies(kernel_size)}[sampling]
     return (
         torch.stack((x, y, torch.full_like(x, 2))).flatten(1),
         pairs,
-        torch.stack((rows, rows + n, rows + 2 * n)),
+        rows.movedim(-1, 0).contiguous(),
         gauss_legendre(nodes, device=device),
     )
 
@@ -245,7 +247,7 @@ def sampled_kernels(
     -------
     tensor of shape (..., N, kh kw)
     """
-    grid = 0.5 * points.to(theta.dtype)
+    grid = (points / 2).to(theta.dtype)
     if sampling == "discrete":
         kernels = discrete_kernels(sigma, mu, theta, grid[:2], orders, rule, pairs)
     else:
@@ -268,15 +270,13 @@ def _point_kernels(
     sigma: Tensor, mu: Tensor, theta: Tensor, grid: Tensor, orders: Tensor, rows: Tensor, highest: int
 ) -> Tensor:
     """Eq. (1) at the points of ``grid``, x, y and 1: (..., N, points)."""
-    # New tensors, as DistributedDataParallel may overwrite buffers between this forward pass and its backward pass.
-    powers, rows = orders + 1, rows.clone()
+    powers = orders + 1
     trains = torch.is_grad_enabled() and (sigma.requires_grad or mu.requires_grad or theta.requires_grad)
-    if trains and not (compiling() or tracing()):  # a compiler fuses its own derivatives of _evaluate
-        return _Kernels.apply(sigma, mu, theta, grid, powers, rows, highest)[0]  # type: ignore[index]
-    return _evaluate(sigma, mu, theta, grid, powers, rows[:1], highest, 0)[0]
+    if trains and not recorded():  # a compiler and torch.func make their own derivatives of _evaluate
+        return _Kernels.apply(sigma, mu, theta, grid, powers, rows, highest + 1)  # type: ignore[return-value]
+    return _evaluate(sigma, mu, theta, grid, powers, rows[..., :1], highest)[0]
 
 
-@with_known_signature
 class _Kernels(torch.autograd.Function):
     r"""Eq. (1) with its derivatives in closed form: they are made of Gaussian derivatives again.
 
@@ -284,45 +284,36 @@ class _Kernels(torch.autograd.Function):
     g of :func:`~gdlayer.hermite.standard_gaussian_derivatives`,
 
     .. math::
-        \frac{\partial g_p}{\partial t} = g_{p+1}, \qquad
-        \frac{\partial G_p}{\partial \sigma} = \sigma\, G_{p+2} \text{ (heat equation)}
+        \phi = \frac{g_p(t_1)\, g_q(t_2)}{2 \pi\, \sigma_1^{p+1} \sigma_2^{q+1}}, \qquad
+        \frac{\partial g_p}{\partial t} = g_{p+1}
     """
 
-    generate_vmap_rule = True
-
     @staticmethod
-    def forward(
-        *inputs: Any,
-    ) -> tuple[Tensor, ...]:  # torch inspects the signature at every call: a short one is faster
-        return _evaluate(*inputs)
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: Any, output: Any) -> None:
-        *tensors, ctx.highest = inputs
-        _, *factors = output
-        ctx.mark_non_differentiable(*factors)
-        ctx.set_materialize_grads(False)
-        ctx.save_for_backward(*tensors, *factors)
-        ctx.save_for_forward(*tensors)
+    def forward(ctx: Any, *inputs: Any) -> Tensor:
+        # Constants are not saved tensors, as DistributedDataParallel may overwrite buffers before the backward pass.
+        geometry, ctx.constants = inputs[:3], inputs[3:]
+        kernels, *factors = _evaluate(*inputs)
+        ctx.save_for_backward(*geometry, *factors)
+        ctx.save_for_forward(*geometry)
+        return kernels
 
     @staticmethod
     def backward(ctx: Any, *grads: Any) -> tuple[Tensor | None, ...]:
-        grad = grads[0]
-        if grad is None:
-            return (None,) * 7
-        sigma, mu, theta, grid, powers, rows, g, scale, precision, turn = ctx.saved_tensors
-        if torch.is_grad_enabled() or any(forward_ad.unpack_dual(t).tangent is not None for t in (sigma, mu, theta)):
+        (grad,) = grads
+        *geometry, products, scale, precision, frame = ctx.saved_tensors
+        if torch.is_grad_enabled() or any(forward_ad.unpack_dual(t).tangent is not None for t in geometry):
             # This backward pass is differentiated itself, so what forward left without a derivative is made anew.
-            _, g, scale, precision, turn = _evaluate(sigma, mu, theta, grid, powers, rows, ctx.highest)
-        g_0, g_1, g_2 = g.unbind()
-        other = g_0.flip(-2) * (grad * scale).unsqueeze(-2)  # (..., N, 2, kh kw)
+            _, products, scale, precision, frame = _evaluate(*geometry, *ctx.constants)
+        grid, powers, *_ = ctx.constants
         with autocast_off(grad.device):
-            by_x, by_y, by_1 = ((g_1 * other) @ grid.mT).unbind(-1)  # sums over the points, by A
-        cos, sin = turn.unbind(-1)
+            sums = (products * (grad * scale).unsqueeze(-2)) @ grid.mT  # over the points: (..., N, 3, 3)
+        by_frame = precision[..., None] * sums[..., 1:, :]
+        by_x, by_y, by_1 = by_frame.unbind(-1)
+        cos, sin, _ = frame.unbind(-1)
         return (
-            precision * (g_2 * other).sum(-1),
-            -precision * by_1,
-            (precision * (cos * by_y - sin * by_x)).sum(-1),
+            -precision * ((frame * by_frame).sum(-1) + powers * sums[..., :1, 2]),  # of A, and of the scale
+            -by_1,
+            (cos * by_y - sin * by_x).sum(-1),
             None,
             None,
             None,
@@ -330,40 +321,37 @@ class _Kernels(torch.autograd.Function):
         )
 
     @staticmethod
-    def jvp(ctx: Any, *tangents: Any) -> tuple[Tensor | None, ...]:
-        sigma, mu, theta, grid, powers, rows = ctx.saved_tensors
+    def jvp(ctx: Any, *tangents: Any) -> Tensor:
+        geometry, (grid, powers, *_) = ctx.saved_tensors, ctx.constants
         by_sigma, by_mu, by_theta = (
-            torch.zeros_like(t) if tangent is None else tangent
-            for t, tangent in zip((sigma, mu, theta), tangents, strict=False)
+            torch.zeros_like(t) if tangent is None else tangent for t, tangent in zip(geometry, tangents, strict=False)
         )
-        _, g, scale, precision, turn = _evaluate(sigma, mu, theta, grid, powers, rows, ctx.highest)
-        g_0, g_1, g_2 = g.unbind()
-        cos, sin = turn.unbind(-1)
-        moved = torch.stack((-sin * by_theta[..., None], cos * by_theta[..., None], -by_mu), -1)  # of sigma A
+        kernels, products, scale, precision, frame = _evaluate(*geometry, *ctx.constants)
+        cos, sin, _ = frame.unbind(-1)
+        moved = torch.stack((-sin * by_theta[..., None], cos * by_theta[..., None], -by_mu), -1)  # of the frame
+        grown = precision * by_sigma  # of log sigma
         with autocast_off(grid.device):
-            along = (precision * by_sigma)[..., None] * g_2 + (precision[..., None] * moved) @ grid * g_1
-        return (along * g_0.flip(-2)).sum(-2) * scale, None, None, None, None
+            along = (precision[..., None] * (moved - grown[..., None] * frame)) @ grid
+        slopes = (along * products[..., 1:, :]).sum(-2) * scale
+        return slopes - (powers * grown).sum(-1, keepdim=True) * kernels
 
 
 def _evaluate(
-    sigma: Tensor, mu: Tensor, theta: Tensor, grid: Tensor, powers: Tensor, rows: Tensor, highest: int, last: int = 2
+    sigma: Tensor, mu: Tensor, theta: Tensor, grid: Tensor, powers: Tensor, rows: Tensor, highest: int
 ) -> tuple[Tensor, ...]:
     """Kernels (..., N, kh kw), and the factors of their first derivatives.
 
-    ``powers`` are p + 1 and q + 1. The factors are the derivatives of g_p and g_q from the 0th to the ``last``, whose
-    ``rows`` are given, (last + 1, ..., N, 2, kh kw); the scale 1 / (2 pi sigma_1^(p+1) sigma_2^(q+1)), (..., N, 1);
-    1 / sigma, (..., N, 2); and the rotation, (..., N, 2, 2).
+    ``powers`` are p + 1 and q + 1; ``highest`` is the highest order in ``rows``. The factors are the products of g(u)
+    and g(v) in ``rows``, (..., N, 3, kh kw); the scale 1 / (2 pi sigma_1^(p+1) sigma_2^(q+1)), (..., N, 1); 1 / sigma,
+    (..., N, 2); and the frame, which takes (x, y, 1) to (u - mu_1, v - mu_2), (..., N, 2, 3).
     """
     precision = sigma.reciprocal()
-    turn = rotation(theta)
-    affine = torch.cat((turn, -mu[..., None]), -1) * precision[..., None]  # A, (..., N, 2, 3)
+    frame = torch.cat((rotation(theta), -mu[..., None]), -1)
     with autocast_off(theta.device):
-        t = affine @ grid
-    t = t.movedim((t.dim() - 3, t.dim() - 2), (0, 1))  # the older ONNX exporter moves no negative axes
-    g = torch.stack(standard_gaussian_derivatives(t, highest + last))  # (orders, N, 2, ..., kh kw)
-    g = g.reshape(-1, *t.shape[2:]).index_select(0, rows.view(-1)).view(*rows.shape, *t.shape[2:])
-    g = g.movedim((1, 2), (-3, -2))
+        t = (frame * precision[..., None]) @ grid
+    g = torch.cat(standard_gaussian_derivatives(t, highest), -3).flatten(-3, -2)  # (..., orders N 2, kh kw)
+    g_u, g_v = torch.unflatten(g.index_select(g.dim() - 2, rows.flatten()), -2, rows.shape).unbind(-4)
+    products = g_u * g_v
     scale = (precision**powers).prod(-1, keepdim=True) / (2 * math.pi)
-    g_u, g_v = g[0].unbind(-2)
-    kernels = g_u * g_v * scale  # eq. (1): G_p(u - mu_1, sigma_1) G_q(v - mu_2, sigma_2)
-    return kernels, g, scale, precision, turn
+    kernels = products[..., 0, :] * scale  # eq. (1): G_p(u - mu_1, sigma_1) G_q(v - mu_2, sigma_2)
+    return kernels, products, scale, precision, frame

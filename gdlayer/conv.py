@@ -292,7 +292,7 @@ class GaussianDerivativeConv2d(Geometry, SynthesizedConv2d):
         """The filters (f_out, f_in/groups, kh, kw) made of kernels phi (B, N, kh kw)."""
         omega = self._omega()
         # eq. (3), and eq. (2) where B = 1: the sums over n of omega phi, einsum("bjin,bnp->bjip", omega, phi)
-        filters = omega.reshape(self.bases, -1, omega.shape[-1]).to(phi.dtype) @ phi
+        filters = torch.bmm(omega.reshape(self.bases, -1, omega.shape[-1]).to(phi.dtype), phi)
         return filters.view(self.out_channels, -1, *self.kernel_size).to(omega.dtype)
 
     @torch.no_grad()

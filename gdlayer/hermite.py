@@ -97,10 +97,11 @@ def standard_gaussian_derivatives(t: Tensor, order: int) -> list[Tensor]:
     """
     _check_order(order)
     g = [torch.exp(-0.5 * t * t)]
+    minus_t = -t
     if order > 0:
-        g.append(-t * g[0])
+        g.append(minus_t * g[0])
     for p in range(1, order):
-        g.append(torch.addcmul(-p * g[p - 1], t, g[p], value=-1))
+        g.append(torch.add(minus_t * g[p], g[p - 1], alpha=-p))
     return g
 
 
