@@ -247,7 +247,7 @@ def protocol(first: Loaded, second: Loaded, third: Loaded, ablations: Loaded, sc
 
 def report(loaded: dict[str, Loaded]) -> list[str]:
     """The tables of the replication report, and the sentences that are made from the record."""
-    first, second, third, ablations = loaded.values()
+    first, second, third, ablations, *_ = loaded.values()
     shown = [
         *(cards.answer(first), first.experiment.page.table(first), conclusion.render(first)),
         *(cards.answer(second), second.experiment.page.table(second), conclusion.render(second)),
