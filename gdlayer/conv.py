@@ -395,7 +395,7 @@ class GaussianDerivativeConv2d(Geometry, SynthesizedConv2d):
 
         "dense" with a ``filter_map``. Otherwise ``algorithm``, unless that is "auto": then the cheapest by
         :func:`gdlayer.algorithms.choose` if x is on a CPU and computed in float32, or on one without AMX in bfloat16,
-        which is what the cost model knows (:data:`gdlayer.algorithms.KNOWN_DTYPES`), and "dense" otherwise.
+        which is what the cost model knows, and "dense" otherwise.
         """
         return self._choice(x)
 
