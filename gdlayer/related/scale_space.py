@@ -27,8 +27,9 @@ class ScaleSpaceConv2d(nn.Module):
     torch.Size([8, 32, 28, 28])
 
     .. math::
-        J = \sum_i C_0 L + \sigma\, (C_x L_x + C_y L_y)
-            + \tfrac12 \sigma^2 (C_{xx} L_{xx} + C_{xy} L_{xy} + C_{yy} L_{yy}), \qquad L = T(\sigma^2) * I_i
+        J &= \sum_i C_0 L + \sigma\, (C_x L_x + C_y L_y)
+            + \tfrac12 \sigma^2 (C_{xx} L_{xx} + C_{xy} L_{xy} + C_{yy} L_{yy}) \\
+        L &= T(\sigma^2) * I_i
 
     with coefficients C of its own for each output j and input i. T is the discrete Gaussian
     (:func:`~gdlayer.related.scale_space.smoothing`), and derivatives are central differences. The powers of sigma
