@@ -251,21 +251,22 @@ def test_what_is_embedded_is_announced(monkeypatch, capsys):
     monkeypatch.setattr(sys, "argv", ["reproduce.py", "--cores", "all"])
     assert reproduce.main() == 0
     lines = capsys.readouterr().out.splitlines()
-    assert len(lines) == 10
+    assert len(lines) == 12
     for note, names in zip(
-        lines[:4],
+        lines[:5],
         (
             "fashion-mnist-sample instead of fashion-mnist",
             "textures-synthetic instead of cats-dogs",
             "nuclei-synthetic instead of tnbc",
             "fashion-mnist-sample instead of fashion-mnist",
+            "fashion-mnist-sample instead of fashion-mnist",
         ),
         strict=True,
     ):
         assert note.startswith(f"note: {names}: ")
-    assert lines[4:8] == [f"{name}: {dataset}" for name, dataset in EMBEDDED.items()]
+    assert lines[5:10] == [f"{name}: {dataset}" for name, dataset in EMBEDDED.items()]
     planned = sum(len(plan("quick", name, (dataset,))) for name, dataset in EMBEDDED.items())
-    assert lines[8].startswith(f"profile quick: {planned} trials, 0 finished; about an unknown time")
+    assert lines[10].startswith(f"profile quick: {planned} trials, 0 finished; about an unknown time")
 
 
 def test_snakemake_plans_what_is_missing():
@@ -274,7 +275,7 @@ def test_snakemake_plans_what_is_missing():
     pending = OF["table1"][-2:] + OF["table2"][1:3] + OF["table3"][-2:]
     write_records([trial for trial in TRIALS if trial not in pending])
     output = dry_run({name: [dataset] for name, dataset in EMBEDDED.items()})
-    for rule, count in (("trial", 6), ("table", 4), ("chapter", 4), ("page", 5), ("book", 1)):
+    for rule, count in (("trial", 6), ("table", 5), ("chapter", 5), ("page", 5), ("book", 1)):
         assert re.search(rf"^{rule} +{count}$", output, re.MULTILINE), (rule, output)
     for trial in TRIALS:
         command = f"python {' '.join(trial.command('results'))} --jobs 2"
