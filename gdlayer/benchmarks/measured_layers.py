@@ -1,6 +1,7 @@
 """The layers that are measured: ours, and ours as the authors' code computes it."""
 
 import math
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -11,21 +12,13 @@ from gdlayer.benchmarks.goals import ORDER, Shape
 from gdlayer.conv import GaussianDerivativeConv2d
 
 
-def conv2d(shape: Shape) -> nn.Conv2d:
-    return nn.Conv2d(shape.in_channels, shape.out_channels, shape.kernel_size, padding="same")
+def conv2d(shape: Shape, groups: int = 1) -> nn.Conv2d:
+    return nn.Conv2d(shape.in_channels, shape.out_channels, shape.kernel_size, padding="same", groups=groups)
 
 
-def ours(
-    shape: Shape, *, separated: bool = False, algorithm: str = "auto", order: int = ORDER
-) -> GaussianDerivativeConv2d:
+def ours(shape: Shape, *, order: int = ORDER, **options: Any) -> GaussianDerivativeConv2d:
     return GaussianDerivativeConv2d(
-        shape.in_channels,
-        shape.out_channels,
-        shape.kernel_size,
-        order=order,
-        bases=shape.bases,
-        separated=separated,
-        algorithm=algorithm,
+        shape.in_channels, shape.out_channels, shape.kernel_size, order=order, bases=shape.bases, **options
     )
 
 

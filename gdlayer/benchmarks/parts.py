@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from gdlayer.algorithms import ALGORITHMS, FULL, SEPARATED, Sizes
-from gdlayer.basis import jet_orders
+from gdlayer.basis import SAMPLINGS, jet_orders
 from gdlayer.benchmarks.goals import (
     CHOICE_SHAPES,
     FIRST,
@@ -44,7 +44,13 @@ ALGORITHM_SHAPES = (*SHAPES, Shape(32, 1, 16, 28, 7, 1), Shape(32, 16, 32, 28, 7
 """filter_then_mix comes closest to paying with few bases."""
 HOPELESS = 5
 """An algorithm whose first call takes more than this multiple of nn.Conv2d's time is not called again."""
-COMPILED = {"full": Shape(32, 16, 32, 28, 7, 8), "separated": Shape(32, 32, 64, 14, 7, 16)}
+DEPTHWISE_SHAPES = tuple(Shape(32, 64, 64, 28, size, 8) for size in (3, 5, 7))
+COMPILED = {
+    "full": Shape(32, 16, 32, 28, 7, 8),
+    "separated": Shape(32, 32, 64, 14, 7, 16),
+    "depthwise": DEPTHWISE_SHAPES[0],
+}
+SAMPLED_SHAPES = (FIRST, GROWTH)
 PEER_SHAPE = Shape(32, 16, 32, 28, 7, 8)
 VARIED = {
     "bases": (1, 2, 4, 8, 16, 32, 64),
@@ -187,9 +193,9 @@ def precision() -> Iterator[Job]:
 
 def _precision(shape: Shape, name: str, device: str, effort: float) -> Rows:
     layers = {"conv2d": conv2d(shape), "full": ours(shape), "separated": ours(shape, separated=True)}
-    if name == "bf16":  # the layer itself would choose "dense"
-        layers["separated/factorised"] = ours(shape, separated=True, algorithm="factorised")
     task = Task(shape, device, precision=name, images_last=True)
+    if task.identify("separated", layers["separated"]).get("algorithm") == "dense":
+        layers["separated/factorised"] = ours(shape, separated=True, algorithm="factorised")
     rows = task.compare(layers, 2 * effort)
     exact = Task(shape, device)
     for row, layer in zip(rows, layers.values(), strict=True):
@@ -203,26 +209,59 @@ def _precision(shape: Shape, name: str, device: str, effort: float) -> Rows:
 def compiled() -> Iterator[Job]:
     """Training steps under torch.compile, and the time to compile."""
     for name, shape in COMPILED.items():
-        yield Job(f"{shape} {name}", 25, partial(_compiled, shape, name))
+        yield Job(f"{shape} {name}", 40, partial(_compiled, shape, name))
 
 
 def _compiled(shape: Shape, name: str, device: str, effort: float) -> Rows:
-    layer = ours(shape, separated=name == "separated").to(device)
-    task = Task(shape, device)
-    label = f"{name}, compiled"
-    torch.compiler.reset()
-    compiled = deepcopy(layer)
-    compiled.compile(fullgraph=True)
-    start = time.perf_counter()
+    task, layers = Task(shape, device), _with_conv2d(name, shape)
+    compiled = {f"{of}, compiled": deepcopy(layer).to(device) for of, layer in layers.items()}
     try:
-        with TemporaryDirectory() as empty, patch.dict(os.environ, TORCHINDUCTOR_CACHE_DIR=empty):
-            task.function(compiled)()
+        _compiling_seconds(task, conv2d(shape))  # the first also loads the compiler
+        seconds = {label: _compiling_seconds(task, layer) for label, layer in compiled.items()}
     except RuntimeError as error:
-        return [{"layer": label, **shape._asdict(), "unavailable": str(error).splitlines()[0]}]
-    seconds = rounded(time.perf_counter() - start)
-    rows = task.compare({"conv2d": conv2d(shape), name: layer, label: compiled}, 2 * effort)
-    rows[-1] |= {"algorithm": layer.chosen(task.x), "compile_seconds": seconds}
-    return rows
+        return [{"layer": f"{name}, compiled", **shape._asdict(), "unavailable": str(error).splitlines()[0]}]
+    rows = task.compare(layers | compiled, 2 * effort)
+    return [row | {"compile_seconds": seconds[row["layer"]]} if row["layer"] in seconds else row for row in rows]
+
+
+def _with_conv2d(name: str, shape: Shape) -> dict[str, nn.Module]:
+    """An nn.Conv2d and our layer, which is "full", "separated" or "depthwise"."""
+    groups = shape.in_channels if name == "depthwise" else 1
+    return {"conv2d": conv2d(shape, groups), name: ours(shape, separated=name == "separated", groups=groups)}
+
+
+def _compiling_seconds(task: Task, layer: nn.Module) -> float:
+    """Time of the first training step of a layer that torch.compile has not seen, without its cache on disk."""
+    torch.compiler.reset()
+    layer.to(task.device).compile(fullgraph=True)
+    with TemporaryDirectory() as empty, patch.dict(os.environ, TORCHINDUCTOR_CACHE_DIR=empty):
+        start = time.perf_counter()
+        task.function(layer)()
+        return rounded(time.perf_counter() - start)
+
+
+def depthwise() -> Iterator[Job]:
+    """Training steps of depthwise layers, each map with filters of its own."""
+    for shape in DEPTHWISE_SHAPES:
+        yield Job(str(shape), 3, partial(_depthwise, shape))
+
+
+def _depthwise(shape: Shape, device: str, effort: float) -> Rows:
+    return Task(shape, device).compare(_with_conv2d("depthwise", shape), 3 * effort)
+
+
+def sampling() -> Iterator[Job]:
+    """What the samplings of the kernels cost: training steps, and the synthesis of the filters by itself."""
+    for shape in SAMPLED_SHAPES:
+        yield Job(str(shape), 5, partial(_sampling, shape))
+
+
+def _sampling(shape: Shape, device: str, effort: float) -> Rows:
+    layers = {f"full, {name}": ours(shape, sampling=name) for name in SAMPLINGS}
+    alone = {f"synthesis, {name}": Synthesis(ours(shape, sampling=name)) for name in SAMPLINGS}
+    against = dict.fromkeys(layers, "conv2d") | dict.fromkeys(alone, "synthesis, point")
+    del against["synthesis, point"]
+    return Task(shape, device).compare({"conv2d": conv2d(shape), **layers, **alone}, 5 * effort, against)
 
 
 def memory() -> Iterator[Job]:
@@ -343,6 +382,19 @@ def _training_step(layer: str, precision: str, device: str) -> Callable[[], None
 
 PARTS: dict[str, Callable[[], Iterator[Job]]] = {
     part.__name__: part
-    for part in (goals, algorithms, choice, growth, roofline, precision, memory, compiled, peers, step)
+    for part in (
+        goals,
+        algorithms,
+        choice,
+        growth,
+        roofline,
+        precision,
+        memory,
+        compiled,
+        depthwise,
+        sampling,
+        peers,
+        step,
+    )
 }
 """The parts by name, in the order of the runs."""

@@ -274,6 +274,31 @@ def compiled_table(records: Sequence[Row]) -> pd.DataFrame:
     )
 
 
+def depthwise_table(records: Sequence[Row]) -> pd.DataFrame:
+    """Training steps of depthwise layers: milliseconds, and ratio to a depthwise nn.Conv2d."""
+    return pd.DataFrame(
+        {
+            "shape": str(shape_of(row)),
+            "layer": row["layer"],
+            "ms": _milliseconds(row),
+            "ratio": _ratio(row),
+            "quartiles": _quartiles(row),
+        }
+        for row in select(records, part="depthwise")
+    )
+
+
+def sampling_table(records: Sequence[Row]) -> pd.DataFrame:
+    """Training steps by sampling: ratios of the layer to nn.Conv2d, and of the synthesis to that by points."""
+    cells = {}
+    for row in select(records, part="sampling"):
+        layer, _, sampling = row["layer"].partition(", ")
+        if sampling:
+            line = cells.setdefault((str(shape_of(row)), sampling), {})
+            line |= {(layer, "ms"): _milliseconds(row), (layer, "ratio"): _ratio(row)}
+    return _frame(cells, ["shape", "sampling"])
+
+
 def memory_table(records: Sequence[Row]) -> pd.DataFrame:
     """Peak memory of a training step: megabytes of nn.Conv2d, and the ratio of each algorithm to it."""
     cells = {}
@@ -341,6 +366,8 @@ TABLES = {
     "precision": precision_table,
     "memory": memory_table,
     "compiled": compiled_table,
+    "depthwise": depthwise_table,
+    "sampling": sampling_table,
     "peers": peers_table,
     "step": step_table,
 }

@@ -25,7 +25,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 import gdlayer.benchmarks
 from gdlayer import GaussianDerivativeConv2d
 from gdlayer.algorithms import FULL, SEPARATED, Sizes, choose
-from gdlayer.basis import jet_orders
+from gdlayer.basis import SAMPLINGS, jet_orders
 from gdlayer.benchmarks import __main__ as program
 from gdlayer.benchmarks import parts, report, task, timing
 from gdlayer.benchmarks.goals import (
@@ -476,6 +476,8 @@ def small(tmp_path_factory) -> list[Row]:
         patch.setattr(parts, "FIRST", SMALL)
         patch.setattr(parts, "GROWTH", SMALL)
         patch.setattr(parts, "COMPILED", {})
+        patch.setattr(parts, "DEPTHWISE_SHAPES", (SMALL._replace(in_channels=4, out_channels=4),))
+        patch.setattr(parts, "SAMPLED_SHAPES", (SMALL,))
         patch.setattr(parts, "PEER_SHAPE", SMALL)
         patch.setattr(parts, "NETWORKS", ("free-form", "n-jet"))
         patch.setattr(parts, "VARIED", {"bases": (1, 2), "order": (0, 1), "kernel_size": (3,)})
@@ -551,6 +553,24 @@ def test_growth_varies_one_size(small):
     assert {row["kernels"] for row in report.select(small, part="growth", varied="order")} == {1, 3}
 
 
+def test_depthwise_layers_are_compared_with_a_depthwise_convolution(small):
+    first, second = report.select(small, part="depthwise")
+    assert (first["layer"], second["layer"], second["against"]) == ("conv2d", "depthwise", "conv2d")
+    layers = parts._with_conv2d("depthwise", Shape(2, 4, 4, 9, 5, 2))
+    assert [layer.groups for layer in layers.values()] == [4, 4]
+
+
+def test_every_sampling_is_compared_whole_and_by_its_synthesis(small):
+    rows = {row["layer"]: row.get("against") for row in report.select(small, part="sampling")}
+    assert rows == {
+        "conv2d": None,
+        **{f"full, {name}": "conv2d" for name in SAMPLINGS},
+        "synthesis, point": None,
+        **{f"synthesis, {name}": "synthesis, point" for name in ("integrated", "discrete")},
+    }
+    assert [sampling for _, sampling in report.sampling_table(small).index] == list(SAMPLINGS)
+
+
 def test_bf16_is_near_float32_and_float32_exact(small):
     for row in report.select(small, part="precision"):
         exact = row["precision"] == "fp32"
@@ -610,6 +630,14 @@ def test_a_compiler_that_is_missing_is_a_row(monkeypatch):
     monkeypatch.setattr(nn.Module, "compile", fail)
     found = parts._compiled(SMALL, "full", "cpu", 0)
     assert found == [{"layer": "full, compiled", **SMALL._asdict(), "unavailable": "no compiler"}]
+
+
+def test_compiled_layers_stand_beside_the_uncompiled_with_the_time_to_compile(monkeypatch):
+    monkeypatch.setattr(nn.Module, "compile", lambda self, **options: None)
+    rows = parts._compiled(SMALL, "separated", "cpu", 0)
+    assert [row["layer"] for row in rows] == ["conv2d", "separated", "conv2d, compiled", "separated, compiled"]
+    assert ["compile_seconds" in row for row in rows] == [False, False, True, True]
+    assert {row.get("against") for row in rows[1:]} == {"conv2d"}
 
 
 # --- judgement -----------------------------------------------------------------------------------------------------
