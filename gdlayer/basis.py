@@ -116,9 +116,8 @@ def gaussian_derivative_kernels(
 
     Points are closest to the continuous kernel from a sigma of about 1 on. Below, derivatives by averages answer a
     constant with zero at every shift, and err on their monomial like points of one order less; discrete kernels are
-    exact on polynomials, but only where they are centred on a pixel. The book's chapter on kernels measures it. With
-    their gradients, 160 kernels of 7 x 7 pixels and K = 3 took 1.1 ms on a CPU core by points, 6.6 ms by averages, and
-    8.2 ms as discrete analogues.
+    exact on polynomials, but only where they are centred on a pixel. The book's chapter on kernels measures it, the one
+    on cost what each takes: several times as long as points.
 
     Parameters
     ----------
