@@ -22,6 +22,17 @@ def ours(shape: Shape, *, order: int = ORDER, **options: Any) -> GaussianDerivat
     )
 
 
+class Rectified(nn.Module):
+    """A layer and a ReLU, as in a network: torch.compile passes over a module of torch.nn that is by itself."""
+
+    def __init__(self, layer: nn.Module) -> None:
+        super().__init__()
+        self.layer = layer
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.relu(self.layer(x))
+
+
 class Synthesis(nn.Module):
     """Computes the filters of a layer and nothing else."""
 

@@ -7,6 +7,7 @@ import re
 import subprocess
 import sys
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from itertools import count
 from pathlib import Path
@@ -634,6 +635,7 @@ def test_a_compiler_that_is_missing_is_a_row(monkeypatch):
 
 def test_compiled_layers_stand_beside_the_uncompiled_with_the_time_to_compile(monkeypatch):
     monkeypatch.setattr(nn.Module, "compile", lambda self, **options: None)
+    monkeypatch.setattr(parts, "ProcessPoolExecutor", lambda *options: ThreadPoolExecutor(1))
     rows = parts._compiled(SMALL, "separated", "cpu", 0)
     assert [row["layer"] for row in rows] == ["conv2d", "separated", "conv2d, compiled", "separated, compiled"]
     assert ["compile_seconds" in row for row in rows] == [False, False, True, True]
