@@ -307,6 +307,8 @@ def _in_parts(function: Callable[[Tensor], Tensor], images: Tensor, values: int)
 
 def _channels_last(x: Tensor) -> Tensor:
     """x in that memory format, by a way that vmap knows too; rows in one are copied faster."""
+    if compiling():
+        return x.contiguous(memory_format=torch.channels_last)
     b, c, h, w = x.shape
     return x.flatten(2).mT.contiguous().view(b, h, w, c).movedim(-1, 1)
 

@@ -2,6 +2,7 @@
 
 import copy
 import re
+import shutil
 from collections.abc import Callable
 from typing import Any
 
@@ -395,6 +396,21 @@ def test_torch_compile_does_not_compile_again(separated, algorithm):
     for ours, expected in zip(layer.parameters(), eager.parameters(), strict=True):
         torch.testing.assert_close(ours, expected)
     assert len(graphs) == 1
+
+
+@compiled
+@pytest.mark.filterwarnings("ignore:`torch.jit.* is deprecated:DeprecationWarning")  # torch's own compiler has it
+@pytest.mark.skipif(shutil.which("g++") is None, reason="no g++, which torch.compile needs on a CPU")
+def test_compiled_for_every_size_of_images():
+    """With torch's own compiler, which must know the order of strides of images of unknown size."""
+    layer = make(4, 4, 3, bases=2, separated=True, algorithm="factorised")
+    torch.compiler.reset()
+    compiled = torch.compile(layer, fullgraph=True, dynamic=True)
+    for b, h, w in ((2, 8, 8), (3, 7, 9)):
+        x = torch.randn(b, 4, h, w, dtype=torch.float64, requires_grad=True)
+        ours, expected = compiled(x), layer(x)
+        torch.testing.assert_close(ours, expected)
+        torch.testing.assert_close(*(torch.autograd.grad(y.sum(), x) for y in (ours, expected)))
 
 
 @every_algorithm

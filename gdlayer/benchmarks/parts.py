@@ -215,17 +215,22 @@ def compiled() -> Iterator[Job]:
 
 
 def _compiled(shape: Shape, name: str, device: str, effort: float) -> Rows:
+    torch.compiler.reset()  # or it compiles for the sizes of the last job and this one
     layers = {of: Rectified(layer) for of, layer in _with_conv2d(name, shape).items()}
     compiled = {f"{of}, compiled": deepcopy(layer) for of, layer in layers.items()}
     for layer in compiled.values():
         layer.compile(fullgraph=True)
+    against = {name: "conv2d", f"{name}, compiled": "conv2d, compiled"}
     try:
-        rows = Task(shape, device).compare(layers | compiled, 2 * effort)
+        rows = Task(shape, device).compare(layers | compiled, 2 * effort, against)
     except RuntimeError as error:
         return [{"layer": f"{name}, compiled", **shape._asdict(), "unavailable": str(error).splitlines()[0]}]
-    for row, of in zip(rows[len(layers) :], layers, strict=True):
-        with TemporaryDirectory() as empty, patch.dict(os.environ, TORCHINDUCTOR_CACHE_DIR=empty):
-            with ProcessPoolExecutor(1, get_context("spawn")) as process:
+    with TemporaryDirectory() as empty:
+        for row, of in zip(rows[len(layers) :], layers, strict=True):
+            with (
+                patch.dict(os.environ, TORCHINDUCTOR_CACHE_DIR=f"{empty}/{of}"),
+                ProcessPoolExecutor(1, get_context("spawn")) as process,
+            ):
                 row["compile_seconds"] = process.submit(_first_step_seconds, shape, name, of, device).result()
     return rows
 
