@@ -49,7 +49,7 @@ HOPELESS = 5
 DEPTHWISE_SHAPES = tuple(Shape(32, 64, 64, 28, size, 8) for size in (3, 5, 7))
 COMPILED = {
     "full": Shape(32, 16, 32, 28, 7, 8),
-    "separated": Shape(32, 32, 64, 14, 7, 16),
+    "separated": Shape(32, 64, 64, 14, 7, 16),
     "depthwise": DEPTHWISE_SHAPES[0],
 }
 SAMPLED_SHAPES = (FIRST, GROWTH)
