@@ -64,6 +64,8 @@ VARIED = {
 """The sizes that differ from the shape GROWTH, one at a time."""
 PEAK_SIZES = {"cpu": (512, 1024, 2048), "cuda": (4096, 8192)}
 """Sides of the square matrices whose products show how fast a device can multiply."""
+PEAK_SHAPE = Shape(8, 128, 128, 32, 7, 1)
+"""A large convolution, which some libraries compute faster than a product."""
 COPIED_BYTES = 1 << 29
 """More than a cache holds."""
 NETWORKS = ("free-form-same-support", "ours", "ours-separated")
@@ -323,7 +325,7 @@ def _growth(name: str, value: int, device: str, effort: float) -> Rows:
 
 
 def roofline() -> Iterator[Job]:
-    """The machine's peaks: products of large matrices, and a large copy."""
+    """The machine's peaks: products of large matrices and a large convolution, whichever is faster; and a large copy."""
     yield Job("peaks", 3, _peaks)
 
 
@@ -334,7 +336,11 @@ def _peaks(device: str, effort: float) -> Rows:
             a, b = (torch.randn(n, n, device=device, dtype=dtype) for _ in range(2))
             found = compare({"product": partial(torch.mm, a, b)}, {}, seconds=effort / 2)["product"]
             rate = rounded(n**3 / found["seconds"])
+            rate = rounded(n**3 / found["seconds"])
             rows.append({"layer": "product", "size": n, "precision": name, **found, "multiply_adds_a_second": rate})
+        (row,) = Task(PEAK_SHAPE, device, INFERENCE, precision=name).compare({"conv2d": conv2d(PEAK_SHAPE)}, effort)
+        rate = rounded(operations("dense", PEAK_SHAPE)["multiply_adds"] / row["seconds"])
+        rows.append({**row, "precision": name, "multiply_adds_a_second": rate})
     source = torch.zeros(COPIED_BYTES // 4, device=device)
     target = torch.empty_like(source)
     found = compare({"copy": partial(target.copy_, source)}, {}, seconds=effort)["copy"]

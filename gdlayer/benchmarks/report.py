@@ -191,11 +191,11 @@ def _position(row: Row) -> tuple[float, float]:
 
 def _peaks(records: Sequence[Row]) -> tuple[float, float] | None:
     """The machine's peaks: billions of operations and of bytes per second."""
-    products = select(records, part="roofline", layer="product", precision="fp32")
+    arithmetic = select(records, part="roofline", precision="fp32")
     copy = select(records, part="roofline", layer="copy")
-    if not (products and copy):
+    if not (arithmetic and copy):
         return None
-    return 2e-9 * max(row["multiply_adds_a_second"] for row in products), 1e-9 * copy[0]["bytes_a_second"]
+    return 2e-9 * max(row["multiply_adds_a_second"] for row in arithmetic), 1e-9 * copy[0]["bytes_a_second"]
 
 
 def algorithms_table(records: Sequence[Row]) -> pd.DataFrame:

@@ -483,6 +483,7 @@ def small(tmp_path_factory) -> list[Row]:
         patch.setattr(parts, "NETWORKS", ("free-form", "n-jet"))
         patch.setattr(parts, "VARIED", {"bases": (1, 2), "order": (0, 1), "kernel_size": (3,)})
         patch.setattr(parts, "PEAK_SIZES", {"cpu": (8,)})
+        patch.setattr(parts, "PEAK_SHAPE", SMALL)
         patch.setattr(parts, "COPIED_BYTES", 64)
         patch.setitem(sys.modules, "DCLS", None)
         patch.setitem(parts.PEERS, "norse", lambda shape: Broken(1, 1))
