@@ -13,7 +13,7 @@ from torch import nn
 from gdlayer.basis import jet_orders
 from gdlayer.benchmarks.goals import ORDER, Shape
 from gdlayer.networks.convolutions import ConvSpec, dau, njet, rfnn
-from gdlayer.related import SemiStructuredConv2d
+from gdlayer.related import ScaleSpaceConv2d, SemiStructuredConv2d
 
 INSTALL = "python -m pip install --no-deps norse==1.1.0 nir==1.0.8 nirtorch==2.6 h5py==3.16.0 DCLS==0.1.1"
 
@@ -69,6 +69,7 @@ PEERS: dict[str, Callable[[Shape], nn.Module]] = {
     "DAU": _own(dau),
     "N-Jet": _own(njet),
     "semi-structured": semi_structured,
+    "Lindeberg's": lambda shape: ScaleSpaceConv2d(shape.in_channels, shape.out_channels, sigma=1.0),
 }
-"""Functions that make the layer; they raise ImportError if its package is missing. The last four are gdlayer's own
+"""Functions that make the layer; they raise ImportError if its package is missing. The last five are gdlayer's own
 versions, as the published code runs on no present framework."""

@@ -128,7 +128,7 @@ def test_operations_are_what_the_convolutions_do(algorithm, shape):
     }
 
 
-@pytest.mark.parametrize("name", ["RFNN", "DAU", "N-Jet", "semi-structured"])
+@pytest.mark.parametrize("name", ["RFNN", "DAU", "N-Jet", "semi-structured", "Lindeberg's"])
 def test_own_peers_do_the_same_work(name):
     layer = PEERS[name](SMALL)
     assert layer(torch.ones(2, 3, 9, 9)).shape == (2, 4, 9, 9)
