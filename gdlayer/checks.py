@@ -1,7 +1,7 @@
 """Checks of arguments: each returns the value, or raises "NAME must be ..., got VALUE". They do without torch.
 
 A value of the wrong type raises TypeError, one out of range ValueError. A string that is no option is a ValueError.
-NumPy's integers, floats and booleans are taken as Python's, and returned as those.
+NumPy's integers, floats, booleans and strings are taken as Python's, and returned as those.
 """
 
 import math
@@ -51,7 +51,8 @@ def odd_int(name: str, value: int) -> int:
 
 def int_pair(name: str, value: int | tuple[int, int], minimum: int = 1) -> tuple[int, int]:
     """``value`` as a pair: an integer at least ``minimum`` is repeated."""
-    pair = (value, value) if is_integer(value) else value
+    given = value.tolist() if isinstance(value, np.ndarray) else value
+    pair = (given, given) if is_integer(given) else given
     if not isinstance(pair, tuple | list) or len(pair) != 2 or not all(map(is_integer, pair)):
         raise TypeError(f"{name} must be an integer >= {minimum} or a pair of them, got {value!r}")
     if min(pair) < minimum:
@@ -89,7 +90,7 @@ def one_of(name: str, value: str, allowed: Iterable[str]) -> str:
     options = tuple(allowed)
     if value not in options:
         raise ValueError(f"{name} must be one of {_quoted(options)}, got {value!r}")
-    return value
+    return options[options.index(value)]
 
 
 def some_of(name: str, value: Iterable[str], allowed: Iterable[str]) -> tuple[str, ...]:
@@ -98,7 +99,7 @@ def some_of(name: str, value: Iterable[str], allowed: Iterable[str]) -> tuple[st
     given = tuple(value) if isinstance(value, Iterable) and not isinstance(value, str) else value
     if not isinstance(given, tuple) or any(item not in options for item in given):
         raise ValueError(f"{name} must list some of {_quoted(options)}, got {given!r}")
-    return given
+    return tuple(options[options.index(item)] for item in given)
 
 
 def _quoted(options: Iterable[str]) -> str:

@@ -26,7 +26,7 @@ from gdlayer.basis import SAMPLINGS, jet_orders, kernel_constants, sampled_kerne
 from gdlayer.checks import boolean, nonnegative_number, one_of, positive_int, positive_number
 from gdlayer.geometry import GEOMETRY, Geometry
 from gdlayer.initialization import RELU_GAIN, mixing_std
-from gdlayer.modes import as_leaf, autocast_off, autocast_on, exporting_by_trace, tracing
+from gdlayer.modes import as_leaf, autocast_off, autocast_on, exporting_by_trace, recorded, tracing
 from gdlayer.padding import pad
 from gdlayer.plain import plain_conv2d
 from gdlayer.sampling import SamplingReport, sampling_report
@@ -143,10 +143,8 @@ class GaussianDerivativeConv2d(Geometry, SynthesizedConv2d):
         If an argument is not what its entry allows; the message quotes it.
     """
 
-    _points: Tensor
-    _orders: Tensor
-    _rows: Tensor
-    _rule: Tensor
+    _constants: tuple[Tensor, Tensor, Tensor, Tensor]
+    """Integers. They are no buffers, because averages of models, as torch.optim.swa_utils makes them, change those."""
 
     def __init__(
         self,
@@ -232,9 +230,17 @@ class GaussianDerivativeConv2d(Geometry, SynthesizedConv2d):
         self.reset_parameters()
 
     def _set_constants(self) -> None:
-        constants = kernel_constants(self.orders, self.kernel_size, self.sampling, device=self.theta.device)
-        for name, constant in zip(("_points", "_orders", "_rows", "_rule"), constants, strict=True):
-            self.register_buffer(name, constant, persistent=False)
+        with torch.inference_mode(False):  # they may serve a training step later
+            self._constants = self._kernel_constants()
+
+    def _kernel_constants(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        return kernel_constants(self.orders, self.kernel_size, self.sampling, device=self.theta.device)
+
+    def _apply(self, fn: Callable[..., Any], recurse: bool = True) -> Self:
+        """As torch has it, to move and convert a module; the constants go with the parameters."""
+        super()._apply(fn, recurse)
+        self._set_constants()
+        return self
 
     @torch.no_grad()
     def reset_parameters(self) -> None:
@@ -266,9 +272,13 @@ class GaussianDerivativeConv2d(Geometry, SynthesizedConv2d):
 
     def _sampled_kernels(self, normalised: bool = True) -> Tensor:
         """The kernels, their pixels in a row: (B, N, kh kw)."""
-        constants = self._points, self._orders, self._rows, self._rule
-        if constants[0].is_meta:  # and the parameters perhaps not: assigned one by one, or by torch.func
-            constants = kernel_constants(self.orders, self.kernel_size, self.sampling, device=self.theta.device)
+        constants = self._constants
+        if constants[0].device != self.theta.device:  # parameters of a replica, assigned one by one, or by torch.func
+            if recorded():
+                constants = self._kernel_constants()
+            else:
+                self._set_constants()
+                constants = self._constants
         gamma = self.normalise if normalised else 0
         return sampled_kernels(*self.geometry(), *constants, self.orders, self.sampling, gamma)
 

@@ -320,17 +320,6 @@ def test_forward_mode_over_reverse_mode(separated, algorithm):
 
 
 @every_algorithm
-def test_buffers_may_be_overwritten_before_the_backward_pass(separated, algorithm):
-    """As DistributedDataParallel does in the next forward pass."""
-    layer = make(2, 4, 3, bases=2, separated=separated, algorithm=algorithm)
-    y = layer(torch.randn(1, 2, 5, 5, dtype=torch.float64)).sum()
-    for buffer in layer.buffers():
-        buffer.copy_(buffer.clone())
-    y.backward()
-    assert all(p.grad is not None for p in layer.parameters())
-
-
-@every_algorithm
 def test_an_ensemble_of_layers(separated, algorithm):
     """vmap over parameters: outputs, and gradients by autograd through it, are those of one layer at a time."""
     layers = [make(2, 4, 3, bases=2, separated=separated, algorithm=algorithm) for _ in range(3)]

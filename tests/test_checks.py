@@ -52,6 +52,7 @@ def test_good_values_are_returned(check, value, returned):
         (checks.positive_number, math.inf, ValueError, "a positive number, got inf"),
         (checks.positive_number, True, TypeError, "a positive number, got True"),
         (checks.boolean, 1, TypeError, "True or False, got 1"),
+        (checks.int_pair, np.array([1.0, 2.0]), TypeError, "an integer >= 1 or a pair of them, got array([1., 2.])"),
         (checks.positive_int, np.float64(2), TypeError, f"an integer >= 1, got {np.float64(2)!r}"),
         (checks.positive_int, np.True_, TypeError, f"an integer >= 1, got {np.True_!r}"),
         (checks.positive_number, np.True_, TypeError, f"a positive number, got {np.True_!r}"),
@@ -73,9 +74,12 @@ def test_wrong_values_are_quoted(check, value, error, message):
         (checks.positive_number, np.float32(0.5), 0.5),
         (checks.positive_number, np.int64(2), 2.0),
         (checks.boolean, np.True_, True),
+        (checks.int_pair, np.array([5, 3]), (5, 3)),
+        (lambda name, value: checks.one_of(name, value, LETTERS), np.str_("b"), "b"),
+        (lambda name, value: checks.some_of(name, value, LETTERS), np.array(["b", "a"]), ("b", "a")),
     ],
 )
-def test_numpy_scalars_become_pythons(check, value, returned):
+def test_numpy_values_become_pythons(check, value, returned):
     """As a grid search over np.array([1, 2, 4]) gives them."""
     checked = check("x", value)
     assert checked == returned

@@ -408,7 +408,7 @@ def test_state_dicts_of_other_bounds_are_refused(source, target, strict):
 @pytest.mark.parametrize(
     ("junk", "quoted"),
     [
-        (torch.tensor([0.5, math.nan]), "[0.5, nan]"),
+        (torch.tensor([math.nan, math.inf]), "[nan, inf]"),
         (torch.tensor([0.5]), "[0.5]"),
         (torch.tensor([0, 1]), "[0, 1]"),
         ((0.5, math.inf), "(0.5, inf)"),
@@ -431,6 +431,24 @@ def test_bounds_may_be_rounded():
     layer, other = make(2, 4, 3, sigma_min=0.3), make(2, 4, 3, sigma_min=0.3)
     other.load_state_dict({name: value.bfloat16() for name, value in layer.state_dict().items()})
     assert torch.equal(other.mu, layer.mu.bfloat16().double())
+
+
+@pytest.mark.parametrize(
+    ("options", "average"),
+    [
+        ({}, lambda a, b: a.lerp(b, 0.1)),  # inf - inf where there is no upper bound
+        ({"sigma_min": 0.3, "sigma_max": 2.7}, lambda a, b: 0.9 * a + 0.1 * b),  # rounds
+    ],
+    ids=["by differences", "by sums"],
+)
+def test_state_dicts_may_be_averaged(options, average):
+    layer, other = make(2, 4, 3, **options), make(2, 4, 3, **options)
+    state = layer.state_dict()
+    for _ in range(100):
+        state = {name: average(value, layer.state_dict()[name]) for name, value in state.items()}
+    assert not torch.equal(state["_extra_state"], layer.get_extra_state())
+    other.load_state_dict(state)
+    torch.testing.assert_close(other.sigma, layer.sigma)
 
 
 def test_a_state_dict_without_bounds():

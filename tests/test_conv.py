@@ -19,7 +19,7 @@ from torch.autograd import gradcheck
 from torch.func import functional_call
 from torch.nn import functional as F
 
-from gdlayer import GaussianDerivativeConv2d
+from gdlayer import GaussianDerivativeConv2d, conv
 from gdlayer.basis import gaussian_derivative_kernels
 from gdlayer.conv import GEOMETRY
 from gdlayer.padding import PADDING_MODES, Conv2dSame, same_padding
@@ -491,6 +491,23 @@ def test_wrong_arguments(arguments, error, message):
 def test_unknown_keywords_are_not_swallowed():
     with pytest.raises(TypeError, match="jet"):
         GaussianDerivativeConv2d(3, 8, 3, jet=1)  # type: ignore[call-arg]
+
+
+def test_constants_are_made_once_on_the_device_of_parameters(monkeypatch):
+    """Which a loader assigned to a layer from the meta device; a training step may follow inference."""
+    source = GaussianDerivativeConv2d(1, 2, 3, sampling="integrated")
+    layer = GaussianDerivativeConv2d(1, 2, 3, sampling="integrated", device="meta")
+    for name, parameter in source.named_parameters():
+        setattr(layer, name, nn.Parameter(parameter.detach().clone()))
+    made = []
+    original = conv.kernel_constants
+    monkeypatch.setattr(conv, "kernel_constants", lambda *args, **options: made.append(1) or original(*args, **options))
+    x = torch.randn(1, 1, 4, 4)
+    with torch.inference_mode():
+        assert torch.equal(layer(x), source(x))
+    layer(x).sum().backward()
+    assert layer.mu.grad is not None
+    assert len(made) == 1
 
 
 def test_arguments_by_position_are_those_of_conv2d():

@@ -23,6 +23,7 @@ from torch import Tensor, nn
 from torch.autograd import gradcheck
 from torch.func import functional_call, stack_module_state, vmap
 from torch.fx import symbolic_trace
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from gdlayer.synthesis import SynthesizedConv2d
 
@@ -107,7 +108,7 @@ def test_state_dict_holds_parameters_and_bounds(make):
 
 @every_layer
 def test_everything_is_a_parameter_or_a_buffer(make):
-    """So that it moves with the layer, and no replica lacks it."""
+    """So that it moves with the layer, and no replica lacks it; a tuple of constants follows by itself, see below."""
     assert not [name for name, value in vars(make(2, 4)).items() if isinstance(value, Tensor)]
 
 
@@ -184,6 +185,18 @@ def test_replicas_of_data_parallel_are_whole_on_their_devices(make, monkeypatch)
     assert torch.equal(first(x), layer(x))
     if not reads_its_size(layer):
         assert second(x.to("meta")).is_meta
+
+
+@every_layer
+@pytest.mark.parametrize("decay", [0.9, 0.95, 0.9999])
+def test_an_average_of_equal_models_is_the_model(make, decay):
+    """As torch makes it, with buffers: it rounds the average of integers down, to 2 for 3s."""
+    layer = perturbed(make(2, 4)).eval()
+    average = AveragedModel(layer, multi_avg_fn=get_ema_multi_avg_fn(decay), use_buffers=True)
+    for _ in range(3):
+        average.update_parameters(layer)
+    x = image(1, dtype=torch.float32)
+    assert torch.equal(average(x), layer(x))
 
 
 @every_layer

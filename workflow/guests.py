@@ -13,10 +13,10 @@ import sys
 import tempfile
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -28,6 +28,25 @@ TOLERANCE = 1e-4
 """Of outputs, relative to the largest: a deep network adds up the rounding of its layers."""
 
 
+class Outcome(Protocol):
+    """What came of a case; it prints as a line."""
+
+    def row(self) -> dict[str, Any]:
+        """Of the table."""
+        ...
+
+
+class Case(Protocol):
+    """Something to try with a package of others."""
+
+    @property
+    def package(self) -> str: ...
+
+    def visit(self, package: Any) -> Outcome:
+        """Tries it with the imported package; what fails raises."""
+        ...
+
+
 class Guest(NamedTuple):
     """A network, and what it takes."""
 
@@ -36,6 +55,9 @@ class Guest(NamedTuple):
     """From its imported package."""
     size: tuple[int, ...]
     """Of one image: (channels, h, w)."""
+
+    def visit(self, package: Any) -> "Visit":
+        return visit(self.make(package), torch.randn(2, *self.size))
 
 
 def resnet_of_transformers(transformers: Any) -> nn.Module:
@@ -167,26 +189,26 @@ def define_operators_of_torchvision() -> torch.library.Library | None:
     return None
 
 
-def main(names: list[str], table: Path | None = None) -> int:
-    """0 if no network failed; skipped ones do not count. ``table`` gets a row for each that passed."""
+def tour(column: str, cases: Mapping[str, Case], names: list[str], table: Path | None = None) -> int:
+    """0 if nothing failed; what is skipped does not count. ``table`` gets a row for each that passed."""
     torch.manual_seed(0)
     warnings.filterwarnings("ignore")  # the packages' own
     kept = define_operators_of_torchvision()
     failed, rows = 0, []
-    for name, guest in GUESTS.items():
+    for name, case in cases.items():
         if names and name not in names:
             continue
-        distribution = guest.package.partition(".")[0]
+        distribution = case.package.partition(".")[0]
         try:
-            package = importlib.import_module(guest.package)
+            package = importlib.import_module(case.package)
         except (ImportError, RuntimeError) as error:
             print(f"SKIPPED {name}: {error}")
             continue
         versions = {"version": version(distribution), "torch": torch.__version__}
         try:
-            outcome = visit(guest.make(package), torch.randn(2, *guest.size))
-            rows.append({"network": name, **versions, **outcome.row()})
-        except (VisitError, RuntimeError, ValueError, TypeError) as error:
+            outcome = case.visit(package)
+            rows.append({column: name, **versions, **outcome.row()})
+        except Exception as error:
             failed += 1
             outcome = f"FAILED: {type(error).__name__}: {error}"
         print(f"{name} ({distribution} {versions['version']}): {outcome}", flush=True)
@@ -199,9 +221,13 @@ def main(names: list[str], table: Path | None = None) -> int:
     return int(failed > 0)
 
 
-if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("names", nargs="*", metavar="NAME", help=", ".join(GUESTS))
+def main(description: str | None, column: str, cases: Mapping[str, Case]) -> int:
+    parser = argparse.ArgumentParser(description=description)
+    parser.add_argument("names", nargs="*", metavar="NAME", help=", ".join(cases))
     parser.add_argument("--csv", type=Path, metavar="FILE")
     arguments = parser.parse_args()
-    sys.exit(main(arguments.names, arguments.csv))
+    return tour(column, cases, arguments.names, arguments.csv)
+
+
+if __name__ == "__main__":
+    sys.exit(main(__doc__, "network", GUESTS))
