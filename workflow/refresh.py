@@ -14,7 +14,17 @@ from gdlayer.report.cells import summarise, write_csv
 
 ROOT = Path(__file__).parents[1]
 COMMITTED = ROOT / "data" / "results"
-CHAPTERS = ("evaluation", "relatives", "howto", *experiments(), "overview", "preface", "protocol", "records", "replication")
+CHAPTERS = (
+    "evaluation",
+    "relatives",
+    "howto",
+    *experiments(),
+    "overview",
+    "preface",
+    "protocol",
+    "records",
+    "replication",
+)
 PICTURE = ROOT / "book" / "_static" / "answers.png"
 ANSWERS = re.compile(r"(?m)^\| question \| answer \|.*\n(?:\|.*\n)*\|.*$")
 """Their table in the README."""
