@@ -277,14 +277,7 @@ def compiled_table(records: Sequence[Row]) -> pd.DataFrame:
 def depthwise_table(records: Sequence[Row]) -> pd.DataFrame:
     """Training steps of depthwise layers: milliseconds, and ratio to a depthwise nn.Conv2d."""
     return pd.DataFrame(
-        {
-            "shape": str(shape_of(row)),
-            "layer": row["layer"],
-            "ms": _milliseconds(row),
-            "ratio": _ratio(row),
-            "quartiles": _quartiles(row),
-        }
-        for row in select(records, part="depthwise")
+        {"shape": str(shape_of(row)), "layer": row["layer"], **_times(row)} for row in select(records, part="depthwise")
     )
 
 
@@ -316,9 +309,7 @@ def peers_table(records: Sequence[Row]) -> pd.DataFrame:
     return pd.DataFrame(
         {
             "layer": row["layer"],
-            "ms": _milliseconds(row),
-            "ratio": _ratio(row),
-            "quartiles": _quartiles(row),
+            **_times(row),
             "parameters": f"{row['parameters']:,}" if "parameters" in row else "",
             "": row.get("unavailable", ""),
         }
@@ -329,14 +320,7 @@ def peers_table(records: Sequence[Row]) -> pd.DataFrame:
 def step_table(records: Sequence[Row]) -> pd.DataFrame:
     """A training step of the Table 1 network: milliseconds, and ratio to the free-form network with 7 x 7 filters."""
     return pd.DataFrame(
-        {
-            "network": row["layer"],
-            "precision": row["precision"],
-            "ms": _milliseconds(row),
-            "ratio": _ratio(row),
-            "quartiles": _quartiles(row),
-        }
-        for row in select(records, part="step")
+        {"network": row["layer"], "precision": row["precision"], **_times(row)} for row in select(records, part="step")
     )
 
 
@@ -396,6 +380,10 @@ def _frame(cells: Mapping[tuple[str, ...], Mapping[tuple[str, str], str]], index
     table = pd.DataFrame(list(cells.values()), index=pd.MultiIndex.from_tuples(cells, names=index)).fillna("—")
     table.columns = pd.MultiIndex.from_tuples(table.columns)
     return table
+
+
+def _times(row: Row) -> dict[str, str]:
+    return {"ms": _milliseconds(row), "ratio": _ratio(row), "quartiles": _quartiles(row)}
 
 
 def _ratio(row: Row | None) -> str:
