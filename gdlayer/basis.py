@@ -2,17 +2,17 @@
 
 import math
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 from torch.autograd import forward_ad
 
 from gdlayer.checks import is_integer, nonnegative_number, one_of
-from gdlayer.discrete import discrete_kernels, frequencies
+from gdlayer.discrete import Spectrum, discrete_kernels, spectrum
 from gdlayer.hermite import gaussian_derivatives, standard_gaussian_derivatives
 from gdlayer.modes import autocast_off, recorded
-from gdlayer.quadrature import gauss_legendre, nodes_and_weights
+from gdlayer.quadrature import gauss_legendre
 
 SAMPLINGS = ("point", "integrated", "discrete")
 PIXEL_NODES = 7
@@ -151,8 +151,8 @@ def gaussian_derivative_kernels(
             )
     batch = torch.broadcast_shapes(sigma.shape[:-2], mu.shape[:-2], theta.shape[:-1])
     sigma, mu, theta = (t.expand(*batch, *shape) for t, shape in ((sigma, (n, 2)), (mu, (n, 2)), (theta, (n,))))
-    constants = kernel_constants(orders, kernel_size, sampling, device=theta.device)
-    return sampled_kernels(sigma, mu, theta, *constants, orders, sampling, normalise).unflatten(-1, kernel_size)
+    constants = kernel_constants(orders, kernel_size, sampling, dtype=theta.dtype, device=theta.device)
+    return sampled_kernels(sigma, mu, theta, constants, orders, normalise).unflatten(-1, kernel_size)
 
 
 def normalised_kernels(sigma: Tensor, orders: Sequence[tuple[int, int]], half_size: int) -> Tensor:
@@ -179,40 +179,54 @@ def normalised_kernels(sigma: Tensor, orders: Sequence[tuple[int, int]], half_si
     return torch.stack([g[q][:, None] * g[p] for p, q in orders])
 
 
+class KernelConstants(NamedTuple):
+    """What kernels are computed from besides sigma, mu and theta."""
+
+    grid: Tensor
+    """x, y and 1 in pixels, (3, P): at the centres of the pixels, or at the nodes of every pixel that is averaged."""
+    powers: Tensor
+    """p + 1 and q + 1, (N, 2)."""
+    rows: Tensor
+    """Where the factors g(u) and g(v) of a kernel and of its slopes along u and v stand in all orders of g, (orders,
+    N, 2), flattened: (2, N, 3). The three products have the orders (p, q), (p + 1, q) and (p, q + 1)."""
+    weights: Tensor | None
+    """Of the nodes of a pixel, for "integrated" alone."""
+    spectrum: Spectrum | None
+    """For "discrete" alone."""
+
+
 def kernel_constants(
     orders: Sequence[tuple[int, int]],
     kernel_size: tuple[int, int],
     sampling: str = "point",
     *,
+    dtype: torch.dtype | None = None,
     device: torch.device | None = None,
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """The tensors that :func:`sampled_kernels` needs on its device.
+) -> KernelConstants:
+    """The :class:`KernelConstants` of a window, computed on the CPU in float64 and then converted."""
 
-    They hold integers, which no conversion of a layer's dtype rounds.
+    def converted(values: Tensor) -> Tensor:
+        return values.to(device, dtype)
 
-    Returns
-    -------
-    points : (3, kh kw)
-        Those of :func:`sampling_grid` in homogeneous coordinates and half pixels, that is 2x, 2y, 2.
-    orders : (N, 2)
-        p and q.
-    rows : (2, N, 3)
-        Where the factors g(u) and g(v) of a kernel and of its slopes along u and v stand in all orders of g,
-        (orders, N, 2), flattened. The three products have the orders (p, q), (p + 1, q) and (p, q + 1).
-    rule : (2, nodes)
-        The :func:`~gdlayer.quadrature.gauss_legendre` rule over a pixel, or over frequencies; unused by "point".
-    """
-    y, x = torch.meshgrid(*(2 * torch.arange(k, device=device) - (k - 1) for k in kernel_size), indexing="ij")
-    pairs = torch.tensor(orders, device=device)
-    products = pairs[:, None] + torch.tensor([(0, 0), (1, 0), (0, 1)], device=device)  # (N, 3, 2)
-    n = pairs.numel()
-    rows = products * n + torch.arange(n, device=device).view(-1, 1, 2)
-    nodes = {"point": 1, "integrated": PIXEL_NODES, "discrete": frequencies(kernel_size)}[sampling]
-    return (
-        torch.stack((x, y, torch.full_like(x, 2))).flatten(1),
-        pairs,
-        rows.movedim(-1, 0).contiguous(),
-        gauss_legendre(nodes, device=device),
+    x, y = sampling_grid(kernel_size, dtype=torch.float64, device=torch.device("cpu"))
+    weights = None
+    if sampling == "integrated":
+        t, w = gauss_legendre(PIXEL_NODES)
+        x, y = x[:, None, None] + t / 2, y[:, None, None, None] + t[:, None] / 2
+        weights = converted((w[:, None] * w).flatten() / 4)
+    else:
+        y = y[:, None]
+    points = torch.stack(torch.broadcast_tensors(x, y)).flatten(1)
+    pairs = torch.tensor(orders, device="cpu")
+    products = pairs[:, None] + torch.tensor([(0, 0), (1, 0), (0, 1)], device="cpu")  # (N, 3, 2)
+    rows = products * pairs.numel() + torch.arange(pairs.numel(), device="cpu").view(-1, 1, 2)
+    at = Spectrum(*map(converted, spectrum(points, orders, kernel_size))) if sampling == "discrete" else None
+    return KernelConstants(
+        converted(torch.cat((points, torch.ones_like(points[:1])))),
+        converted(pairs + 1),
+        rows.movedim(-1, 0).contiguous().to(device),
+        weights,
+        at,
     )
 
 
@@ -220,12 +234,8 @@ def sampled_kernels(
     sigma: Tensor,
     mu: Tensor,
     theta: Tensor,
-    points: Tensor,
-    orders: Tensor,
-    rows: Tensor,
-    rule: Tensor,
-    pairs: Sequence[tuple[int, int]],
-    sampling: str = "point",
+    constants: KernelConstants,
+    orders: Sequence[tuple[int, int]],
     normalise: float = 0.0,
 ) -> Tensor:
     """:func:`gaussian_derivative_kernels` from prepared constants, all points in one row.
@@ -235,41 +245,33 @@ def sampled_kernels(
     Parameters
     ----------
     sigma, mu, theta : tensors of shape (..., N, 2), (..., N, 2), (..., N)
-    points, orders, rows, rule : tensors
-        The :func:`kernel_constants` of ``sampling``.
-    pairs : N pairs (p, q)
-        ``orders`` again, in Python.
-    sampling, normalise
+    constants : KernelConstants
+        Of their dtype and device.
+    orders : N pairs (p, q)
+    normalise : float
         As of :func:`gaussian_derivative_kernels`.
 
     Returns
     -------
     tensor of shape (..., N, kh kw)
     """
-    grid = (points / 2).to(theta.dtype)
-    if sampling == "discrete":
-        kernels = discrete_kernels(sigma, mu, theta, grid[:2], orders, rule, pairs)
+    grid, powers, rows, weights, at = constants
+    if at is not None:
+        kernels = discrete_kernels(sigma, mu, theta, at, orders)
     else:
-        highest = max([max(pair) for pair in pairs])
-        if sampling == "integrated":
-            t, weight = nodes_and_weights(rule, theta.dtype)
-            x, y, one = grid[..., None, None]
-            fine = torch.stack(torch.broadcast_tensors(x + t / 2, y + t[:, None] / 2, one)).flatten(1)
-            values = _point_kernels(sigma, mu, theta, fine, orders, rows, highest)
-            by_pixel = values.unflatten(-1, (points.shape[-1], weight.shape[0] ** 2))
-            kernels = (by_pixel * (weight * weight[:, None] / 4).flatten()).sum(-1)
-        else:
-            kernels = _point_kernels(sigma, mu, theta, grid, orders, rows, highest)
+        kernels = _point_kernels(sigma, mu, theta, grid, powers, rows, max([max(pair) for pair in orders]))
+        if weights is not None:
+            with autocast_off(theta.device):
+                kernels = kernels.unflatten(-1, (-1, weights.shape[0])) @ weights
     if normalise:
-        kernels = kernels * (sigma ** (normalise * orders.to(sigma.dtype))).prod(-1, keepdim=True)
+        kernels = kernels * (sigma ** (normalise * (powers - 1))).prod(-1, keepdim=True)
     return kernels
 
 
 def _point_kernels(
-    sigma: Tensor, mu: Tensor, theta: Tensor, grid: Tensor, orders: Tensor, rows: Tensor, highest: int
+    sigma: Tensor, mu: Tensor, theta: Tensor, grid: Tensor, powers: Tensor, rows: Tensor, highest: int
 ) -> Tensor:
-    """Eq. (1) at the points of ``grid``, x, y and 1: (..., N, points)."""
-    powers = orders + 1
+    """Eq. (1) at the points of ``grid``: (..., N, P)."""
     trains = torch.is_grad_enabled() and (sigma.requires_grad or mu.requires_grad or theta.requires_grad)
     if trains and not recorded():  # a compiler and torch.func make their own derivatives of _evaluate
         return _Kernels.apply(sigma, mu, theta, grid, powers, rows, highest + 1)  # type: ignore[return-value]
@@ -351,6 +353,7 @@ def _evaluate(
     g = torch.cat(standard_gaussian_derivatives(t, highest), -3).flatten(-3, -2)  # (..., orders N 2, kh kw)
     g_u, g_v = torch.unflatten(g.index_select(g.dim() - 2, rows.flatten()), -2, rows.shape).unbind(-4)
     products = g_u * g_v
-    scale = (precision**powers).prod(-1, keepdim=True) / (2 * math.pi)
+    scale_u, scale_v = (precision**powers).unbind(-1)
+    scale = (scale_u * scale_v).unsqueeze(-1) * (0.5 / math.pi)
     kernels = products[..., 0, :] * scale  # eq. (1): G_p(u - mu_1, sigma_1) G_q(v - mu_2, sigma_2)
     return kernels, products, scale, precision, frame

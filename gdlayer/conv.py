@@ -22,7 +22,7 @@ from gdlayer.algorithms import (
     convolve,
     one_tap_dilation,
 )
-from gdlayer.basis import SAMPLINGS, jet_orders, kernel_constants, sampled_kernels
+from gdlayer.basis import SAMPLINGS, KernelConstants, jet_orders, kernel_constants, sampled_kernels
 from gdlayer.checks import boolean, nonnegative_number, one_of, positive_int, positive_number
 from gdlayer.geometry import GEOMETRY, Geometry
 from gdlayer.initialization import RELU_GAIN, mixing_std
@@ -143,8 +143,8 @@ class GaussianDerivativeConv2d(Geometry, SynthesizedConv2d):
         If an argument is not what its entry allows; the message quotes it.
     """
 
-    _constants: tuple[Tensor, Tensor, Tensor, Tensor]
-    """Integers. They are no buffers, because averages of models, as torch.optim.swa_utils makes them, change those."""
+    _constants: KernelConstants
+    """They are no buffers: conversions to another dtype round buffers, and so do averages of models."""
 
     def __init__(
         self,
@@ -231,10 +231,10 @@ class GaussianDerivativeConv2d(Geometry, SynthesizedConv2d):
 
     def _set_constants(self) -> None:
         with torch.inference_mode(False):  # they may serve a training step later
-            self._constants = self._kernel_constants()
+            self._constants = self._constants_for(self.theta.device, self._kernel_dtype)
 
-    def _kernel_constants(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        return kernel_constants(self.orders, self.kernel_size, self.sampling, device=self.theta.device)
+    def _constants_for(self, device: torch.device, dtype: torch.dtype) -> KernelConstants:
+        return kernel_constants(self.orders, self.kernel_size, self.sampling, dtype=dtype, device=device)
 
     def _apply(self, fn: Callable[..., Any], recurse: bool = True) -> Self:
         """As torch has it, to move and convert a module; the constants go with the parameters."""
@@ -272,15 +272,17 @@ class GaussianDerivativeConv2d(Geometry, SynthesizedConv2d):
 
     def _sampled_kernels(self, normalised: bool = True) -> Tensor:
         """The kernels, their pixels in a row: (B, N, kh kw)."""
-        constants = self._constants
-        if constants[0].device != self.theta.device:  # parameters of a replica, assigned one by one, or by torch.func
-            if recorded():
-                constants = self._kernel_constants()
-            else:
-                self._set_constants()
-                constants = self._constants
+        sigma, mu, theta = self.geometry()
+        grid = self._constants.grid
+        if grid.device == theta.device and grid.dtype == theta.dtype:
+            constants = self._constants
+        elif recorded():  # parameters that torch.func puts in the place of the layer's
+            constants = self._constants_for(theta.device, theta.dtype)
+        else:  # parameters of a replica, or assigned one by one
+            self._set_constants()
+            constants = self._constants
         gamma = self.normalise if normalised else 0
-        return sampled_kernels(*self.geometry(), *constants, self.orders, self.sampling, gamma)
+        return sampled_kernels(sigma, mu, theta, constants, self.orders, gamma)
 
     def filters(self) -> Tensor:
         """The filters of eqs (2) and (3), the sums over n of weight times kernel: (f_out, f_in/groups, kh, kw).

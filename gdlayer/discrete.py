@@ -12,27 +12,70 @@ which continues the kernel to any position between the integers.
 
 import math
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from gdlayer.modes import autocast_off
-from gdlayer.quadrature import nodes_and_weights
+from gdlayer.quadrature import gauss_legendre
 
 
-def frequencies(kernel_size: tuple[int, int]) -> int:
-    """Nodes of the rule over the frequencies of an axis, an odd number: one is at zero."""
-    return 4 * max(kernel_size) + 11
+class Spectrum(NamedTuple):
+    """The frequencies of the integral over half of the square, and what is the same there for all kernels."""
+
+    omega: Tensor
+    """(2, F)."""
+    measure: Tensor
+    r"""Twice :math:`d\omega / 4 \pi^2`, (F,): the kernels are real, so omega and -omega agree."""
+    x: Tensor
+    r""":math:`X = 2 \sin(\omega_1/2)`, (F,)."""
+    y: Tensor
+    r""":math:`Y = 2 \sin(\omega_2/2)`, (F,)."""
+    cos_x: Tensor
+    r""":math:`\cos(\omega_1/2)`, (F,)."""
+    cos_y: Tensor
+    r""":math:`\cos(\omega_2/2)`, (F,)."""
+    cos: Tensor
+    r""":math:`\cos(\omega \cdot \mathbf x)`, (F, P)."""
+    sin: Tensor
+    r""":math:`\sin(\omega \cdot \mathbf x)`, (F, P)."""
+    quarters: Tensor
+    """The phases of i^(p + q), (N, 1)."""
+
+
+def spectrum(points: Tensor, orders: Sequence[tuple[int, int]], kernel_size: tuple[int, int]) -> Spectrum:
+    """The :class:`Spectrum` for the pixels of a window, float64 tensors.
+
+    Parameters
+    ----------
+    points : float64 tensor of shape (2, P)
+        x and y in pixels.
+    orders : N pairs (p, q)
+    kernel_size : (kh, kw)
+        Sets the number of frequencies of an axis, which is odd: one is zero.
+    """
+    t, weight = gauss_legendre(4 * max(kernel_size) + 11)
+    middle = len(t) // 2
+    halves = torch.cat((weight[middle : middle + 1] / 2, weight[middle + 1 :]))
+    omega = math.pi * torch.stack(torch.broadcast_tensors(t[middle:, None], t)).flatten(1)
+    (x, y), (cos_x, cos_y) = 2 * torch.sin(omega / 2), torch.cos(omega / 2)
+    angle = omega.mT @ points
+    return Spectrum(
+        omega,
+        measure=(halves[:, None] * weight).flatten() / 2,
+        x=x,
+        y=y,
+        cos_x=cos_x,
+        cos_y=cos_y,
+        cos=torch.cos(angle),
+        sin=torch.sin(angle),
+        quarters=torch.tensor([[p + q] for p, q in orders], device="cpu").to(points) * (math.pi / 2),
+    )
 
 
 def discrete_kernels(
-    sigma: Tensor,
-    mu: Tensor,
-    theta: Tensor,
-    points: Tensor,
-    orders: Tensor,
-    rule: Tensor,
-    pairs: Sequence[tuple[int, int]],
+    sigma: Tensor, mu: Tensor, theta: Tensor, at: Spectrum, orders: Sequence[tuple[int, int]]
 ) -> Tensor:
     r"""Discrete analogues of the kernels of eq. (1).
 
@@ -54,47 +97,32 @@ def discrete_kernels(
     ----------
     sigma, mu, theta : tensors
         Of shapes (..., N, 2), (..., N, 2) and (..., N).
-    points : (2, P)
-        x and y in pixels.
-    orders : (N, 2)
-        p and q.
-    rule : (2, count)
-        An odd count of nodes and weights of a Gauss-Legendre rule.
-    pairs : N pairs (p, q)
-        ``orders`` again, in Python.
+    at : Spectrum
+        Of the points and orders.
+    orders : N pairs (p, q)
 
     Returns
     -------
     tensor of shape (..., N, P)
     """
-    t, weight = nodes_and_weights(rule, theta.dtype)
-    middle = t.shape[0] // 2
-    halves = torch.cat((weight[middle : middle + 1] / 2, weight[middle + 1 :]))  # phi is real: omega and -omega agree
-    omega = math.pi * torch.stack(torch.broadcast_tensors(t[middle:, None], t)).flatten(1)  # (2, F)
-    measure = (halves[:, None] * weight).flatten() / 2  # twice d omega / (4 pi^2)
-
-    x, y = (2 * torch.sin(omega / 2)).unbind()
-    cos_x, cos_y = torch.cos(omega / 2).unbind()
     cos, sin = torch.cos(theta)[..., None], torch.sin(theta)[..., None]
-    axes = torch.stack((cos * x + sin * y, cos * y - sin * x))  # U, V: (2, ..., N, F)
-    mirrored = torch.stack((sin * y - cos * x, cos * y + sin * x))  # with -X for X
+    axes = torch.stack((cos * at.x + sin * at.y, cos * at.y - sin * at.x))  # U, V: (2, ..., N, F)
+    mirrored = torch.stack((sin * at.y - cos * at.x, cos * at.y + sin * at.x))  # with -X for X
 
     def bracket(of_axes: Tensor, of_mirrored: Tensor, even: Tensor | float, odd: Tensor) -> Tensor:
         return 0.5 * ((of_axes + of_mirrored) * even + (of_axes - of_mirrored) * odd)  # even and odd in X
 
     def derivative(n: int, p: int, q: int) -> Tensor:
         here, there = (u[..., n, :] ** p * v[..., n, :] ** q for u, v in (axes, mirrored))
-        even, odd = (cos_y, cos_x) if (p + q) % 2 else (1.0, cos_x * cos_y)
+        even, odd = (at.cos_y, at.cos_x) if (p + q) % 2 else (1.0, at.cos_x * at.cos_y)
         return bracket(here, there, even, odd)
 
-    squares = bracket(axes.square(), mirrored.square(), 1.0, cos_x * cos_y)
+    squares = bracket(axes.square(), mirrored.square(), 1.0, at.cos_x * at.cos_y)
     gaussian = torch.exp(-0.5 * (sigma.square().movedim(-1, 0)[..., None] * squares).sum(0))
-    amplitude = measure * gaussian * torch.stack([derivative(n, p, q) for n, (p, q) in enumerate(pairs)], -2)
+    amplitude = at.measure * gaussian * torch.stack([derivative(n, p, q) for n, (p, q) in enumerate(orders)], -2)
 
     m_1, m_2 = mu[..., None].unbind(-2)
     centre_x, centre_y = cos * m_1 - sin * m_2, sin * m_1 + cos * m_2  # R^T mu
-    quarters = orders.to(theta.dtype).sum(-1, keepdim=True) * (math.pi / 2)  # of i^(p+q)
-    phase = centre_x * omega[0] + centre_y * omega[1] - quarters
-    with autocast_off(theta.device):
-        angle = omega.mT @ points  # cos(angle - phase), taken apart:
-        return (amplitude * torch.cos(phase)) @ torch.cos(angle) + (amplitude * torch.sin(phase)) @ torch.sin(angle)
+    phase = centre_x * at.omega[0] + centre_y * at.omega[1] - at.quarters
+    with autocast_off(theta.device):  # cos(omega x - phase), taken apart:
+        return (amplitude * torch.cos(phase)) @ at.cos + (amplitude * torch.sin(phase)) @ at.sin
