@@ -229,6 +229,7 @@ def protocol(first: Loaded, second: Loaded, third: Loaded, ablations: Loaded, sc
         first.experiment.page.lengths(first),
         tuning.render(first.experiment),
         again.precision(),
+        again.machine(),
         runs(first),
         first.experiment.page.durations(first),
         tuning.render(second.experiment),
