@@ -17,6 +17,7 @@ from gdlayer.report.loaded import Loaded
 with extra("report"):
     import matplotlib.pyplot as plt
     from matplotlib.figure import Figure
+    from matplotlib.ticker import MaxNLocator
 
 QUESTION = "Does training the shape of the kernels make the layer more accurate?"
 METRIC = "test_accuracy"
@@ -81,8 +82,11 @@ def effects(loaded: Loaded, name: str) -> Figure | None:
                 axis.errorbar(
                     made[variant].mean, y, xerr=error, fmt="o", color=LAYERS["ours"].colour, mfc=fill, capsize=2, ms=6
                 )
+        if not made:
+            axis.text(0.5, 0.5, NOT_RUN, ha="center", va="center", transform=axis.transAxes, color="#595959")
         axis.set(title=f"{n:,} images", ylim=(len(question.variants) - 0.5, -0.5))
         axis.set_yticks(range(len(question.variants)), [question.values[variant] for variant in question.variants])
+        axis.xaxis.set_major_locator(MaxNLocator(5))
         axis.grid(axis="x", alpha=0.3)
     figure.supxlabel(f"test accuracy minus that of “{question.values[question.reference]}”, points", size=10)
     return figure
