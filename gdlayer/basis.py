@@ -354,6 +354,6 @@ def _evaluate(
     g_u, g_v = torch.unflatten(g.index_select(g.dim() - 2, rows.flatten()), -2, rows.shape).unbind(-4)
     products = g_u * g_v
     scale_u, scale_v = (precision**powers).unbind(-1)
-    scale = (scale_u * scale_v).unsqueeze(-1) * (0.5 / math.pi)
+    scale = (scale_u * scale_v).unsqueeze(-1) / (2 * math.pi)
     kernels = products[..., 0, :] * scale  # eq. (1): G_p(u - mu_1, sigma_1) G_q(v - mu_2, sigma_2)
     return kernels, products, scale, precision, frame
