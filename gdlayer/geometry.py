@@ -108,7 +108,7 @@ class Geometry(nn.Module):
         They are computed from ``raw_sigma``: assign them, whole. To change them in place raises RuntimeError.
         """
         sigma = self._sigma()
-        return sigma if recorded() else sigma.as_subclass(Computed)
+        return sigma if recorded() or type(sigma) is not Tensor else sigma.as_subclass(Computed)
 
     def _sigma(self) -> Tensor:
         if self.sigma_max is None:

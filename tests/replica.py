@@ -1,10 +1,13 @@
-"""One of two processes that train a network together: python replica.py FOLDER RANK."""
+"""One of two processes that train a network together: python replica.py FOLDER RANK replicated|sharded."""
 
 import sys
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_state_dict
+from torch.distributed.device_mesh import init_device_mesh
 from torch.nn.parallel import DistributedDataParallel
 
 from gdlayer import GaussianDerivativeConv2d
@@ -27,16 +30,34 @@ def train(model: nn.Module, batches: Tensor) -> None:
         optimiser.step()
 
 
-def main(folder: Path, rank: int) -> None:
+def shard(model: nn.Sequential) -> None:
+    from torch.distributed.fsdp import fully_shard  # not in every torch
+
+    mesh = init_device_mesh("cpu", (2,))
+    for module in (*model, model):
+        fully_shard(module, mesh=mesh)
+
+
+def whole(tensor: Any) -> Any:
+    return tensor.full_tensor() if hasattr(tensor, "full_tensor") else tensor
+
+
+def main(folder: Path, rank: int, how: str) -> None:
     start = torch.load(folder / "start.pt", weights_only=True)
     model = network()
     model.load_state_dict(start["model"])
     torch.distributed.init_process_group("gloo", f"file://{folder}/store", rank=rank, world_size=2)
-    train(DistributedDataParallel(model), start["batches"].chunk(2, 1)[rank])
-    gradients = {name: parameter.grad for name, parameter in model.named_parameters()}
-    torch.save({"model": model.state_dict(), "gradients": gradients}, folder / f"{rank}.pt")
+    if how == "sharded":
+        shard(model)
+    train(model if how == "sharded" else DistributedDataParallel(model), start["batches"].chunk(2, 1)[rank])
+    results = {
+        "model": get_model_state_dict(model, options=StateDictOptions(full_state_dict=True)),
+        "gradients": {name: whole(parameter.grad) for name, parameter in model.named_parameters()},
+        "sigma": [whole(layer.sigma) for layer in model],
+    }
+    torch.save(results, folder / f"{rank}.pt")
     torch.distributed.destroy_process_group()
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), int(sys.argv[2]))
+    main(Path(sys.argv[1]), int(sys.argv[2]), sys.argv[3])

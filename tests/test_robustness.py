@@ -262,14 +262,17 @@ def test_onnx_by_the_older_exporter(options, images, tmp_path):
 # Training
 
 
-def test_two_processes_train_as_one(tmp_path):
-    """DistributedDataParallel over gloo, half a batch each: the gradients and weights of one process on the whole."""
+@pytest.mark.parametrize("how", ["replicated", "sharded"])
+def test_two_processes_train_as_one(tmp_path, how):
+    """DistributedDataParallel and fully_shard, half a batch each: gradients and weights of one process on the whole."""
+    if how == "sharded" and not hasattr(torch.distributed.fsdp, "fully_shard"):
+        pytest.skip("this torch has no fully_shard")
     model, batches = replica.network(), torch.randn(3, 4, 1, 6, 6, dtype=torch.float64)
     torch.save({"model": model.state_dict(), "batches": batches}, tmp_path / "start.pt")
     environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(sys.path)}
 
     def run(rank: int) -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, replica.__file__, str(tmp_path), str(rank)]
+        command = [sys.executable, replica.__file__, str(tmp_path), str(rank), how]
         return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120)
 
     with ThreadPoolExecutor(2) as pool:  # each waits for the other
@@ -281,6 +284,8 @@ def test_two_processes_train_as_one(tmp_path):
         for name, parameter in model.named_parameters():
             torch.testing.assert_close(result["gradients"][name], parameter.grad, rtol=1e-10, atol=1e-12)
             torch.testing.assert_close(result["model"][name], parameter.detach(), rtol=1e-10, atol=1e-12)
+        for layer, sigma in zip(model, result["sigma"], strict=True):
+            torch.testing.assert_close(sigma, layer.sigma.plain(), rtol=1e-10, atol=1e-12)
 
 
 @kinds
