@@ -27,6 +27,10 @@ PROFILES_OF_SNAKEMAKE = Path(__file__).parent / "profiles"
 LOCAL = "local"
 REPORT_SECONDS = 60.0
 """Between two lines that say how far a cluster has come."""
+SLURM_SECONDS = 60.0
+"""That Slurm has to answer whether it would take an entry."""
+FLAGS = {"slurm_account": "account", "slurm_partition": "partition", "constraint": "constraint", "qos": "qos"}
+"""Of sbatch, by the names that they have in a profile of Snakemake."""
 
 
 def main() -> int:
@@ -37,6 +41,7 @@ def main() -> int:
     options = parser.parse_args()
     try:
         snakemake = profile_of_snakemake(options.cluster)
+        check_slurm(snakemake)
         cores = count_cores(options.cores, settings(snakemake).get("jobs"))
         datasets = {
             experiment: choose_datasets(options.profile, experiment, lambda line: print(f"note: {line}"))
@@ -87,6 +92,31 @@ def profile_of_snakemake(cluster: str) -> Path:
 
 def settings(profile: Path) -> dict[str, Any]:
     return yaml.safe_load((profile / "config.yaml").read_text(encoding="utf-8"))
+
+
+def check_slurm(profile: Path) -> None:
+    """Asks Slurm, if the profile is for it, whether it would take an entry: Snakemake hides why it did not.
+
+    Raises
+    ------
+    ValueError
+        If it would not, with what it says.
+    """
+    chosen = settings(profile)
+    if chosen.get("executor") != "slurm":
+        return
+    resources = dict(resource.split("=", 1) for resource in chosen["default-resources"])
+    options = [f"--{flag}={resources[name]}" for name, flag in FLAGS.items() if name in resources]
+    command = ["sbatch", "--test-only", "--time=1", *options, "--wrap=true"]
+    try:
+        asked = subprocess.run(command, capture_output=True, text=True, timeout=SLURM_SECONDS)
+    except FileNotFoundError:
+        raise ValueError("sbatch is not found: call this where Slurm takes entries") from None
+    except subprocess.TimeoutExpired:
+        raise ValueError(f"Slurm has not answered for {SLURM_SECONDS:g} s") from None
+    if asked.returncode:
+        with_options = f" with {' '.join(options)}" if options else ""
+        raise ValueError(f"Slurm takes no entry{with_options}, see {profile / 'config.yaml'}: {asked.stderr.strip()}")
 
 
 def count_cores(option: str, every: int | None) -> int:

@@ -191,6 +191,7 @@ def test_snakemake_gets_the_profile_and_its_data(monkeypatch, capsys, tmp_path, 
 def test_a_cluster_gets_its_own_profile(monkeypatch, capsys, cores, jobs):
     """With as many queue entries at a time as that says, unless told."""
     calls = []
+    monkeypatch.setattr(reproduce, "check_slurm", lambda profile: None)
     monkeypatch.setattr(reproduce, "follow", lambda command, *_: calls.append(command) or 0)
     monkeypatch.setattr(sys, "executable", "/usr/bin/python3")
     monkeypatch.setattr(sys, "argv", ["reproduce.py", "--profile=smoke", "--cluster=slurm", f"--cores={cores}"])
@@ -212,6 +213,60 @@ def test_on_a_cluster_no_blanks(monkeypatch, capsys):
         "error: on a cluster the path of Python must have no blank, got '/home/a user/.venv/bin/python':"
         " clone elsewhere\n"
     )
+
+
+SLURM_PROFILE = """
+executor: slurm
+default-resources: [slurm_account=lab, slurm_partition=long, mem_mb=3000]
+"""
+
+
+@pytest.fixture
+def slurm(monkeypatch, tmp_path):
+    """A profile, and a stand-in for sbatch that is made of a script."""
+
+    def of(script: str, profile: str = SLURM_PROFILE) -> Path:
+        (tmp_path / "bin").mkdir()
+        (tmp_path / "bin" / "sbatch").write_text(f"#!/bin/sh\n{script}\n")
+        (tmp_path / "bin" / "sbatch").chmod(0o755)
+        monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}{os.pathsep}/bin{os.pathsep}/usr/bin")
+        (tmp_path / "config.yaml").write_text(profile)
+        return tmp_path
+
+    return of
+
+
+def test_slurm_is_asked_for_what_the_profile_says(slurm):
+    profile = slurm('echo "$@" >"$(dirname "$0")/asked"')
+    reproduce.check_slurm(profile)
+    asked = (profile / "bin" / "asked").read_text().split()
+    assert asked == ["--test-only", "--time=1", "--account=lab", "--partition=long", "--wrap=true"]
+
+
+def test_what_slurm_refuses_is_said_before_anything_runs(slurm):
+    profile = slurm("echo 'sbatch: error: invalid partition specified: long' >&2; exit 1")
+    expected = (
+        f"Slurm takes no entry with --account=lab --partition=long, see {profile / 'config.yaml'}: sbatch: error: "
+    )
+    with pytest.raises(ValueError, match=f"^{re.escape(expected)}invalid partition specified: long$"):
+        reproduce.check_slurm(profile)
+
+
+def test_slurm_that_does_not_answer(slurm, monkeypatch):
+    monkeypatch.setattr(reproduce, "SLURM_SECONDS", 0.2)
+    with pytest.raises(ValueError, match=r"^Slurm has not answered for 0\.2 s$"):
+        reproduce.check_slurm(slurm("exec sleep 10"))
+
+
+def test_no_slurm_where_it_is_asked_for(monkeypatch, tmp_path):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(ValueError, match=r"^sbatch is not found: call this where Slurm takes entries$"):
+        reproduce.check_slurm(REPOSITORY / "workflow" / "profiles" / "slurm")
+
+
+def test_other_schedulers_are_not_asked(slurm):
+    reproduce.check_slurm(slurm("exit 1", "executor: kubernetes"))
+    reproduce.check_slurm(REPOSITORY / "workflow" / "profiles" / "local")
 
 
 def test_a_cluster_is_as_careful_of_records_as_this_machine():
