@@ -64,9 +64,10 @@ def plan(profile: str, name: str, datasets: Iterable[str]) -> list[Trial]:
     settings = home.budget(profile, name)
     names = cls.cell_fields()
 
-    def wanted(layer: str, cell: tuple[Any, ...]) -> bool:
+    def wanted(layer: str, cell: tuple[Any, ...], seed: int) -> bool:
         own = (entry_of(settings[name], (layer, *cell)) for name in names)
-        return all(value in values for value, values in zip(cell, own, strict=True))
+        fits = all(value in values for value, values in zip(cell, own, strict=True))
+        return fits and seed < entry_of(settings["seeds"], (layer, *cell))
 
     with read_from(home.file("profiles.toml")):
         return [
@@ -74,9 +75,9 @@ def plan(profile: str, name: str, datasets: Iterable[str]) -> list[Trial]:
             for dataset in datasets
             for cell in product(*(_all_values(settings[name]) for name in names))
             if cls.possible(dataset, *cell)
-            for seed in range(entry_of(settings["seeds"], cell))
+            for seed in range(_largest(settings["seeds"]))
             for layer in cls.layers
-            if wanted(layer, cell)
+            if wanted(layer, cell, seed)
         ]
 
 
@@ -118,3 +119,8 @@ def _all_values(setting: Any) -> list[Any]:
     """The values of a list, or of all lists in a table, each once."""
     lists = map(_all_values, setting.values()) if isinstance(setting, dict) else [setting]
     return list(dict.fromkeys(value for values in lists for value in values))
+
+
+def _largest(setting: Any) -> int:
+    """The largest number in a table."""
+    return max(map(_largest, setting.values())) if isinstance(setting, dict) else setting

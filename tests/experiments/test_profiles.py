@@ -1,6 +1,7 @@
 """What each profile asks for: which trials, on which data, in which order."""
 
 import re
+from collections import Counter
 from typing import Any
 
 import pytest
@@ -8,6 +9,7 @@ from invented import FULL, SAMPLE
 
 from gdlayer.datasets import DataNotFoundError
 from gdlayer.experiments import experiments, trial_types
+from gdlayer.experiments.ablations.trial import AblationTrial
 from gdlayer.experiments.profiles import choose_datasets, in_order, plan, rules
 from gdlayer.experiments.settings import hyperparameters
 from gdlayer.experiments.table1.trial import Table1Precision, Table1Trial
@@ -75,7 +77,9 @@ def test_paper_has_five_and_three_seeds():
     assert len(trials) - len(normalised) == 9 * (3 * 5 + 2 * 3) + 8 * 3 * 3
     assert len(plan("paper", "table2", Table2Trial.datasets[:1])) == 7 * (5 + 3)
     assert len(plan("paper", "table3", Table3Trial.datasets[:2])) == 2 * 4 * 2 * 5
-    assert len(plan("paper", "ablations", (FULL,))) == 20 * 2 * 5
+    seeds = Counter(trial.layer for trial in plan("paper", "ablations", (FULL,)))
+    core = {"ours", "trains-none", "trains-sigma", "trains-mu", "trains-theta"}  # what the paper claims
+    assert seeds == {layer: 2 * (10 if layer in core else 5) for layer in AblationTrial.layers}
     assert len(plan("paper", "scale", (FULL,))) == 4 * 3
 
 

@@ -121,7 +121,7 @@ def test_the_table_has_no_numbers_of_the_paper(tmp_path):
     shown = Page(page.table(loaded_from(tmp_path, *records(3, (5000,)))))
     assert shown.rows[0] == ["variant", "1,000 images", "5,000 images"]
     assert [row[0] for row in shown.rows[1:]] == [layer.title for layer in LAYERS.values()]
-    assert re.fullmatch(r"81\.\d\*\|± \d\.\d\|n = 3 of 5", shown.rows[1][2])
+    assert re.fullmatch(r"81\.\d\*\|± \d\.\d\|n = 3 of 10", shown.rows[1][2])
     assert shown.rows[1][1].startswith("not run|")
     assert shown.text.strip().startswith("Percent. ± half")
     assert page.panels(loaded_from(tmp_path)) == []
