@@ -105,7 +105,8 @@ def check_slurm(profile: Path) -> None:
     chosen = settings(profile)
     if chosen.get("executor") != "slurm":
         return
-    resources = dict(resource.split("=", 1) for resource in chosen["default-resources"])
+    given = chosen.get("default-resources", {})
+    resources = given if isinstance(given, dict) else dict(resource.split("=", 1) for resource in given)
     options = [f"--{flag}={resources[name]}" for name, flag in FLAGS.items() if name in resources]
     command = ["sbatch", "--test-only", "--time=1", *options, "--wrap=true"]
     try:

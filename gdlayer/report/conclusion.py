@@ -23,6 +23,9 @@ from gdlayer.report.claims import (
 from gdlayer.report.judgements import judged_claims
 from gdlayer.report.loaded import Loaded
 
+ALWAYS = ("What reproduces", "What does not", "What stays open")
+"""The sections that are shown empty too."""
+
 
 def render(loaded: Loaded) -> Markup:
     """HTML: what reproduces, what does not, what stays open, where the paper's differences lie, what explains it."""
@@ -46,7 +49,7 @@ def render(loaded: Loaded) -> Markup:
     return Markup("\n").join(
         Markup("<p><b>{}.</b></p>{}").format(title, markup.bullets(texts or ["Nothing yet."]))
         for title, texts in sections.items()
-        if texts or title.startswith("What ")
+        if texts or title in ALWAYS
     )
 
 

@@ -215,6 +215,7 @@ def test_on_a_cluster_no_blanks(monkeypatch, capsys):
     )
 
 
+BRACES = str.maketrans("[]", "{}")
 SLURM_PROFILE = """
 executor: slurm
 default-resources: [slurm_account=lab, slurm_partition=long, mem_mb=3000]
@@ -236,8 +237,10 @@ def slurm(monkeypatch, tmp_path):
     return of
 
 
-def test_slurm_is_asked_for_what_the_profile_says(slurm):
-    profile = slurm('echo "$@" >"$(dirname "$0")/asked"')
+@pytest.mark.parametrize("profile", [SLURM_PROFILE, SLURM_PROFILE.replace("=", ": ").translate(BRACES)])
+def test_slurm_is_asked_for_what_the_profile_says(slurm, profile):
+    """As a list or as a table."""
+    profile = slurm('echo "$@" >"$(dirname "$0")/asked"', profile)
     reproduce.check_slurm(profile)
     asked = (profile / "bin" / "asked").read_text().split()
     assert asked == ["--test-only", "--time=1", "--account=lab", "--partition=long", "--wrap=true"]
