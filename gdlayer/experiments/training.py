@@ -187,7 +187,8 @@ def train(
     def step(chosen: Tensor) -> None:
         y = labels[chosen]
         logits = forward(model, images[chosen], recipe.precision)
-        loss = F.cross_entropy(logits, y)
+        # a row per label: on a GPU, torch's loss of maps of labels is not deterministic
+        loss = F.cross_entropy(logits.movedim(1, -1).flatten(0, -2), y.flatten())
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()
