@@ -12,6 +12,7 @@ settings.load_profile("gdlayer")
 
 def pytest_runtest_setup() -> None:
     torch.manual_seed(0)
+    torch.backends.cudnn.allow_tf32 = False
 
 
 @pytest.fixture(

@@ -140,6 +140,7 @@ def _execute(trial: Trial, options: argparse.Namespace, results: Path | None = N
     keep_freed_memory()
     torch.set_num_threads(options.threads)
     torch.use_deterministic_algorithms(True)
+    torch.backends.cudnn.allow_tf32 = False  # on a GPU, convolutions in fp32 would round to 10 bits
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # without it cuBLAS refuses, being asked for the above
     keep = getattr(options, "keep_weights", False)
     return run(trial, results or options.results, device=options.device, force=options.force, keep_weights=keep)

@@ -6,7 +6,8 @@ import math
 import os
 import pickle
 import time
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Hashable, Sequence
 from contextlib import suppress
 from copy import deepcopy
 from dataclasses import dataclass
@@ -19,6 +20,7 @@ from torch.nn import functional as F
 
 from gdlayer.checks import one_of, positive_int
 from gdlayer.extras import extra
+from gdlayer.related import NJetConv2d
 
 with extra("experiments"):
     from tqdm import tqdm
@@ -110,29 +112,40 @@ class Captured:
 
     The first calls run it on a side stream, as a capture requires. The next call captures it; from then on it is
     replayed: the same kernels on the same memory, in one launch.
+
+    Parameters
+    ----------
+    function : function
+    argument : tensor, of the shape of all arguments
+    version : function, optional
+        Called before each call; a graph is captured for each value that it returns.
     """
 
-    def __init__(self, function: Callable[[Tensor], None], argument: Tensor) -> None:
+    def __init__(
+        self, function: Callable[[Tensor], None], argument: Tensor, version: Callable[[], Hashable] = tuple
+    ) -> None:
         self.function = function
         self.argument = argument
-        self.warm_up = WARM_UP_STEPS
-        self.graph: torch.cuda.CUDAGraph | None = None
+        self.version = version
+        self.calls: Counter[Hashable] = Counter()
+        self.graphs: dict[Hashable, torch.cuda.CUDAGraph] = {}
 
     def __call__(self, argument: Tensor) -> None:
         self.argument.copy_(argument)
-        if self.warm_up:
-            self.warm_up -= 1
+        version = self.version()
+        self.calls[version] += 1
+        if self.calls[version] <= WARM_UP_STEPS:
             aside = torch.cuda.Stream()
             aside.wait_stream(torch.cuda.current_stream())
             with torch.cuda.stream(aside):
                 self.function(self.argument)
             torch.cuda.current_stream().wait_stream(aside)
             return
-        if self.graph is None:
-            self.graph = torch.cuda.CUDAGraph()
-            with torch.cuda.graph(self.graph):
+        if version not in self.graphs:
+            self.graphs[version] = torch.cuda.CUDAGraph()
+            with torch.cuda.graph(self.graphs[version]):
                 self.function(self.argument)
-        self.graph.replay()
+        self.graphs[version].replay()
 
 
 def train(
@@ -165,7 +178,7 @@ def train(
         What made the model and the data. A checkpoint of other settings, recipe or device is not resumed, nor one that
         was changed, fits no longer or has numbers that are not finite: the run starts anew and says so in one line.
     capture : bool
-        On a GPU, replay the step on a full batch from a CUDA graph, unless a module of the model has
+        On a GPU, replay the step on a full batch from a CUDA graph, unless a module other than N-jet layers has
         ``capturable = False``. The outcome is the same.
 
     Returns
@@ -195,8 +208,16 @@ def train(
         loss_sum.add_(loss.detach() * y.numel())
         hits.add_((logits.argmax(1) == y).sum())
 
-    capture = capture and device.type == "cuda" and all(getattr(m, "capturable", True) for m in model.modules())
-    full_step = Captured(step, torch.zeros(recipe.batch_size, dtype=torch.int64, device=device)) if capture else step
+    n_jets = [module for module in model.modules() if isinstance(module, NJetConv2d)]
+
+    def kernel_sizes() -> tuple[tuple[int, int], ...]:
+        scales = torch.stack([layer.log2_sigma for layer in n_jets]).tolist() if n_jets else []
+        return tuple(layer.resize(scale) for layer, scale in zip(n_jets, scales, strict=True))
+
+    full_step = step
+    capturable = all(getattr(module, "capturable", True) for module in model.modules() if module not in n_jets)
+    if capture and capturable and device.type == "cuda":
+        full_step = Captured(step, torch.zeros(recipe.batch_size, dtype=torch.int64, device=device), kernel_sizes)
     made_for = {
         "recipe": vars(recipe),
         "settings": settings,

@@ -56,7 +56,7 @@ class NJetConv2d(SynthesizedConv2d):
     """
 
     capturable = False
-    """A CUDA graph cannot hold it: the kernel's size is read from sigma at every call."""
+    """A CUDA graph holds it at one size only, which sigma sets at every call, see :meth:`resize`."""
 
     def __init__(
         self,
@@ -102,14 +102,22 @@ class NJetConv2d(SynthesizedConv2d):
 
     def kernels(self) -> Tensor:
         """The kernels at the present scale, shape (N, k, k)."""
+        if not (self.log2_sigma.is_cuda and torch.cuda.is_current_stream_capturing()):
+            self.resize(self.log2_sigma.item())
+        return normalised_kernels(self.sigma, self.orders, self.kernel_size[0] // 2)
+
+    @torch.no_grad()
+    def resize(self, log2_sigma: float) -> tuple[int, int]:
+        """Sets ``kernel_size`` to what a scale s asks for, and returns it; in training clamps the layer's own s.
+
+        Every call of the layer does, except while a CUDA graph is captured: there no value can be read.
+        """
         low, high = self.bounds
-        s = self.log2_sigma.item()
-        if self.training and not low <= s <= high:
-            with torch.no_grad():
-                self.log2_sigma.clamp_(low, high)
-        half_size = math.ceil(2 ** (1 + min(high, s)) + 0.5)  # if s is NaN, the largest
+        if self.training and not low <= log2_sigma <= high:
+            self.log2_sigma.clamp_(low, high)
+        half_size = math.ceil(2 ** (1 + min(high, log2_sigma)) + 0.5)  # if s is NaN, the largest
         self.kernel_size = (2 * half_size + 1, 2 * half_size + 1)
-        return normalised_kernels(self.sigma, self.orders, half_size)
+        return self.kernel_size
 
     def filters(self) -> Tensor:
         with autocast_off(self.alpha.device):
