@@ -47,7 +47,7 @@ def _run(options: argparse.Namespace) -> None:
     trial = _trials(options)[0]
     record = _execute(trial, options)
     trials = plan(trial.profile, trial.experiment, (trial.dataset,))
-    _report(trial, record, Progress(trials, options.results, committed_record()), options)
+    _report(trial, record, Progress(trials, options.results, committed_record(), options.device), options)
 
 
 def _plan(options: argparse.Namespace) -> None:
@@ -157,7 +157,7 @@ def _run_missing(trials: Sequence[Trial], options: argparse.Namespace) -> None:
         By SIGINT or SIGTERM, once the trials that ran are stopped.
     """
     missing = unfinished(trials, options.results)
-    progress = Progress(trials, options.results, committed_record())
+    progress = Progress(trials, options.results, committed_record(), options.device)
     _announce(progress, options)
     failed = 0
     before = signal.signal(signal.SIGTERM, signal.default_int_handler)

@@ -23,9 +23,14 @@ class Progress:
     trials : the whole plan
     results : folder of its records
     reference : folder of further records to judge the duration by, if there is one
+    device : "cpu" or "cuda"
+        What the rest will run on.
     """
 
-    def __init__(self, trials: Iterable[Trial], results: Path, reference: Path | None = None) -> None:
+    def __init__(
+        self, trials: Iterable[Trial], results: Path, reference: Path | None = None, device: str = "cpu"
+    ) -> None:
+        self.device = device
         self.pending: list[Trial] = []
         self._records: list[dict[str, Any]] = []
         for trial in trials:
@@ -51,11 +56,13 @@ class Progress:
 
         Judged by the finished ones, or else by the reference, see :func:`seconds_each`.
         """
-        known = seconds_each(self.pending, self._records, self._reference)
+        known = seconds_each(self.pending, self._records, self._reference, device=self.device)
         return None if known is None else sum(known) / jobs
 
 
-def seconds_each(trials: Sequence[Trial], *judged_by: Iterable[dict[str, Any]]) -> list[float] | None:
+def seconds_each(
+    trials: Sequence[Trial], *judged_by: Iterable[dict[str, Any]], device: str = "cpu"
+) -> list[float] | None:
     """Estimated seconds of each trial, or None if there is nothing to judge any by.
 
     A trial costs as much per step as those most like it: of the same named cell and precision, of the same layer and
@@ -66,8 +73,10 @@ def seconds_each(trials: Sequence[Trial], *judged_by: Iterable[dict[str, Any]]) 
     ----------
     trials : what is to run
     judged_by : collections of records
+    device : "cpu" or "cuda"
+        What they are to run on; records made on the other tell nothing.
     """
-    pools = [_step_seconds(records) for records in judged_by]
+    pools = [_step_seconds(r for r in records if r["machine"]["device"] == device) for records in judged_by]
     settings = [hyperparameters(trial) for trial in trials]
     costs = [
         next((pool[kind] for kind in kinds(trial.describe(), own) for pool in pools if kind in pool), None)

@@ -38,8 +38,7 @@ def planned(
     known = [name for name in datasets if name in cls.datasets]
     trials = [trial for trial in plan(profile, experiment, known) if not trial.optional]
     pending = [trial for trial in trials if trial not in done]
-    on_cpu = ([r for r in pool if r["machine"]["device"] == "cpu"] for pool in (records, *judged_by))
-    seconds = dict(zip(pending, seconds_each(pending, *on_cpu) or [0.0] * len(pending), strict=True))
+    seconds = dict(zip(pending, seconds_each(pending, records, *judged_by) or [0.0] * len(pending), strict=True))
     cells: dict[tuple[Any, ...], list[Any]] = {}
     for trial in trials:
         counts = cells.setdefault(tuple(getattr(trial, name) for name in names), [0, 0, 0.0])

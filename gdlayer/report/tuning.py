@@ -90,7 +90,8 @@ def _table(experiment: Experiment, trials: Sequence[Search], folder: Path) -> Ma
         notes = [] if subject in best else ["not finished"]
         if chosen[subject] in (tried[subject][0], tried[subject][-1]):
             notes.append("at the edge of the rates")
-        if subject in best and best[subject] != chosen[subject]:
+        decides = isinstance(trials[0], experiment.searches[-1])
+        if decides and subject in best and best[subject] != chosen[subject]:
             notes.append(f"best is {best[subject]:g}, chosen is {chosen[subject]:g}")
         title = experiment.layers[subject[0]].title
         rows.append(

@@ -67,6 +67,14 @@ def test_costs_are_known_by_network_and_precision(results):
         assert left == pytest.approx(cost + STARTUP_SECONDS), trial
 
 
+def test_a_gpu_tells_nothing_of_a_cpu(results):
+    gpu = finish(smoke("ours"), results)["machine"] | {"device": "cuda"}
+    finish(smoke("ours"), results, seconds=4.0, machine=gpu)
+    trials = [smoke("ours"), smoke("ours", seed=1)]
+    assert Progress(trials, results).seconds_left(1) is None
+    assert Progress(trials, results, device="cuda").seconds_left(1) == pytest.approx(4 + STARTUP_SECONDS)
+
+
 @pytest.mark.parametrize(
     ("seconds", "words"),
     [(None, "an unknown time"), (0, "0 s"), (89.4, "89 s"), (90, "2 min"), (5399, "90 min"), (9000, "2.5 h")],

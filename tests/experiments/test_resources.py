@@ -49,10 +49,10 @@ def test_records_of_gpus_do_not_count(results):
 
 
 def test_every_trial_of_the_full_protocol_fits_a_node():
-    """Of the usual limits: a day and 64 GB at the third try of ten trials in one entry."""
+    """Of the usual limits: a day and 64 GB at the third try of five trials in one entry."""
     records = [record for _, record in every_record(RECORD)]
     asked = requests(full_protocol(), records)
-    assert max(request.minutes for request in asked) * 3 * 10 < 24 * 60
+    assert max(request.minutes for request in asked) * 3 * 5 < 24 * 60
     assert max(request.memory_mb for request in asked) * 3 < 64_000
 
 

@@ -1,7 +1,8 @@
-"""What precision and CPU do to Table 1: the same trials again, seed by seed."""
+"""What precision and machine do to Table 1: the same trials again, seed by seed."""
 
+from itertools import combinations
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from markupsafe import Markup
@@ -31,8 +32,7 @@ class Pair(NamedTuple):
     noise : standard deviation of the second way over seeds, in percentage points; NaN for fewer than two
     """
 
-    layer: str
-    n_train: int
+    cell: str
     found: Estimate | None
     noise: float
     pending: str = ""
@@ -57,41 +57,54 @@ def precision(committed: Path | None = None) -> Markup:
         blocks = blocks_of(trials, selector, "precision", ("dataset", "profile", "device"))
         noise = _deviation(trials, {**selector, "precision": checked})
         pending = f"{cell.missing} to run, {duration(cell.missing, cell.seconds)}" if cell.missing else ""
-        pairs.append(Pair(cell.layer, cell.n_train, estimate(blocks, used, checked), noise, pending))
+        pairs.append(Pair(_named(cell), estimate(blocks, used, checked), noise, pending))
     return _render(pairs, used, checked)
 
 
 def machine(committed: Path | None = None) -> Markup:
-    """HTML: what another CPU does; by layer and training set size the paired difference.
+    """HTML: what another machine does; for each two that ran the same trials the paired difference by cell.
 
     Parameters
     ----------
-    committed : folder with a folder of records per CPU model; default: ``data/machines`` of the repository
+    committed : folder of the record, by default found where there is one; beside it the folder ``machines`` has a
+        folder for each machine with trials that fill no cell
     """
-    record = committed_record()
-    folder = committed or (record and record.with_name("machines"))
+    folder = committed or committed_record()
     datasets = Table1Trial.datasets[:1]
-    found = sorted(folder.iterdir()) if folder and folder.is_dir() else []
-    runs = [record for cpu in found for record in load_records(cpu, PROFILE, EXPERIMENT.name, datasets)]
+    others = sorted(folder.with_name("machines").glob("*")) if folder else []
+    runs = [record for other in others for record in load_records(other, PROFILE, EXPERIMENT.name, datasets)]
+    for record in load_records(folder, PROFILE, EXPERIMENT.name, datasets) if folder else []:
+        if any(all(record[part] == run[part] for part in ("trial", "hyperparameters")) for run in runs):
+            runs.append(record)
     trials = per_trial(runs, EXPERIMENT)
-    names = sorted(set(trials["machine"]))
-    if len(names) != 2:
-        return markup.note(f"Two CPU models are compared; there are records of {len(names)}.")
-    one, other = names
-    pairs = []
-    for n, layer in sorted({(r["trial"]["n_train"], r["trial"]["layer"]) for r in runs}):
-        selector = {"layer": layer, "n_train": n, "metric": "test_accuracy"}
-        alike = ["dataset", "profile", "network", "precision"]
-        blocks = select(trials, selector).pivot(index=[*alike, "device", "seed"], columns="machine", values="value")
-        pairs.append(Pair(layer, n, estimate(blocks, one, other), _deviation(trials, {**selector, "machine": other})))
-    return _render(pairs, one, other)
+    tables = []
+    for one, other in combinations(sorted(set(trials["machine"])), 2):
+        pairs = []
+        for cell in rows_of(
+            trials[["network", "n_train", "layer"]].drop_duplicates().sort_values(["n_train", "layer"])
+        ):
+            selector = {**cell._asdict(), "metric": "test_accuracy"}
+            alike = ["dataset", "profile", "precision"]
+            blocks = select(trials, selector).pivot(
+                index=[*alike, "network", "seed"], columns="machine", values="value"
+            )
+            if found := estimate(blocks, one, other):
+                pairs.append(Pair(_named(cell), found, _deviation(trials, {**selector, "machine": other})))
+        if pairs:
+            tables.append(_render(pairs, one, other))
+    return Markup("\n").join(tables) or markup.note("No trial has been run on two machines.")
+
+
+def _named(cell: Any) -> str:
+    network = "" if cell.network == Table1Trial.networks[0] else f"{cell.network}, "
+    return f"{LAYERS[cell.layer].title}, {network}{cell.n_train:,} images"
 
 
 def _render(pairs: list[Pair], one: str, other: str) -> Markup:
     """A row per pair: the difference, the noise of seeds beside it, and the verdict."""
     rows = [
         [
-            f"{LAYERS[pair.layer].title}, {pair.n_train:,} images",
+            pair.cell,
             "—" if pair.found is None else estimate_in_words(pair.found),
             "—" if np.isnan(pair.noise) else f"{pair.noise:.1f}",
             "—" if pair.found is None else str(pair.found.difference.blocks),

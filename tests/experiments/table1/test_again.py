@@ -1,4 +1,4 @@
-"""What precision and CPU do to Table 1."""
+"""What precision and machine do to Table 1."""
 
 import math
 
@@ -69,20 +69,31 @@ def _without_precision(trial: Table1Precision) -> Table1Trial:
     return Table1Trial(**{name: getattr(trial, name) for name in names})
 
 
-def test_what_another_cpu_does_is_shown(tmp_path):
+def test_what_another_machine_does_is_shown(tmp_path):
+    """The second two are compared by the record's own trials, as far as their settings are the same."""
     differences = [-0.2, -0.1, 0, 0.1, 0.2]
     for seed, difference in enumerate(differences):
-        trial = Table1Trial(layer="ours", n_train=1000, seed=seed, profile="paper", dataset=FULL)
-        for cpu, accuracy in (("amd", 0.8 + difference / 100), ("intel", 0.8 + seed / 100)):
-            shift = seed / 100 if cpu == "amd" else 0
-            own = {"trial": trial.describe(), "hyperparameters": hyperparameters(trial)}
-            own["machine"] = record()["machine"] | {"name": cpu}
-            save(tmp_path / cpu, record(accuracy=accuracy + shift) | own)
-    shown = Page(again.machine(tmp_path))
-    assert shown.rows[0] == ["", "amd − intel", "seeds differ by", "seeds", ""]
+        for network, folder, name, accuracy in (
+            ("unpooled", "machines/amd", "amd", 0.8 + seed / 100 + difference / 100),
+            ("unpooled", "machines/intel", "intel", 0.8 + seed / 100),
+            ("unpooled", "results", "h100", 0.7),  # with other settings
+            ("batch-norm", "machines/h100", "h100", 0.9 + seed / 100),
+            ("batch-norm", "results", "amd", 0.89 + seed / 100),
+        ):
+            trial = Table1Trial(layer="ours", n_train=1000, seed=seed, profile="paper", dataset=FULL, network=network)
+            settings = hyperparameters(trial) | ({"steps": 1} if accuracy == 0.7 else {})
+            own = {"trial": trial.describe(), "hyperparameters": settings}
+            own["machine"] = record()["machine"] | {"name": name, "device": "cuda" if name == "h100" else "cpu"}
+            save(tmp_path / folder, record(accuracy=accuracy) | own)
+    shown = Page(again.machine(tmp_path / "results"))
     half = float(stats.t.ppf(0.975, 4) * np.std(differences, ddof=1) / math.sqrt(5))
-    assert shown.rows[1:] == [["Ours, 1,000 images", f"0.0 [{signed(-half)}, {signed(half)}]", "1.6", "5", "agree"]]
+    assert shown.rows == [
+        ["", "amd − h100", "seeds differ by", "seeds", ""],
+        ["Ours, batch-norm, 1,000 images", "−1.0 [−1.0, −1.0]", "1.6", "5", "differ"],
+        ["", "amd − intel", "seeds differ by", "seeds", ""],
+        ["Ours, 1,000 images", f"0.0 [{signed(-half)}, {signed(half)}]", "1.6", "5", "agree"],
+    ]
 
 
-def test_one_cpu_tells_nothing(tmp_path):
-    assert "Two CPU models are compared; there are records of 0." in again.machine(tmp_path / "nowhere")
+def test_one_machine_tells_nothing(tmp_path):
+    assert "No trial has been run on two machines." in again.machine(tmp_path / "nowhere")
