@@ -77,11 +77,11 @@ def test_runs_have_a_row_a_kind(tmp_path):
 
 def test_steps_are_told_with_what_they_stand_under(tmp_path):
     """However deep the table of a profile is."""
-    shown = Page(runs(load(tmp_path, "paper", "table1", "fashion-mnist", tmp_path)))
-    steps = TABLE1.budget("paper", "table1")["steps"]
-    for network in ("batch-norm", "otherwise"):
-        for size, count in steps[network].items():
-            assert f"{count:,} ({network} {size})" in shown.text
+    shown = Page(runs(load(tmp_path, "paper", "table2", "cats-vs-dogs-200", tmp_path)))
+    steps = TABLE2.budget("paper", "table2")["steps"]
+    for source in ("squeezenet", "otherwise"):
+        for layer, count in steps[source].items():
+            assert f"{count:,} ({source} {layer})" in shown.text
 
 
 def test_settings_that_have_changed_since_are_told():

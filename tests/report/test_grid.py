@@ -266,14 +266,14 @@ def plan_of(*records: dict[str, Any], profile: str = "paper", judged_by: list[di
 
 
 def test_what_is_missing_says_so_and_how_long_it_takes():
-    steps = TABLE1.budget("paper", "table1")["steps"]["otherwise"]
-    done = [of_plan("ours", 1000, s, seconds=2.0 * steps["1000"]) for s in range(5)]
+    steps = TABLE1.budget("paper", "table1")["steps"]
+    done = [of_plan("ours", 1000, s, seconds=2.0 * steps["1000"]) for s in range(10)]
     some = [of_plan("ours", 5000, s, seconds=2.0 * steps["5000"]) for s in range(2)]
     records = [*done, *some]
     shown = page(summarise(records, TABLE1), None, plan_of(*records))
     column = {row[0]: row[4] for row in shown.rows[1:]}
-    assert column["1,000"] == "80.0|± 0.0|n = 5|(80.5)"
-    assert column["5,000"] == "80.0*|± 0.0|n = 2 of 5|(88.3)"
+    assert column["1,000"] == "80.0|± 0.0|n = 10|(80.5)"
+    assert column["5,000"] == "80.0*|± 0.0|n = 2 of 10|(88.3)"
     seconds = 5 * (2 * steps["10000"] + STARTUP_SECONDS)
     assert column["10,000"] == f"not run|{seconds / 3600:.1f} h|(90.5)"
     assert "Not run yet: with about how long that takes on one core, " in shown.text
@@ -281,15 +281,15 @@ def test_what_is_missing_says_so_and_how_long_it_takes():
 
 
 def test_how_long_it_takes_is_judged_by_the_cpu_and_by_other_records_where_there_are_none():
-    steps = TABLE1.budget("paper", "table1")["steps"]["otherwise"]
+    steps = TABLE1.budget("paper", "table1")["steps"]
     gpu = [of_plan("ours", 1000, 0, seconds=0.1, device="cuda")]
     shown = page(summarise(gpu, TABLE1), None, plan_of(*gpu))
     assert shown.rows[2][4] == "not run|an unknown time|(88.3)"
     kept = of_plan("ours", 5000, 0, seconds=3.0 * steps["5000"])
     plan = plan_of(*gpu, judged_by=[kept])
     found = select(plan, {"layer": "ours", "n_train": 5000, "network": "unpooled"})
-    assert found["seconds"].tolist() == pytest.approx([5 * (3 * steps["5000"] + STARTUP_SECONDS)])
-    assert found[["planned", "missing"]].to_numpy().tolist() == [[5, 5]]
+    assert found["seconds"].tolist() == pytest.approx([10 * (3 * steps["5000"] + STARTUP_SECONDS)])
+    assert found[["planned", "missing"]].to_numpy().tolist() == [[10, 10]]
 
 
 def test_metrics_of_the_same_trials_are_not_waited_for_twice():
