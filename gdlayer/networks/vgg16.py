@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from gdlayer.checks import positive_int
 from gdlayer.datasets import find
@@ -74,7 +75,7 @@ class VGG16(TransferNetwork):
                 in_channels = width
             layers.append(nn.MaxPool2d(2))
         self.features = nn.Sequential(*layers)
-        self.avgpool = nn.AdaptiveAvgPool2d(positive_int("grid", grid))
+        self.grid = positive_int("grid", grid)
         self.classifier = nn.Sequential(
             nn.Linear(in_channels * grid**2, positive_int("hidden", hidden)),
             nn.ReLU(inplace=True),
@@ -89,7 +90,7 @@ class VGG16(TransferNetwork):
                 he_initialise(module, "linear" if module is self.head else "relu")
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.classifier(self.avgpool(self.features(x)).flatten(1))
+        return self.classifier(average_pool(self.features(x), self.grid).flatten(1))
 
     @property
     def head(self) -> nn.Linear:
@@ -97,6 +98,24 @@ class VGG16(TransferNetwork):
         head = self.classifier[6]
         assert isinstance(head, nn.Linear)
         return head
+
+
+def average_pool(x: Tensor, grid: int) -> Tensor:
+    """(..., h, w) -> (..., grid, grid), the means of cells that may overlap, as ``nn.AdaptiveAvgPool2d``.
+
+    On a GPU as products with two matrices, since torch's own gradient is not deterministic there.
+    """
+    if not x.is_cuda:
+        return F.adaptive_avg_pool2d(x, grid)
+    rows, columns = (cell_means(size, grid, x.device).to(x.dtype) for size in x.shape[-2:])
+    return rows @ x @ columns.mT
+
+
+def cell_means(size: int, grid: int, device: torch.device | None = None) -> Tensor:
+    """(grid, size): in row i, 1 / n at the n places of cell i, floor(i size / grid) to ceil((i + 1) size / grid) - 1."""
+    cell, place = torch.arange(grid, device=device)[:, None], torch.arange(size, device=device)
+    inside = (place >= cell * size // grid) & (place * grid < (cell + 1) * size)
+    return inside.double() / inside.sum(1, keepdim=True)
 
 
 def replace_head(model: VGG16, num_classes: int) -> None:

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from mutations import attack
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -16,7 +18,7 @@ from gdlayer import ConvBlock, GaussianDerivativeConv2d
 from gdlayer.datasets import DataCorruptError, DataFile, DataNotFoundError
 from gdlayer.networks import vgg16
 from gdlayer.networks.transfer import load_weights, replace_first_layer
-from gdlayer.networks.vgg16 import VGG16, VGG16_IMAGENET, imagenet_vgg16, replace_head
+from gdlayer.networks.vgg16 import VGG16, VGG16_IMAGENET, cell_means, imagenet_vgg16, replace_head
 
 SMALL = {"widths": (4, 4, 6, 6, 8), "hidden": 10, "grid": 2}
 CONVOLUTIONS = {
@@ -342,3 +344,11 @@ def test_published_imagenet_weights():
     assert model.features[0].get_parameter("weight").square().mean().sqrt() > 0.1
     with torch.no_grad():
         assert model(image()).isfinite().all()
+
+
+@given(h=st.integers(1, 15), w=st.integers(1, 15), grid=st.integers(1, 9))
+def test_the_matrices_of_the_cells_are_adaptive_pooling(h, w, grid):
+    """Which stands for it on a GPU."""
+    x = torch.randn(2, 3, h, w, dtype=torch.float64)
+    rows, columns = (cell_means(size, grid) for size in (h, w))
+    torch.testing.assert_close(rows @ x @ columns.mT, F.adaptive_avg_pool2d(x, grid), rtol=0, atol=1e-12)
