@@ -112,7 +112,7 @@ def average_pool(x: Tensor, grid: int) -> Tensor:
 
 
 def cell_means(size: int, grid: int, device: torch.device | None = None) -> Tensor:
-    """(grid, size): row i has 1 / n at the n places of cell i, floor(i size / grid) to ceil((i + 1) size / grid) - 1."""
+    """(grid, size): row i: 1 / n at the n places of cell i: floor(i size / grid) to ceil((i + 1) size / grid) - 1."""
     cell, place = torch.arange(grid, device=device)[:, None], torch.arange(size, device=device)
     inside = (place >= cell * size // grid) & (place * grid < (cell + 1) * size)
     return inside.double() / inside.sum(1, keepdim=True)
