@@ -25,14 +25,14 @@ def test_results_like_the_papers_get_the_verdicts_that_its_numbers_deserve(tmp_p
         assert row.paper.split()[0] == row.here.split()[0]
         assert "same support: Free-form 7×7 +" in row.why
         assert "more than its support" in row.why
-        assert row.why.startswith("5 seeds; p ≤ 0.001<br>")
+        assert re.match("5 (of 10 )?seeds; p ≤ 0.001<br>", row.why)
         assert row.why.endswith("pooled: not run yet")
     assert rows["higher"][0][:5] == (
         "Ours, 1,000 images",
         "+0.6 (DAU)",
         "+0.6 [+0.6, +0.6] (DAU)",
         HOLDS,
-        "5 seeds; p ≤ 0.001<br>the paper&#39;s +1.7 (Free-form 3×3), +1.1 (RFNN), +0.6 (DAU) inside<br>"
+        "5 of 10 seeds; p ≤ 0.001<br>the paper&#39;s +1.7 (Free-form 3×3), +1.1 (RFNN), +0.6 (DAU) inside<br>"
         "same support: Free-form 7×7 +2.7 [+2.7, +2.7], more than its support<br>pooled: not run yet",
     )
     assert [(row.case.split(",")[0], row.verdict) for row in rows["best"]] == [
@@ -75,7 +75,7 @@ def test_two_seeds_decide_nothing(tmp_path):
     rows = judged_of(tmp_path, *as_in_the_paper(seeds=2))
     assert {row.verdict for row in rows["higher"]} == {TOO_FEW}
     assert re.match(
-        r"2 of 5 seeds; .* to run<br>same support: Free-form 7×7 .*\], too few seeds<br>", rows["higher"][0].why
+        r"2 of 10 seeds; .* to run<br>same support: Free-form 7×7 .*\], too few seeds<br>", rows["higher"][0].why
     )
 
 
@@ -124,5 +124,5 @@ def test_pairs_left_out_are_told(tmp_path):
         if made_up["trial"]["seed"] >= 3 and trial_of(made_up["trial"]).layer in ("ours", "dau"):
             made_up["machine"] = made_up["machine"] | {"device": "cuda"}
     rows = judged_of(tmp_path, *records)
-    assert rows["higher"][0].why.startswith("3 of 5 seeds (CPU only); p")
-    assert rows["fully-trained"][0].why.startswith("3 of 5 seeds; p")
+    assert rows["higher"][0].why.startswith("3 of 10 seeds (CPU only); p")
+    assert rows["fully-trained"][0].why.startswith("3 of 10 seeds; p")

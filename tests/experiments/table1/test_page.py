@@ -225,7 +225,7 @@ def test_lengths_are_those_of_the_profile():
     by_network = {row[0]: row[1:] for row in shown.rows[1:]}
     for network, entries in by_network.items():
         for n, entry in zip(SIZES, entries, strict=True):
-            count = steps.get(network, steps["otherwise"]).get(str(n))
+            count = steps[str(n)]
             asked = len(select(plan, {"network": network, "n_train": n}))
             assert entry == (f"{count:,} ({32 * count / n:.0f})" if asked else "—")
     assert {*by_network} == {*plan["network"]}
