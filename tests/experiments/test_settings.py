@@ -57,7 +57,7 @@ def test_hyperparameters_are_the_choices_and_the_budget(profile, n, layer, netwo
     for name in ("widths", "bases", "pooled", "norm", "learning_rate"):
         choices[name] = choices[name].get(network) or choices[name]["otherwise"]
     choices["learning_rate"] = choices["learning_rate"][layer]
-    steps = budget["steps"] if isinstance(budget["steps"], int) else budget["steps"]["otherwise"][str(n)]
+    steps = budget["steps"] if isinstance(budget["steps"], int) else budget["steps"][str(n)]
     own = {"steps": steps, "evaluations": budget["evaluations"], "precision": budget["precision"]}
     assert settings == choices | own
     assert json.loads(json.dumps(settings)) == settings
