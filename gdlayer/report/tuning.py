@@ -5,6 +5,7 @@ from pathlib import Path
 
 from markupsafe import Markup
 
+from gdlayer.experiments import experiments
 from gdlayer.experiments.experiment import Experiment
 from gdlayer.experiments.profiles import plan
 from gdlayer.experiments.record import committed_record, every_record, load_records, recorded_datasets
@@ -46,22 +47,21 @@ def varying(subjects: Sequence[Subject]) -> list[int]:
 
 
 def at_the_edge(experiment: Experiment, committed: Path | None = None) -> set[str] | None:
-    """Layers whose chosen rate is the lowest or highest that the first round tried, so that a better may lie beyond.
+    """Layers whose chosen rate is the lowest or highest that any round tried, so that a better may lie beyond.
 
     None if no search is recorded.
     """
     folder = committed or committed_record()
     searches = [] if folder is None else _recorded(experiment, folder)
-    first = [trials for trials in searches if isinstance(trials[0], experiment.searches[0])]
-    found = set()
-    for trials in first:
-        tried = rates_tried(trials)
-        found |= {
-            str(subject[0])
-            for subject, rate in chosen_rates(trials).items()
-            if rate in (tried[subject][0], tried[subject][-1])
-        }
-    return found if first else None
+    tried = rates_tried([trial for trials in searches for trial in trials])
+    chosen = {subject: rate for trials in searches for subject, rate in chosen_rates(trials).items()}
+    at_an_end = {subject for subject, rate in chosen.items() if rate in (tried[subject][0], tried[subject][-1])}
+    return {str(layer) for layer, *_ in at_an_end} if searches else None
+
+
+def decides(trials: Sequence[Search]) -> bool:
+    """Whether a round is the last of its experiment's search."""
+    return isinstance(trials[0], experiments()[trials[0].belongs_to].searches[-1])
 
 
 def searched(search: str, dataset: str) -> list[Search]:
@@ -88,10 +88,9 @@ def _table(experiment: Experiment, trials: Sequence[Search], folder: Path) -> Ma
         cells = [f"{100 * found[rate]:.1f}" if rate in found else "—" for rate in rates]
         cells = [markup.bold(c) if rate == chosen[subject] else c for c, rate in zip(cells, rates, strict=True)]
         notes = [] if subject in best else ["not finished"]
-        if chosen[subject] in (tried[subject][0], tried[subject][-1]):
+        if decides(trials) and chosen[subject] in (tried[subject][0], tried[subject][-1]):
             notes.append("at the edge of the rates")
-        decides = isinstance(trials[0], experiment.searches[-1])
-        if decides and subject in best and best[subject] != chosen[subject]:
+        if decides(trials) and subject in best and best[subject] != chosen[subject]:
             notes.append(f"best is {best[subject]:g}, chosen is {chosen[subject]:g}")
         title = experiment.layers[subject[0]].title
         rows.append(
@@ -115,6 +114,8 @@ def _legend(trials: Sequence[Search], folder: Path) -> str:
         f"{first.metric.replace('_', ' ').capitalize()} in percent on {first.dataset}, mean over {markup.seeds(seeds)},"
         f" training images held out, {settings['precision']}. Bold: the rate that profile {PROFILE} takes."
     )
+    if not decides(trials):
+        text += " A later round decides."
     if missing:
         seconds = sum(left["seconds"].tolist())
         text += f" Not run yet: {missing} of {len(trials)} trials, {duration(missing, seconds)}."

@@ -124,7 +124,9 @@ def judged(loaded: Loaded) -> list[Claim]:
             rows(PROPOSED, OTHERS, support, pooled),
             [
                 question("Is it more than the support? Ours against Free-form 7×7", "ours", "free-form-same-support"),
-                question("Is it a basis, even a fixed one? RFNN against Free-form 7×7", "rfnn", "free-form-same-support"),
+                question(
+                    "Is it a basis, even a fixed one? RFNN against Free-form 7×7", "rfnn", "free-form-same-support"
+                ),
                 question(
                     "Is it the reach or the number of weights? Free-form 3×3, dilated, against Free-form 7×7",
                     "free-form-dilated",
