@@ -2,7 +2,7 @@
 
 from itertools import combinations
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from markupsafe import Markup
@@ -57,7 +57,9 @@ def precision(committed: Path | None = None) -> Markup:
         blocks = blocks_of(trials, selector, "precision", ("dataset", "profile", "device"))
         noise = _deviation(trials, {**selector, "precision": checked})
         pending = f"{cell.missing} to run, {duration(cell.missing, cell.seconds)}" if cell.missing else ""
-        pairs.append(Pair(_named(cell), estimate(blocks, used, checked), noise, pending))
+        pairs.append(
+            Pair(_named(cell.layer, cell.n_train, cell.network), estimate(blocks, used, checked), noise, pending)
+        )
     return _render(pairs, used, checked)
 
 
@@ -77,27 +79,25 @@ def machine(committed: Path | None = None) -> Markup:
         if any(all(record[part] == run[part] for part in ("trial", "hyperparameters")) for run in runs):
             runs.append(record)
     trials = per_trial(runs, EXPERIMENT)
+    cells = sorted({(r["trial"]["n_train"], r["trial"]["layer"], r["trial"]["network"]) for r in runs})
     tables = []
     for one, other in combinations(sorted(set(trials["machine"])), 2):
         pairs = []
-        for cell in rows_of(
-            trials[["network", "n_train", "layer"]].drop_duplicates().sort_values(["n_train", "layer"])
-        ):
-            selector = {**cell._asdict(), "metric": "test_accuracy"}
-            alike = ["dataset", "profile", "precision"]
-            blocks = select(trials, selector).pivot(
-                index=[*alike, "network", "seed"], columns="machine", values="value"
-            )
+        for n, layer, network in cells:
+            selector = {"layer": layer, "n_train": n, "network": network, "metric": "test_accuracy"}
+            index = ["dataset", "profile", "precision", "network", "seed"]
+            blocks = select(trials, selector).pivot(index=index, columns="machine", values="value")
             if found := estimate(blocks, one, other):
-                pairs.append(Pair(_named(cell), found, _deviation(trials, {**selector, "machine": other})))
+                noise = _deviation(trials, {**selector, "machine": other})
+                pairs.append(Pair(_named(layer, n, network), found, noise))
         if pairs:
             tables.append(_render(pairs, one, other))
     return Markup("\n").join(tables) or markup.note("No trial has been run on two machines.")
 
 
-def _named(cell: Any) -> str:
-    network = "" if cell.network == Table1Trial.networks[0] else f"{cell.network}, "
-    return f"{LAYERS[cell.layer].title}, {network}{cell.n_train:,} images"
+def _named(layer: str, n: int, network: str) -> str:
+    other = "" if network == Table1Trial.networks[0] else f"{network}, "
+    return f"{LAYERS[layer].title}, {other}{n:,} images"
 
 
 def _render(pairs: list[Pair], one: str, other: str) -> Markup:
