@@ -1,4 +1,4 @@
-"""The built book in a browser: each page on two screens in two themes, the search, and the explorers."""
+"""The built book in a browser: each page on three screens in two themes, the search, and the explorers."""
 
 import json
 import re
@@ -16,9 +16,12 @@ PAGES = [f"book/{path.stem}.html" for path in sorted((*BOOK.glob("*.ipynb"), *BO
 PAGES += ["genindex.html", "search.html"]
 FAULTS = Path(__file__).with_name("page_faults.js").read_text("utf-8")
 GOLDEN = json.loads(Path(__file__).with_name("golden.json").read_text("utf-8"))
-WIDE, NARROW, HEIGHT = 1280, 390, 900
+WIDE, MIDDLE, NARROW, HEIGHT = 1280, 1024, 360, 900
 HEAVIEST = 4_000_000  # bytes that a page may load
-SETTLED = "Promise.resolve(window.MathJax?.startup?.promise).then(() => new Promise(requestAnimationFrame))"
+SETTLED = """
+Promise.resolve(window.MathJax?.startup?.promise)
+  .then(() => new Promise((drawn) => requestAnimationFrame(() => requestAnimationFrame(drawn))))
+"""  # after the second frame the observers of the first have told what they saw
 
 Open = Callable[..., Page]
 
@@ -63,7 +66,7 @@ def opened(browser: Browser, html: Path) -> Iterator[Open]:
 @pytest.mark.parametrize("name", PAGES)
 def test_a_page_shows_all_of_itself(opened: Open, name: str):
     page = opened(name)
-    for width in (WIDE, NARROW):
+    for width in (WIDE, MIDDLE, NARROW):
         page.set_viewport_size({"width": width, "height": HEIGHT})
         for theme in ("light", "dark"):
             page.emulate_media(color_scheme=theme)
