@@ -145,7 +145,11 @@ def judged(loaded: Loaded) -> list[Claim]:
                     NORMALISED,
                 ),
                 question(
-                    "Is it the small view? With pooling, Ours against Free-form 3×3", "ours", "free-form", "pooled"
+                    "Is it the small view? With pooling, Ours against Free-form 3×3",
+                    "ours",
+                    "free-form",
+                    "pooled",
+                    headline=True,
                 ),
             ],
         ),
