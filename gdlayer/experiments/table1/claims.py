@@ -145,7 +145,7 @@ def judged(loaded: Loaded) -> list[Claim]:
                     NORMALISED,
                 ),
                 question(
-                    "Is it that small filters see little? With pooling, Ours against Free-form 3×3",
+                    "Is the lead still there with pooling? Ours against Free-form 3×3",
                     "ours",
                     "free-form",
                     "pooled",
