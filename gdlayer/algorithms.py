@@ -1,25 +1,21 @@
-"""One linear map, several algorithms: which there are, what they cost, and which is cheapest.
+"""One linear map, two algorithms: what they cost, and which is cheaper.
 
-The dense algorithm is one convolution with the filters of eqs (2) and (3). The others apply the factors of the filters
-one after the other, as three convolutions of which only the middle one has a k x k kernel:
+The dense algorithm is one convolution with the filters of eqs (2) and (3). A separated layer, eq. (4), can also be
+computed by its factors, as an inverted bottleneck:
 
-=================  =========================  =========================  =======================
-algorithm          1 x 1                      k x k, channel by channel  1 x 1
-=================  =========================  =========================  =======================
-filter_then_mix    f_in to f_in B N, copies   f_in B N                   f_in B N to f_out
-mix_then_filter    f_in to f_out N            f_out N                    f_out N to f_out, a sum
-factorised         f_in to B N, by beta       B N                        B N to f_out, by lambda
-=================  =========================  =========================  =======================
+===========  =====================  =========================  =======================
+algorithm    1 x 1                  k x k, channel by channel  1 x 1
+===========  =====================  =========================  =======================
+factorised   f_in to B N, by beta   B N                        B N to f_out, by lambda
+===========  =====================  =========================  =======================
 
-The last is eq. (4), an inverted bottleneck. With groups, M = max(B, groups) takes the place of B, and in the first the
-inputs of a group pass the M / groups bases of that group alone. In training, every algorithm computes the gradient of
-the filters, f_in f_out k k sums over the image, as one dense product: it is cheaper than the gradients of the factors,
-and nothing between the factors needs to be kept. On a CPU what is between them is computed for a part of the images at
-a time (:data:`PART_BYTES`).
+With groups, M = max(B, groups) takes the place of B. In training, both compute the gradient of the filters, f_in f_out
+k k sums over the image, as one dense product: it is cheaper than the gradients of the factors, and nothing between the
+factors needs to be kept. On a CPU what is between them is computed for a part of the images at a time
+(:data:`PART_BYTES`).
 """
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -87,8 +83,8 @@ class Work(NamedTuple):
 class Factors(NamedTuple):
     """Three convolutions in a row, without bias; the first has the layer's groups, the last as many or more."""
 
-    first: Tensor | None
-    """(C, f_in/groups, 1, 1), or None where nothing is mixed: then every channel is repeated C / f_in times."""
+    first: Tensor
+    """(C, f_in/groups, 1, 1)."""
     depthwise: Tensor
     """(C, 1, kh, kw)."""
     last: Tensor
@@ -104,25 +100,8 @@ class Factors(NamedTuple):
         blocks = self.depthwise.shape[0] // self.last.shape[1]  # torch 2.4 compiles no property, nor _replace
         if not tracing() and blocks == groups:  # a trace records no question about sizes
             return self
-        last = _block_diagonal(self.last.view(blocks, -1, 1, self.last.shape[1]), groups)
+        last = _block_diagonal(self.last.view(blocks, -1, self.last.shape[1]), groups)
         return Factors(self.first, self.depthwise, last)
-
-
-def filter_then_mix(weight: Tensor, kernels: Tensor, groups: int) -> Factors:
-    """Eq. (3) with the sums outside: weight (M, f_out/M, f_in/groups, N), kernels (M, N, kh, kw)."""
-    of_group = kernels.unflatten(0, (groups, 1, -1)).flatten(2, 3)
-    copies = of_group.expand(-1, weight.shape[2], -1, -1, -1)  # (groups, f_in/groups, M/groups N, kh, kw)
-    return _bounded(None, copies.flatten(0, 2)[:, None], _block_diagonal(weight, groups))
-
-
-def mix_then_filter(weight: Tensor, kernels: Tensor, groups: int) -> Factors:
-    """Eq. (3) with the sum over n outermost: weight (M, f_out/M, f_in/groups, N), kernels (M, N, kh, kw)."""
-    m, per_block, per_group, n = weight.shape
-    return _bounded(
-        weight.transpose(2, 3).reshape(m * per_block * n, per_group, 1, 1),
-        kernels[:, None].expand(-1, per_block, -1, -1, -1).flatten(0, 2)[:, None],
-        weight.new_ones(m * per_block, n, 1, 1),
-    )
 
 
 def factorised(beta: Tensor, lam: Tensor, kernels: Tensor, groups: int) -> Factors:
@@ -131,23 +110,20 @@ def factorised(beta: Tensor, lam: Tensor, kernels: Tensor, groups: int) -> Facto
     return _bounded(first[..., None, None], depthwise[:, None], last[..., None, None])
 
 
-def _block_diagonal(weight: Tensor, groups: int) -> Tensor:
-    """Weights (M, f, i, N) of M blocks of f maps each, over the i M/groups N channels (i, m, n) of a group.
+def _block_diagonal(lam: Tensor, groups: int) -> Tensor:
+    """lam (M, f, N) of M blocks as filters over the M/groups N channels of a group, zero between blocks.
 
-    They are zero between blocks: (M f, i M/groups N, 1, 1).
+    (M f, M/groups N, 1, 1).
     """
-    blocks = weight.unflatten(0, (groups, -1)).movedim(1, 4)  # (groups, f, i, N, m)
-    return torch.diag_embed(blocks).permute(0, 5, 1, 2, 4, 3).flatten(0, 2).flatten(1)[..., None, None]
+    blocks = lam.unflatten(0, (groups, -1)).movedim(1, 3)  # (groups, f, N, m)
+    return torch.diag_embed(blocks).permute(0, 4, 1, 3, 2).flatten(0, 2).flatten(1)[..., None, None]
 
 
-def _bounded(first: Tensor | None, depthwise: Tensor, last: Tensor) -> Factors:
+def _bounded(first: Tensor, depthwise: Tensor, last: Tensor) -> Factors:
     """The same product, scaled so that what is between the convolutions is nowhere larger than the image.
 
     So it is finite if the image is. The scale is a power of two, which rounds nothing.
     """
-    if first is None:
-        scale = _power_of_two(_amplification(depthwise))
-        return Factors(None, depthwise / scale, last * scale)
     scale = _power_of_two(_amplification(first) * _amplification(depthwise))
     return Factors(first / scale, depthwise, last * scale)
 
@@ -162,70 +138,72 @@ def _power_of_two(number: Tensor) -> Tensor:
     return number.detach().log2().ceil().exp2()
 
 
-@dataclass(frozen=True)
-class Algorithm:
-    """One way to compute the layer."""
-
-    name: str
-    factors: Callable[..., Factors] | None
-    """The three convolutions, from the layer's mixing weights and kernels; None for one dense convolution."""
-    work: Callable[[Sizes], Work]
-    """What a forward pass does to one image."""
-
-
-def _dense_work(sizes: Sizes) -> Work:
+def dense_work(sizes: Sizes) -> Work:
+    """Of the dense algorithm on one image, forward."""
     taps = sizes.kernel_size[0] * sizes.kernel_size[1]
     return Work(dense=sizes.out_pixels * sizes.in_channels // sizes.groups * sizes.out_channels * taps)
 
 
-def _factors_work(sizes: Sizes, maps: int, *, mixes: bool = True) -> Work:
-    """Through ``maps`` maps, each a mixture of the input maps of its group or, if nothing is mixed, a copy of one."""
-    taps = sizes.kernel_size[0] * sizes.kernel_size[1]
-    read = sizes.in_channels if mixes else 0
+def factorised_work(sizes: Sizes) -> Work:
+    """Of the factorised algorithm on one image, forward."""
+    maps = max(sizes.bases, sizes.groups) * sizes.num_kernels
+    ends = sizes.in_pixels * sizes.in_channels + sizes.out_pixels * sizes.out_channels
     return Work(
-        pointwise=maps * (sizes.in_pixels * read + sizes.out_pixels * sizes.out_channels) // sizes.groups,
-        depthwise=maps * sizes.out_pixels * taps,
-        moved=sizes.in_pixels * (read + maps) + sizes.out_pixels * (maps + sizes.out_channels),
+        pointwise=maps * ends // sizes.groups,
+        depthwise=maps * sizes.out_pixels * sizes.kernel_size[0] * sizes.kernel_size[1],
+        moved=ends + maps * (sizes.in_pixels + sizes.out_pixels),
     )
 
 
-def _blocks(sizes: Sizes) -> int:
-    """M, of outputs that have one basis and one group."""
-    return max(sizes.bases, sizes.groups)
+WORK = {"dense": dense_work, "factorised": factorised_work}
+"""By the name of the algorithm."""
+FULL = ("dense",)
+"""Algorithms of the full layer."""
+SEPARATED = tuple(WORK)
+"""Algorithms of the separated layer."""
 
 
-DENSE = Algorithm("dense", None, _dense_work)
-FILTER_THEN_MIX = Algorithm(
-    "filter_then_mix",
-    filter_then_mix,
-    lambda s: _factors_work(s, s.in_channels * _blocks(s) // s.groups * s.num_kernels, mixes=False),
-)
-MIX_THEN_FILTER = Algorithm(
-    "mix_then_filter", mix_then_filter, lambda s: _factors_work(s, s.out_channels * s.num_kernels)
-)
-FACTORISED = Algorithm("factorised", factorised, lambda s: _factors_work(s, _blocks(s) * s.num_kernels))
-
-FULL = {algorithm.name: algorithm for algorithm in (DENSE, FILTER_THEN_MIX, MIX_THEN_FILTER)}
-"""Algorithms of the full layer by name."""
-SEPARATED = {algorithm.name: algorithm for algorithm in (DENSE, FACTORISED)}
-"""Algorithms of the separated layer by name."""
-ALGORITHMS = FULL | SEPARATED
-"""All algorithms by name."""
-
-
-def choose(algorithms: Mapping[str, Algorithm], sizes: Sizes) -> Algorithm:
+def cheapest(algorithms: Sequence[str], sizes: Sizes) -> str:
     """The algorithm of least cost on a CPU in one of :data:`KNOWN_DTYPES`, with gradients and without.
 
     One choice serves both: the gradient of the input costs what the forward pass costs, and the gradient of the
-    filters is the same dense product in all algorithms.
+    filters is the same dense product in both algorithms.
 
     Parameters
     ----------
-    algorithms : mapping
+    algorithms : sequence of str
         :data:`FULL` or :data:`SEPARATED`.
     sizes : :class:`Sizes`
     """
-    return min(algorithms.values(), key=lambda algorithm: algorithm.work(sizes).cost)
+    return min(algorithms, key=lambda algorithm: WORK[algorithm](sizes).cost)
+
+
+LARGEST_LAST = 13
+"""Kernels with a side above this are trained in the default memory format: in channels_last, oneDNN takes up to 150
+times longer for the gradient of their weights."""
+LARGEST_DEPTHWISE = 7
+"""Depthwise kernels with a side above this are computed in channels_last: half the time of a training step, and a
+twentieth of an inference step from 15 x 15 on."""
+
+
+def dense(
+    x: Tensor,
+    filters: Tensor,
+    bias: Tensor | None,
+    stride: tuple[int, ...],
+    padding: tuple[int, ...],
+    dilation: tuple[int, ...],
+    groups: int,
+) -> Tensor:
+    """F.conv2d, for large kernels on a CPU in the memory format in which it is fast; the output has that of x."""
+    settings = (filters, bias, stride, padding, dilation, groups)
+    if x.dim() != 4 or x.device.type != "cpu" or max(filters.shape[-2:]) <= LARGEST_DEPTHWISE or recorded():
+        return F.conv2d(x, *settings)
+    if groups == x.shape[1] > 1:
+        return _like(x, F.conv2d(x.contiguous(memory_format=torch.channels_last), *settings))
+    if max(filters.shape[-2:]) > LARGEST_LAST and filters.requires_grad and torch.is_grad_enabled():
+        return _like(x, F.conv2d(x.contiguous(), *settings))
+    return F.conv2d(x, *settings)
 
 
 def convolve(
@@ -257,19 +235,16 @@ def convolve(
 
 
 def _apply_factors(
-    x: Tensor, first: Tensor | None, depthwise: Tensor, last: Tensor, bias: Tensor | None, *settings: Any
+    x: Tensor, first: Tensor, depthwise: Tensor, last: Tensor, bias: Tensor | None, *settings: Any
 ) -> Tensor:
-    """Three convolutions; of the separated layer, the bracket of eq. (4) from inside out, and the sum by lambda."""
+    """The bracket of eq. (4) from inside out, and the sum by lambda."""
     *pairs, groups = settings
     channels = depthwise.shape[0]
     scale = _power_of_two(_amplification(last))  # applied after the sum, so that no sum has infinities of both signs
     last, bias = last / scale, bias if bias is None else bias / scale
 
     def apply(x: Tensor) -> Tensor:
-        if first is None:
-            y = x.movedim(1, -1).repeat_interleave(channels // x.shape[1], -1).movedim(-1, 1)
-        else:
-            y = _mixed(_channels_last(x), first, groups=groups)  # sum over i of beta I
+        y = _mixed(_channels_last(x), first, groups=groups)  # sum over i of beta I
         y = F.conv2d(y, depthwise, None, *pairs, groups=channels)  # phi * (beta I)
         y = _mixed(y, last, bias, groups)  # eq. (4): lambda (beta phi * I), summed over n
         return _like(x, y.mul_(scale))
@@ -352,7 +327,8 @@ class _Convolution(torch.autograd.Function):
         by_x = by_filters = by_bias = None
         grad = _channels_last(grad)
         if ctx.needs_input_grad[1]:
-            by_filters = conv2d_weight(_channels_last(x), filters.shape, grad, *ctx.settings)
+            arranged = _channels_last if max(filters.shape[-2:]) <= LARGEST_LAST else torch.Tensor.contiguous
+            by_filters = conv2d_weight(arranged(x), filters.shape, arranged(grad), *ctx.settings)
         if ctx.needs_input_grad[TENSORS - 1]:
             by_bias = grad.sum((0, 2, 3))
         if ctx.needs_input_grad[0]:
@@ -381,21 +357,18 @@ class _CompiledConvolution(_Convolution):
     jvp = torch.autograd.Function.jvp
 
 
-def _input_gradient(
-    x: Tensor, grad: Tensor, first: Tensor | None, depthwise: Tensor, last: Tensor, *settings: Any
-) -> Tensor:
+def _input_gradient(x: Tensor, grad: Tensor, first: Tensor, depthwise: Tensor, last: Tensor, *settings: Any) -> Tensor:
     """The transposes of the three convolutions, last first."""
     *pairs, groups = settings
     stride, padding, dilation = pairs
     sizes = zip(x.shape[-2:], grad.shape[-2:], depthwise.shape[-2:], *pairs, strict=True)
     unread = [size - ((out - 1) * s - 2 * p + d * (k - 1) + 1) for size, out, k, s, p, d in sizes]
-    by_last, by_first = _transposed(last, groups), None if first is None else _transposed(first, groups)
+    by_last, by_first = _transposed(last, groups), _transposed(first, groups)
 
     def apply(grad: Tensor) -> Tensor:
         g = _mixed(grad, by_last, groups=groups)
         g = F.conv_transpose2d(g, depthwise, None, stride, padding, unread, len(depthwise), dilation)
-        g = g.unflatten(1, (x.shape[1], -1)).sum(2) if by_first is None else _mixed(g, by_first, groups=groups)
-        return _like(x, g)
+        return _like(x, _mixed(g, by_first, groups=groups))
 
     return _in_parts(apply, grad, len(depthwise) * x.shape[2] * x.shape[3])
 

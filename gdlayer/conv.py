@@ -15,11 +15,11 @@ from gdlayer.algorithms import (
     FULL,
     KNOWN_DTYPES,
     SEPARATED,
-    Algorithm,
     Factors,
     Sizes,
-    choose,
+    cheapest,
     convolve,
+    factorised,
     one_tap_dilation,
 )
 from gdlayer.basis import SAMPLINGS, KernelConstants, jet_orders, kernel_constants, sampled_kernels
@@ -112,7 +112,7 @@ class GaussianDerivativeConv2d(Geometry, SynthesizedConv2d):
         How the mixing weights start: normal, so that :math:`E[J^2] = g^2 E[I^2]` for white input
         (:mod:`gdlayer.initialization`); or uniform on (-1, 1) as in the authors' code at the time of the paper. The
         geometry starts as theirs in both cases: :meth:`~gdlayer.geometry.Geometry.reset_geometry`.
-    algorithm : "auto", "dense", or "filter_then_mix", "mix_then_filter" (full), "factorised" (separated)
+    algorithm : "auto", "dense", or "factorised" (separated only)
         How the layer is computed (:mod:`gdlayer.algorithms`); "auto" is the cheapest by a cost model (:meth:`chosen`).
     gain : float
         g of the variance-preserving initialisation; sqrt(2) is for a ReLU after the layer.
@@ -208,7 +208,7 @@ class GaussianDerivativeConv2d(Geometry, SynthesizedConv2d):
         sizes = Sizes(
             self.in_channels, self.out_channels, len(self.orders), self.bases, self.kernel_size, ratio, 1, self.groups
         )
-        self._cheapest = choose(self._algorithms, sizes).name
+        self._cheapest = cheapest(self._algorithms, sizes)
 
         n, per_block, per_group = len(self.orders), self.out_channels // blocks, self.in_channels // self.groups
         self.set_geometry(
@@ -341,8 +341,7 @@ class GaussianDerivativeConv2d(Geometry, SynthesizedConv2d):
         """x (..., f_in, h, w) -> J (..., f_out, h_out, w_out), by :meth:`chosen`."""
         if isinstance(x, Proxy):
             return as_leaf(self, x)
-        factors_of = self._algorithms[self.chosen(x)].factors
-        if factors_of is None or exporting_by_trace() or not self._fits(x):
+        if self.chosen(x) == "dense" or exporting_by_trace() or not self._fits(x):
             return super().forward(x)
         with autocast_off(x.device):
             kernels = self._sampled_kernels()
@@ -350,26 +349,26 @@ class GaussianDerivativeConv2d(Geometry, SynthesizedConv2d):
             trains = trained and torch.is_grad_enabled() and not tracing()  # a trace holds no autograd function
             filters = self._mix(kernels) if trains else None
             with torch.no_grad() if trains else nullcontext():
-                factors = self._factors(factors_of, kernels).in_groups(self.groups)
+                factors = self._factors(kernels).in_groups(self.groups)
         x, zeros = pad(x, self.kernel_size, self.stride, self.padding, self.dilation, self.padding_mode)
         return convolve(x, filters, factors, self.bias, self.stride, zeros, self.dilation, self.groups)
 
-    def _factors(self, factors_of: Callable[..., Factors], kernels: Tensor) -> Factors:
+    def _factors(self, kernels: Tensor) -> Factors:
         """The three convolutions that make the filters, from kernels (B, N, kh kw)."""
         phi = self.per_block(kernels.unflatten(-1, self.kernel_size).to(self.theta.dtype))
-        return factors_of(*self._mixing, phi, self.groups)
+        return factorised(self.beta, self.lam, phi, self.groups)
 
     @torch.no_grad()
     def deploy(self, algorithm: str = "auto") -> nn.Module:
         """Modules of torch alone with the present filters and the same outputs; this layer does not change.
 
         The dense form is one convolution, padded by a step of its own where :func:`~gdlayer.plain.plain_conv2d` cannot
-        do without. The other forms are an nn.Sequential of plain convolutions, as the factors of the filters are:
-        1 x 1, channel by channel, and 1 x 1 in groups. Their outputs are in the memory format channels_last.
+        do without. The factorised form is an nn.Sequential of plain convolutions, as the factors of the filters are:
+        1 x 1, channel by channel, and 1 x 1 in groups. Its output is in the memory format channels_last.
 
         Parameters
         ----------
-        algorithm : "auto", "dense", or "filter_then_mix", "mix_then_filter" (full), "factorised" (separated)
+        algorithm : "auto", "dense", or "factorised" (separated only)
             Only the first two with a ``filter_map``. "auto" is the layer's own ``algorithm``, or if that is "auto", the
             cheapest by the cost model: "dense" where it does not know, see :meth:`chosen`.
 
@@ -380,21 +379,17 @@ class GaussianDerivativeConv2d(Geometry, SynthesizedConv2d):
         """
         if one_of("algorithm", algorithm, ("auto", *self._algorithms)) == "auto":
             algorithm = self._choice(self.theta)
-        factors_of = self._algorithms[algorithm].factors
-        if factors_of is None:
+        if algorithm == "dense":
             return super().deploy()
         check_finite(self)
-        factors = self._factors(factors_of, self._sampled_kernels())
+        factors = self._factors(self._sampled_kernels())
         first, depthwise, last = factors
         dilation = one_tap_dilation(last.device)
-        steps = [
-            self._padded(depthwise, None, self.in_channels if first is None else len(depthwise)),
+        return nn.Sequential(
+            plain_conv2d(first, dilation=dilation, groups=self.groups, memory_format=torch.channels_last),
+            self._padded(depthwise, None, len(depthwise)),
             plain_conv2d(last, self.bias, dilation=dilation, groups=factors.last_groups),
-        ]
-        if first is not None:
-            mixing = plain_conv2d(first, dilation=dilation, groups=self.groups, memory_format=torch.channels_last)
-            steps.insert(0, mixing)
-        return nn.Sequential(*steps).train(self.training)
+        ).train(self.training)
 
     def _fits(self, x: Tensor) -> bool:
         """Whether the layer can take x; if not, F.conv2d says what is wrong."""
@@ -406,7 +401,7 @@ class GaussianDerivativeConv2d(Geometry, SynthesizedConv2d):
         """The name of the algorithm that computes the layer for x.
 
         "dense" with a ``filter_map``. Otherwise ``algorithm``, unless that is "auto": then the cheapest by
-        :func:`gdlayer.algorithms.choose` if x is on a CPU and computed in float32, or on one without AMX in bfloat16,
+        :func:`gdlayer.algorithms.cheapest` if x is on a CPU and computed in float32, or on one without AMX in bfloat16,
         which is what the cost model knows, and "dense" otherwise.
         """
         return self._choice(x)
@@ -427,10 +422,8 @@ class GaussianDerivativeConv2d(Geometry, SynthesizedConv2d):
         return (self.beta, self.lam) if self.separated else (self.weight,)
 
     @property
-    def _algorithms(self) -> dict[str, Algorithm]:
-        if self.filter_map is not None:
-            return {"dense": FULL["dense"]}
-        return SEPARATED if self.separated else FULL
+    def _algorithms(self) -> tuple[str, ...]:
+        return SEPARATED if self.separated and self.filter_map is None else FULL
 
     @property
     def order(self) -> int | list[tuple[int, int]]:

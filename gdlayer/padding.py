@@ -5,6 +5,7 @@ from typing import Any, cast
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from gdlayer.algorithms import dense
 from gdlayer.checks import int_pair, one_of
 from gdlayer.modes import compiling, tracing
 
@@ -70,9 +71,9 @@ def padded_conv2d(
     *,
     padding_mode: str,
 ) -> Tensor:
-    """F.conv2d with every padding mode, and Keras' "same" for every stride; ``kernel_size`` is that of the filters."""
+    """A convolution with every padding mode, and Keras' "same" for every stride; of ``kernel_size`` are the filters."""
     x, zeros = pad(x, kernel_size, stride, padding, dilation, padding_mode)
-    return F.conv2d(x, filters, bias, stride, zeros, dilation, groups)
+    return dense(x, filters, bias, stride, zeros, dilation, groups)
 
 
 class Conv2dSame(nn.Conv2d):

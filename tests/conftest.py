@@ -1,5 +1,6 @@
-"""Shared by all tests: a fixed seed, deterministic hypothesis, the devices, and both forms of the layer."""
+"""Shared by all tests: a fixed seed, a fresh compiler, deterministic hypothesis, the devices, both forms of a layer."""
 
+import sys
 from collections.abc import Iterator
 
 import pytest
@@ -13,6 +14,8 @@ settings.load_profile("gdlayer")
 def pytest_runtest_setup() -> None:
     torch.manual_seed(0)
     torch.backends.cudnn.allow_tf32 = False
+    if "torch._dynamo" in sys.modules:  # a compiler counts the graphs of a function, whoever compiled it
+        torch.compiler.reset()
 
 
 @pytest.fixture(

@@ -66,8 +66,6 @@ CONSTRAINED: dict[str, Make] = {
 LAYERS: dict[str, Make] = {
     "full": gaussian(bases=2),
     "full, even kernel": gaussian((2, 4)),
-    "full, filter_then_mix": gaussian(bases=2, algorithm="filter_then_mix"),
-    "full, mix_then_filter": gaussian(bases=2, algorithm="mix_then_filter"),
     "separated": gaussian(bases=2, separated=True),
     "separated, factorised": gaussian(bases=2, separated=True, algorithm="factorised"),
     "frozen geometry": gaussian(trainable=()),

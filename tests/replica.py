@@ -18,7 +18,7 @@ def network() -> nn.Sequential:
     return nn.Sequential(
         GaussianDerivativeConv2d(1, 4, 5, bases=2, dtype=torch.float64),
         GaussianDerivativeConv2d(4, 4, 3, separated=True, algorithm="factorised", dtype=torch.float64),
-        GaussianDerivativeConv2d(4, 2, 3, algorithm="mix_then_filter", trainable=["mu"], dtype=torch.float64),
+        GaussianDerivativeConv2d(4, 2, 3, trainable=["mu"], dtype=torch.float64),
     )
 
 

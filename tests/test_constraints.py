@@ -144,7 +144,7 @@ def constrained_layers(draw: st.DrawFn) -> GaussianDerivativeConv2d:
         shared=draw(st.sampled_from(SUBSETS)),
         isotropic=draw(st.booleans()),
         sigma_max=draw(st.sampled_from([None, 0.7, 1.9, 30.0])),
-        algorithm=draw(st.sampled_from(list(SEPARATED if separated else FULL))),
+        algorithm=draw(st.sampled_from(SEPARATED if separated else FULL)),
     )
 
 

@@ -26,8 +26,6 @@ algorithms = pytest.mark.parametrize(
     "options",
     [
         {},
-        {"algorithm": "filter_then_mix"},
-        {"algorithm": "mix_then_filter"},
         {"separated": True},
         {"separated": True, "algorithm": "factorised"},
     ],
@@ -181,8 +179,8 @@ def test_torch_export_with_any_batch(options, images):
     "options",
     [
         {"stride": 2},
-        {"stride": 2, "kernel_size": 4, "dilation": 2, "algorithm": "filter_then_mix"},
-        {"stride": 2, "padding_mode": "reflect", "algorithm": "mix_then_filter"},
+        {"stride": 2, "kernel_size": 4, "dilation": 2},
+        {"stride": 2, "padding_mode": "reflect"},
         {"stride": (3, 1), "kernel_size": 2},
         {"stride": 2, "separated": True, "algorithm": "factorised"},
     ],
@@ -250,7 +248,9 @@ def test_onnx(make, images):
     "ignore::DeprecationWarning", "ignore::torch.jit.TracerWarning", "ignore:ComputeShapeFromReshape:UserWarning"
 )
 @pytest.mark.parametrize(
-    "options", [{}, {"algorithm": "mix_then_filter"}, {"trainable": ()}, {"groups": 2, "stride": 2}], ids=str
+    "options",
+    [{}, {"separated": True, "algorithm": "factorised"}, {"trainable": ()}, {"groups": 2, "stride": 2}],
+    ids=str,
 )
 def test_onnx_by_the_older_exporter(options, images, tmp_path):
     """Also where gradients are on."""

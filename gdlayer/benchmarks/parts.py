@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from gdlayer.algorithms import ALGORITHMS, FULL, SEPARATED, Sizes
+from gdlayer.algorithms import SEPARATED, WORK, Sizes
 from gdlayer.basis import SAMPLINGS, jet_orders
 from gdlayer.benchmarks.goals import (
     CHOICE_SHAPES,
@@ -43,7 +43,6 @@ from gdlayer.experiments.table1.trial import Table1Trial
 from gdlayer.experiments.training import Captured, Recipe, forward
 
 ALGORITHM_SHAPES = (*SHAPES, Shape(32, 1, 16, 28, 7, 1), Shape(32, 16, 32, 28, 7, 1), Shape(32, 32, 64, 14, 7, 1))
-"""filter_then_mix comes closest to paying with few bases."""
 HOPELESS = 5
 """An algorithm whose first call takes more than this multiple of nn.Conv2d's time is not called again."""
 DEPTHWISE_SHAPES = tuple(Shape(32, 64, 64, 28, size, 8) for size in (3, 5, 7))
@@ -57,7 +56,7 @@ PEER_SHAPE = Shape(32, 16, 32, 28, 7, 8)
 VARIED = {
     "bases": (1, 2, 4, 8, 16, 32, 64),
     "order": (0, 1, 2, 3, 4, 5),
-    "kernel_size": (3, 5, 7, 9, 11),
+    "kernel_size": (3, 5, 7, 9, 11, 15, 21, 31),
     "in_channels": (8, 16, 32, 64, 128),
     "out_channels": (16, 32, 64, 128, 256),
 }
@@ -142,7 +141,7 @@ def _with_choice(task: Task, rows: Rows) -> Rows:
 
 
 def choice() -> Iterator[Job]:
-    """What "auto" takes beside the other algorithms, in every precision and memory format.
+    """What "auto" takes of a separated layer beside the other algorithm, in every precision and memory format.
 
     A layer of up to 3 maps is taken for the first of a network, whose input needs no gradient.
     """
@@ -159,16 +158,17 @@ def choice() -> Iterator[Job]:
 
 def _choice(shape: Shape, run: str, name: str, images_last: bool, device: str, effort: float) -> Rows:
     task = Task(shape, device, run, precision=name, images_last=images_last)
-    rows = _with_choice(task, task.compare(_every_algorithm(shape), effort / 2, hopeless=HOPELESS))
+    layers = {"conv2d": conv2d(shape), **_separated(shape)}
+    rows = _with_choice(task, task.compare(layers, effort / 2, hopeless=HOPELESS))
     return [row | {"precision": name, "images_last": images_last} for row in rows]
 
 
 def _every_algorithm(shape: Shape) -> dict[str, nn.Module]:
-    return {
-        "conv2d": conv2d(shape),
-        **{f"full/{algorithm}": ours(shape, algorithm=algorithm) for algorithm in FULL},
-        **{f"separated/{algorithm}": ours(shape, algorithm=algorithm, separated=True) for algorithm in SEPARATED},
-    }
+    return {"conv2d": conv2d(shape), "full/dense": ours(shape), **_separated(shape)}
+
+
+def _separated(shape: Shape) -> dict[str, nn.Module]:
+    return {f"separated/{algorithm}": ours(shape, algorithm=algorithm, separated=True) for algorithm in SEPARATED}
 
 
 def operations(algorithm: str, shape: Shape) -> dict[str, int]:
@@ -180,7 +180,7 @@ def operations(algorithm: str, shape: Shape) -> dict[str, int]:
     kernel_size = (shape.kernel_size, shape.kernel_size)
     n = len(jet_orders(ORDER))
     sizes = Sizes(shape.in_channels, shape.out_channels, n, shape.bases, kernel_size, pixels, pixels)
-    done = ALGORITHMS[algorithm].work(sizes)
+    done = WORK[algorithm](sizes)
     multiply_adds = done.dense + done.pointwise + done.depthwise
     ends = pixels * (shape.in_channels + shape.out_channels)
     between = 2 * done.depthwise // shape.kernel_size**2

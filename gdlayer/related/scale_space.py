@@ -57,8 +57,6 @@ class ScaleSpaceConv2d(nn.Module):
         If an argument is not what its entry allows; the message quotes it.
     """
 
-    differences: Tensor
-
     def __init__(
         self,
         in_channels: int,
@@ -74,9 +72,6 @@ class ScaleSpaceConv2d(nn.Module):
         self.out_channels = positive_int("out_channels", out_channels)
         self.sigma = positive_number("sigma", sigma)
         self.gain = positive_number("gain", gain)
-        masks = torch.tensor([[_DIFFERENCES[p], _DIFFERENCES[q]] for p, q in _ORDERS], device=device, dtype=dtype)
-        dx, dy = masks.unbind(1)
-        self.register_buffer("differences", dy[:, :, None] * dx[:, None, :], persistent=False)
         self.weight = nn.Parameter(torch.empty(out_channels, in_channels, len(_ORDERS), device=device, dtype=dtype))
         self.reset_parameters()
 
@@ -91,8 +86,9 @@ class ScaleSpaceConv2d(nn.Module):
 
     def _jet(self, sigma: float) -> Tensor:
         """The scale-normalised differences, (6, 3, 3): 1, sigma and sigma^2 / 2 times those of order 0, 1 and 2."""
-        factors = [(1, sigma, sigma**2 / 2)[p + q] for p, q in _ORDERS]
-        return self.differences * self.differences.new_tensor(factors)[:, None, None]
+        dx, dy = (self.weight.new_tensor([_DIFFERENCES[order] for order in orders]) for orders in zip(*_ORDERS, strict=True))
+        factors = self.weight.new_tensor([(1, sigma, sigma**2 / 2)[p + q] for p, q in _ORDERS])
+        return dy[:, :, None] * dx[:, None, :] * factors[:, None, None]
 
     def forward(self, x: Tensor, scale: float = 1.0) -> Tensor:
         """x (b, f_in, h, w) -> J (b, f_out, h, w) at ``scale`` times sigma; outside of x are zeros."""

@@ -25,7 +25,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 import gdlayer.benchmarks
 from gdlayer import GaussianDerivativeConv2d
-from gdlayer.algorithms import FULL, SEPARATED, Sizes, choose
+from gdlayer.algorithms import SEPARATED, Sizes, cheapest
 from gdlayer.basis import SAMPLINGS, jet_orders
 from gdlayer.benchmarks import __main__ as program
 from gdlayer.benchmarks import parts, report, task, timing
@@ -114,17 +114,16 @@ class Convolutions(TorchDispatchMode):
         return out
 
 
-@pytest.mark.parametrize("algorithm", [*FULL, "factorised"])
+@pytest.mark.parametrize("algorithm", SEPARATED)
 @pytest.mark.parametrize("shape", [SMALL, Shape(1, 1, 6, 8, 3, 1), Shape(3, 4, 2, 6, 1, 2)], ids=str)
 def test_operations_are_what_the_convolutions_do(algorithm, shape):
     layer = ours(shape, algorithm=algorithm, separated=algorithm == "factorised")
     x = torch.ones(shape.batch, shape.in_channels, shape.size, shape.size)
     with torch.no_grad(), Convolutions() as seen:
         layer(x)
-    copies = x.nbytes + seen.calls[0][0].nbytes if algorithm == "filter_then_mix" else 0  # channels are repeated
     assert operations(algorithm, shape) == {
         "multiply_adds": sum(y.numel() * weight[0].numel() for _, weight, y in seen.calls),
-        "bytes": sum(t.nbytes for call in seen.calls for t in call) + copies,
+        "bytes": sum(t.nbytes for call in seen.calls for t in call),
     }
 
 
@@ -513,11 +512,11 @@ def test_every_algorithm_is_measured_and_the_chosen_marked(small):
         rows = report.select(small, part="algorithms", run=run)
         assert [describe(row) for row in rows] == [
             "conv2d",
-            *(f"full {algorithm}" for algorithm in FULL),
+            "full dense",
             *(f"separated {algorithm}" for algorithm in SEPARATED),
         ]
         chosen = [describe(row) for row in rows if row.get("chosen")]
-        assert chosen == [f"{layer} {choice(SMALL, layer)}" for layer in ("full", "separated")]
+        assert chosen == ["full dense", f"separated {choice(SMALL)}"]
 
 
 def test_choice_has_every_precision_run_and_memory_format(small):
@@ -530,15 +529,15 @@ def test_choice_has_every_precision_run_and_memory_format(small):
 
 
 def test_time_of_auto_is_that_of_its_choice_over_the_least():
-    case = {"part": "choice", **SMALL._asdict(), "layer": "full", "precision": "fp32", "run": TRAINING}
+    case = {"part": "choice", **SMALL._asdict(), "layer": "separated", "precision": "fp32", "run": TRAINING}
     rows = [
         case | {"images_last": last, "algorithm": name, "chosen": name == "dense", "seconds": seconds}
-        for last, times in ((False, {"dense": 3.0, "mix_then_filter": 2.0}), (True, {"dense": 3.0, "a": 4.0}))
+        for last, times in ((False, {"dense": 3.0, "factorised": 2.0}), (True, {"dense": 3.0, "a": 4.0}))
         for name, seconds in times.items()
     ]
     assert list(report.auto_times(rows).values()) == [1.5, 1.0]
     table = report.choice_table(rows)
-    assert table.loc[(str(SMALL), "fitted"), ("full", "fp32")] == "1.50"
+    assert table.loc[(str(SMALL), "fitted"), ("separated", "fp32")] == "1.50"
 
 
 def test_growth_varies_one_size(small):
@@ -671,11 +670,11 @@ def test_goals_are_those_of_every_shape():
     assert SHAPES[0] == FIRST
 
 
-def choice(shape: Shape, layer: str) -> str:
-    """What the cost model takes now."""
+def choice(shape: Shape) -> str:
+    """What the cost model takes now for a separated layer."""
     n, pixels, k = len(jet_orders(ORDER)), shape.size**2, (shape.kernel_size, shape.kernel_size)
     sizes = Sizes(shape.in_channels, shape.out_channels, n, shape.bases, k, pixels, pixels)
-    return choose(SEPARATED if layer == "separated" else FULL, sizes).name
+    return cheapest(SEPARATED, sizes)
 
 
 # --- the record ----------------------------------------------------------------------------------------------------
@@ -699,20 +698,18 @@ def test_what_the_cost_model_takes_is_nearly_the_fastest():
     slower = {}
     for shape in parts.ALGORITHM_SHAPES:
         for run in (TRAINING, INFERENCE):
-            for layer in ("full", "separated"):
-                rows = report.select(records, layer=layer, run=run, **shape._asdict())
-                times = {row["algorithm"]: row["seconds"] for row in rows}
-                taken = choice(shape, layer)
-                slower[(str(shape), run, layer, taken)] = times[taken] / min(times.values())
+            rows = report.select(records, layer="separated", run=run, **shape._asdict())
+            times = {row["algorithm"]: row["seconds"] for row in rows}
+            taken = choice(shape)
+            slower[(str(shape), run, taken)] = times[taken] / min(times.values())
     worst = max(slower, key=slower.__getitem__)
     assert slower[worst] <= 1.15, f"{worst}: {slower[worst]:.2f} times the fastest"
 
 
-@pytest.mark.parametrize("layer", ["full", "separated"])
-def test_auto_is_nearly_the_fastest_on_shapes_that_had_no_say(layer):
+def test_auto_is_nearly_the_fastest_on_shapes_that_had_no_say():
     """On record: within 5 % in nearly every case, and nowhere far off."""
     times = report.auto_times(report.load())
-    held_out = [slower for case, slower in times.items() if case[0] in HELD_OUT_SHAPES and case[1] == layer]
+    held_out = [slower for case, slower in times.items() if case[0] in HELD_OUT_SHAPES]
     assert len(held_out) == 8 * len(HELD_OUT_SHAPES)
     assert sum(slower <= 1.05 for slower in held_out) >= 0.95 * len(held_out)
     assert max(held_out) <= 1.25
@@ -720,10 +717,8 @@ def test_auto_is_nearly_the_fastest_on_shapes_that_had_no_say(layer):
 
 def test_auto_on_record_is_what_the_cost_model_takes_now():
     rows = [row for row in report.select(report.load(), part="choice") if row.get("chosen")]
-    assert {(row["layer"], report.shape_of(row), row["algorithm"]) for row in rows} == {
-        (layer, shape, choice(shape, layer))
-        for layer in ("full", "separated")
-        for shape in (*CHOICE_SHAPES, *HELD_OUT_SHAPES)
+    assert {(report.shape_of(row), row["algorithm"]) for row in rows} == {
+        (shape, choice(shape)) for shape in (*CHOICE_SHAPES, *HELD_OUT_SHAPES)
     }
 
 

@@ -185,3 +185,16 @@ def test_wrong_arguments_of_the_network(arguments, error, message):
 def test_a_scale_must_be_positive():
     with pytest.raises(ValueError, match=f"^scale {POSITIVE} 0$"):
         layer_of()(torch.zeros(1, 2, 4, 4, dtype=torch.float64), 0)
+
+
+@pytest.mark.parametrize("make", [lambda: ScaleSpaceConv2d(1, 2, sigma=1.0), lambda: ScaleChannelNetwork(widths=[2])])
+def test_a_state_is_all_there_is_to_a_layer(make):
+    """Built on "meta", as loaders of large models do: after its state is loaded, nothing else is left to set."""
+    whole = make().eval()
+    with torch.device("meta"):
+        empty = make().eval()
+    for tensor in empty.to_empty(device="cpu").parameters():
+        tensor.data.fill_(math.nan)
+    empty.load_state_dict(whole.state_dict())
+    x = torch.randn(2, 1, 9, 9)
+    assert torch.equal(empty(x), whole(x))
