@@ -1,5 +1,6 @@
 """What a trial leaves behind: one JSON file, whole or not at all."""
 
+import base64
 import json
 import os
 import platform
@@ -9,6 +10,8 @@ from contextlib import contextmanager, suppress
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 import gdlayer
 from gdlayer.experiments import trial_of, trial_types
@@ -93,6 +96,16 @@ class Reservation:
                 os.fsync(stream.fileno())
             os.replace(self.part, self.path)
         self.written = True
+
+
+def packed(right: np.ndarray) -> str:
+    """Which pictures a network gets right, (n,) of bool, as a record holds it: base64 of eight pictures a byte."""
+    return base64.b64encode(np.packbits(right)).decode()
+
+
+def unpacked(text: str, n: int) -> np.ndarray:
+    """What :func:`packed` made of n pictures."""
+    return np.unpackbits(np.frombuffer(base64.b64decode(text), np.uint8), count=n).astype(bool)
 
 
 def write_beside(path: Path, content: bytes) -> None:

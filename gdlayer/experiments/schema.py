@@ -104,6 +104,8 @@ class Record(TypedDict):
     versions: Versions
     machine: Machine
     weights_sha256: NotRequired[str]
+    correct: NotRequired[dict[str, str]]
+    """By metric, which of the pictures are right (:func:`gdlayer.experiments.record.packed`)."""
 
 
 REQUIRED = tuple(name for name in Record.__annotations__ if name in Record.__required_keys__)

@@ -1,21 +1,32 @@
 """Learning rates compared on held-out training data: from the records of a search to the choice. Needs no torch."""
 
+import math
 from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
-from statistics import mean
+from statistics import mean, stdev
 from typing import Any
 
 from gdlayer.experiments.record import check_current, read_record
 from gdlayer.experiments.settings import chosen_rate, hyperparameters
 from gdlayer.experiments.trial import Search
 
+SEEDS = 4
+"""From how many seeds on the standard error decides between rates."""
 Subject = tuple[Any, ...]
 """What a rate is sought for: a layer, and what else names its cell."""
 
 
 def validation_means(trials: Sequence[Search], results: Path) -> dict[Subject, dict[float, float]]:
-    """{subject: {rate: mean validation metric}}, of the rates whose seeds all have their records.
+    """{subject: {rate: mean validation metric}}, of :func:`validation_values`."""
+    return {
+        subject: {rate: mean(values) for rate, values in found.items()}
+        for subject, found in validation_values(trials, results).items()
+    }
+
+
+def validation_values(trials: Sequence[Search], results: Path) -> dict[Subject, dict[float, list[float]]]:
+    """{subject: {rate: validation metric of each seed}}, of the rates whose seeds all have their records.
 
     Parameters
     ----------
@@ -34,19 +45,34 @@ def validation_means(trials: Sequence[Search], results: Path) -> dict[Subject, d
             check_current(record, hyperparameters(trial), path)
         values[_subject(trial)][trial.learning_rate].append(record["metrics"][trial.metric] if record else None)
     return {
-        subject: {rate: mean(known) for rate, found in rates.items() if (known := _all_known(found))}
+        subject: {rate: known for rate, found in rates.items() if (known := _all_known(found))}
         for subject, rates in values.items()
     }
 
 
 def best_rates(trials: Sequence[Search], results: Path) -> dict[Subject, float]:
-    """{subject: the rate with the highest mean, of equal ones the lowest}, where no record is missing."""
+    r"""{subject: the lowest rate that is as good as the best}, where no record is missing.
+
+    As good is a rate if the best one, of highest mean, is better by no more than one standard error:
+    :math:`\bar d \le s_d / \sqrt n` with the differences d of the n seeds. Seeds share data and start, so they are
+    compared one by one. With fewer than :data:`SEEDS` seeds s tells nothing, and the highest mean counts.
+    """
     tried = rates_tried(trials)
     return {
-        subject: max(sorted(means), key=means.__getitem__)
-        for subject, means in validation_means(trials, results).items()
-        if sorted(means) == tried[subject]
+        subject: _lowest_of_the_best(found)
+        for subject, found in validation_values(trials, results).items()
+        if sorted(found) == tried[subject]
     }
+
+
+def _lowest_of_the_best(found: dict[float, list[float]]) -> float:
+    best = max(sorted(found), key=lambda rate: mean(found[rate]))
+    return min(rate for rate in found if _as_good(found[rate], found[best]))
+
+
+def _as_good(values: list[float], best: list[float]) -> bool:
+    by = [b - value for value, b in zip(values, best, strict=True)]
+    return mean(by) <= (stdev(by) / math.sqrt(len(by)) if len(by) >= SEEDS else 0)
 
 
 def rates_tried(trials: Sequence[Search]) -> dict[Subject, list[float]]:

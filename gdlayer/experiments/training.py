@@ -259,7 +259,8 @@ def train(
                 hits.zero_()
                 seen = 0
                 run.seconds = already + time.perf_counter() - started
-                if checkpoint is not None and time.perf_counter() - saved > checkpoint_seconds:
+                due = run.step < recipe.steps and time.perf_counter() - saved > checkpoint_seconds
+                if checkpoint is not None and due:
                     _save(checkpoint, model, optimiser, run, made_for)
                     saved = time.perf_counter()
     return run
@@ -287,12 +288,16 @@ def forward(model: nn.Module, images: Tensor, precision: str) -> Tensor:
 
 
 @torch.no_grad()
-def accuracy(model: nn.Module, images: Tensor, labels: Tensor, precision: str) -> float:
-    """Fraction of images whose largest logit is that of their label, in evaluation mode."""
+def correct(model: nn.Module, images: Tensor, labels: Tensor, precision: str) -> Tensor:
+    """Whether the largest logit of each image is that of its label, in evaluation mode: bool, (n,)."""
     model.eval()
     batches = zip(images.split(EVALUATION_BATCH), labels.split(EVALUATION_BATCH), strict=True)
-    hits = torch.stack([(forward(model, x, precision).argmax(1) == y).sum() for x, y in batches])
-    return hits.sum().item() / len(labels)
+    return torch.cat([forward(model, x, precision).argmax(1) == y for x, y in batches])
+
+
+def accuracy(model: nn.Module, images: Tensor, labels: Tensor, precision: str) -> float:
+    """The fraction of images that are :func:`correct`."""
+    return correct(model, images, labels, precision).sum().item() / len(labels)
 
 
 def _finite(value: float) -> float | None:

@@ -86,7 +86,9 @@ class ScaleSpaceConv2d(nn.Module):
 
     def _jet(self, sigma: float) -> Tensor:
         """The scale-normalised differences, (6, 3, 3): 1, sigma and sigma^2 / 2 times those of order 0, 1 and 2."""
-        dx, dy = (self.weight.new_tensor([_DIFFERENCES[order] for order in orders]) for orders in zip(*_ORDERS, strict=True))
+        dx, dy = (
+            self.weight.new_tensor([_DIFFERENCES[order] for order in orders]) for orders in zip(*_ORDERS, strict=True)
+        )
         factors = self.weight.new_tensor([(1, sigma, sigma**2 / 2)[p + q] for p, q in _ORDERS])
         return dy[:, :, None] * dx[:, None, :] * factors[:, None, None]
 

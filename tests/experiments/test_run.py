@@ -18,7 +18,7 @@ from gdlayer.datasets import balanced_subset, fashion_mnist
 from gdlayer.experiments import run as runner
 from gdlayer.experiments import training
 from gdlayer.experiments.parsing import checksum
-from gdlayer.experiments.record import ResultsError, check_current, read_record, reserve
+from gdlayer.experiments.record import ResultsError, check_current, read_record, reserve, unpacked
 from gdlayer.experiments.run import run
 from gdlayer.experiments.schema import REQUIRED
 from gdlayer.experiments.settings import hyperparameters
@@ -34,7 +34,8 @@ def test_a_record_is_complete(results):
     text = path.read_text()
     assert json.loads(text) == record | {"sha256": checksum(record)}
     assert read_record(path) == record
-    assert set(record) == set(REQUIRED)
+    assert set(record) == {*REQUIRED, "correct"}
+    assert unpacked(record["correct"]["test_accuracy"], 50).mean() == record["metrics"]["test_accuracy"]
     assert text.endswith("}\n")
     assert "NaN" not in text
     assert record["trial"] == trial.describe()
@@ -184,13 +185,13 @@ from gdlayer.experiments.run import run
 from gdlayer.experiments.table1 import prepare
 from gdlayer.experiments.table1.trial import Table1Trial
 training.train.__kwdefaults__["checkpoint_seconds"] = 0
-accuracy, calls = prepare.accuracy, []
+correct, calls = prepare.correct, []
 def evaluate(*arguments):
     calls.append(1)
     if len(calls) == 2:
         os.kill(os.getpid(), signal.SIGKILL)
-    return accuracy(*arguments)
-prepare.accuracy = evaluate
+    return correct(*arguments)
+prepare.correct = evaluate
 run(Table1Trial(layer="ours", n_train=1000, profile="smoke", dataset={SAMPLE!r}), Path(sys.argv[1]))
 """
 

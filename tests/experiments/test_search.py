@@ -78,6 +78,21 @@ def test_the_best_mean_over_seeds_is_chosen(results):
     assert best_rates(trials, results) == {("free-form", 1000): 0.01, ("ours", 1000): 0.01}
 
 
+def test_of_equally_good_rates_the_lowest_is_chosen(results):
+    """With four seeds: within one standard error of the difference to the best, seed by seed."""
+    rates, trials = (0.001, 0.01, 0.1), []
+    values = {
+        "free-form": ([0.58, 0.69, 0.79, 0.90], [0.60, 0.70, 0.80, 0.90], [0.61, 0.69, 0.80, 0.91]),  # -1.25 +- 0.5
+        "ours": ([0.58, 0.71, 0.78, 0.92], [0.60, 0.70, 0.80, 0.90], [0.61, 0.69, 0.80, 0.91]),  # -0.5 +- 0.87
+    }
+    for layer, found in values.items():
+        for rate, of_seeds in zip(rates, found, strict=True):
+            for seed, value in enumerate(of_seeds):
+                trials.append(sought(layer, rate, seed))
+                finish(trials[-1], results, metrics={"validation_accuracy": value})
+    assert best_rates(trials, results) == {("free-form", 1000): 0.01, ("ours", 1000): 0.001}
+
+
 def test_networks_are_sought_apart(results):
     trials = [sought("ours", rate, network=network) for network in Table1Trial.networks for rate in (0.01, 0.02)]
     for trial in trials:

@@ -512,11 +512,11 @@ def test_checkpoints_are_no_more_frequent_than_asked(tmp_path, monkeypatch):
     monkeypatch.setattr(training, "_save", lambda *_: saves.append(1))
     options: dict[str, Any] = {"checkpoint": tmp_path / "checkpoint"}
     train(network(), *textures(), nothing, recipe(), **options, checkpoint_seconds=0)
-    assert len(saves) == 20
+    assert len(saves) == 19  # none at the end, where the record is due
     train(network(), *textures(), nothing, recipe(), **options, checkpoint_seconds=1000)
     train(network(), *textures(), nothing, recipe(), **options)
     train(network(), *textures(), nothing, recipe(), checkpoint_seconds=0)
-    assert len(saves) == 20
+    assert len(saves) == 19  # none at the end, where the record is due
 
 
 # Numbers that are none

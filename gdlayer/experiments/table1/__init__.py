@@ -3,7 +3,13 @@
 from gdlayer.datasets import fashion_mnist
 from gdlayer.experiments.experiment import Experiment
 from gdlayer.experiments.table1.layers import LAYERS
-from gdlayer.experiments.table1.trial import Table1FullSearch, Table1Precision, Table1Search, Table1Trial
+from gdlayer.experiments.table1.trial import (
+    Table1EqualSteps,
+    Table1FullSearch,
+    Table1Precision,
+    Table1Search,
+    Table1Trial,
+)
 
 EXPERIMENT = Experiment(
     package=__name__,
@@ -25,6 +31,6 @@ EXPERIMENT = Experiment(
         "subset": str,
     },
     searches=(Table1Search, Table1FullSearch),
-    checks=(Table1Precision,),
+    checks=(Table1Precision, Table1EqualSteps),
     example={"layer": "ours", "n_train": 5000},
 )

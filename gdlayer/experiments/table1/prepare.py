@@ -9,11 +9,12 @@ import torch
 from torch import Tensor, nn
 
 from gdlayer.datasets import balanced_subset, fashion_mnist
+from gdlayer.experiments.record import packed
 from gdlayer.experiments.run import Task, Workplace
 from gdlayer.experiments.settings import check_fixed
 from gdlayer.experiments.table1.layers import LAYERS
 from gdlayer.experiments.table1.trial import FashionMnistTrial, Table1Trial
-from gdlayer.experiments.training import Standardise, accuracy
+from gdlayer.experiments.training import Standardise, correct
 from gdlayer.networks.convolutions import ConvSpec
 from gdlayer.networks.four_conv import FourConv
 
@@ -74,11 +75,16 @@ def task(
     torch.manual_seed(trial.seed)
     model = build().to(workplace.device)
 
+    details: dict[str, Any] = {}
+
     def measure() -> dict[str, float]:
-        return {
-            f"{part}_{name}": accuracy(model, view(held_out_images), held_out_labels, settings["precision"])
+        right = {
+            f"{part}_{name}": correct(model, view(held_out_images), held_out_labels, settings["precision"])
             for name, view in views.items()
         }
+        if part == "test":
+            details["correct"] = {name: packed(hits.cpu().numpy()) for name, hits in right.items()}
+        return {name: hits.sum().item() / len(hits) for name, hits in right.items()}
 
     return Task(
         model,
@@ -93,6 +99,7 @@ def task(
             "n_train": len(labels),
             f"n_{part}": len(held_out_labels),
         },
+        details=details,
     )
 
 

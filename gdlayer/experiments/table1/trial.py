@@ -1,4 +1,4 @@
-"""The trials of experiment 1, of the searches for its learning rates, and of the check of its precision."""
+"""The trials of experiment 1, of the searches for its learning rates, and of the checks of precision and budget."""
 
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -79,3 +79,11 @@ class Table1Precision(Table1Trial):
     layers = ("free-form", "ours")
 
     precision: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Table1EqualSteps(Table1Trial):
+    """A cell of Table 1 trained for as many steps as any other size, so for more epochs the fewer the images."""
+
+    experiment = "table1-equal-steps"
+    title = "Table 1, equal steps"

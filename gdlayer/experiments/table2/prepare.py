@@ -11,12 +11,13 @@ from torch import Tensor, nn
 
 from gdlayer.conv import GaussianDerivativeConv2d
 from gdlayer.datasets import balanced_subset, cats_dogs
+from gdlayer.experiments.record import packed
 from gdlayer.experiments.run import Task, Workplace, run
 from gdlayer.experiments.settings import check_fixed
 from gdlayer.experiments.table2.layers import LAYERS, FirstLayer
 from gdlayer.experiments.table2.sources import SOURCES, Source
 from gdlayer.experiments.table2.trial import Table2Trial
-from gdlayer.experiments.training import Standardise, accuracy
+from gdlayer.experiments.training import Standardise, correct
 from gdlayer.experiments.weights import save_weights
 from gdlayer.fit import fit_filters
 from gdlayer.networks.squeezenet import SqueezeNet
@@ -55,7 +56,10 @@ def prepare(trial: Table2Trial, settings: dict[str, Any], workplace: Workplace) 
     parts = {part: _on_device(photos, workplace.device) for part, photos in held_out.items()}
 
     def measure() -> dict[str, float]:
-        return {f"{part}_accuracy": accuracy(model, *split, settings["precision"]) for part, split in parts.items()}
+        right = {f"{part}_accuracy": correct(model, *split, settings["precision"]) for part, split in parts.items()}
+        if "validation" not in settings:
+            details["correct"] = {name: packed(hits.cpu().numpy()) for name, hits in right.items()}
+        return {name: hits.sum().item() / len(hits) for name, hits in right.items()}
 
     return Task(
         model,

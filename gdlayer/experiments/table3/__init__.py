@@ -3,7 +3,7 @@
 from gdlayer.datasets import nuclei
 from gdlayer.experiments.experiment import Experiment
 from gdlayer.experiments.table3.layers import LAYERS
-from gdlayer.experiments.table3.trial import Table3Search, Table3Trial
+from gdlayer.experiments.table3.trial import Table3FullSearch, Table3Search, Table3Trial
 
 EXPERIMENT = Experiment(
     package=__name__,
@@ -16,6 +16,6 @@ EXPERIMENT = Experiment(
         "tile_size": int,
         "architecture": str,
     },
-    searches=(Table3Search,),
+    searches=(Table3Search, Table3FullSearch),
     example={"layer": "gaussian-unet", "split": "tile"},
 )

@@ -40,3 +40,11 @@ class Table3Search(Search, Table3Trial):
     datasets = tuple(nuclei.SPARE_LABELS)
     splits = ("group",)
     metric = "validation_pixel_accuracy"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Table3FullSearch(Table3Search):
+    """Second round of the search of Table 3: each net's best rates of the first, at the full budget of steps."""
+
+    experiment = "table3-search-full"
+    title = "rates of Table 3, full budget"
