@@ -1,32 +1,48 @@
-# Each target sets up what it needs. PYTHON: the interpreter that makes .venv (3.11 or newer).
+# Each target sets up what it needs. PYTHON: the interpreter that makes .venv (3.11 or newer); another one makes it anew.
 PYTHON ?= python3
 PROFILE ?= quick
 CORES ?= all
 TABLE ?= 1
 CELL = $(if $(LAYER),--layer $(LAYER)) $(if $(N),--n-train $(N)) $(if $(SOURCE),--source $(SOURCE)) $(if $(SPLIT),--split $(SPLIT))
 CLUSTER ?=
+SEED ?=
 DEVICE ?= cpu
 PARTS ?=
 
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+HOME_OF_VENV := $(VENV)/.home
 PIP := $(BIN)/python -m pip install -qq --disable-pip-version-check
 LOCKED := $(PIP) --no-deps --require-hashes
 # one thread a process: trials, tests and notebooks run side by side
 export OMP_NUM_THREADS := 1
 
-.PHONY: help reproduce test test-matrix soak book pdf cell lab bench archive lock clean
+STEPS := lint types tests notebooks smoke
+
+.PHONY: help reproduce test $(STEPS) test-matrix soak book pdf cell lab bench archive lock clean
 .DEFAULT_GOAL := help
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
 
+# .venv as it should be: made in this very folder, with pip, and by PYTHON where that was given
+WHICH := -c 'import os, sys; print(os.path.realpath(sys.base_prefix), sys.version)'
+SOUND := $(shell exec 2>/dev/null; test "$$(cat $(HOME_OF_VENV))" = "$$(pwd -P)" && $(BIN)/python -c 'import pip' && \
+	{ test $(origin PYTHON) = file || test "$$("$(PYTHON)" $(WHICH))" = "$$($(BIN)/python $(WHICH))"; } && echo yes)
+ifneq ($(SOUND),yes)
+.PHONY: $(READY)
+endif
+
 # torch: the CPU build where pip is shown it (PIP_FIND_LINKS, PIP_EXTRA_INDEX_URL), else PyPI's, on Linux with CUDA's libraries
 $(READY): requirements.lock requirements-cpu.lock requirements-cuda.lock pyproject.toml
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and f"Python 3.11 or newer is needed, {sys.executable} is {sys.version.split()[0]}: make PYTHON=python3.11")'
+	@"$(PYTHON)" -c 'import sys; sys.exit(sys.version_info < (3, 11) and f"Python 3.11 or newer is needed, {sys.executable} is {sys.version.split()[0]}: make PYTHON=python3.11")'
 	@echo "installing into $(VENV), a minute or two"
-	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+ifneq ($(SOUND),yes)
+	@rm -rf $(VENV)
+	@"$(PYTHON)" -m venv $(VENV)
+	@pwd -P >$(HOME_OF_VENV)
+endif
 	@$(LOCKED) -r requirements-cpu.lock 2>/dev/null || true
 	@$(LOCKED) -r requirements.lock
 	@$(BIN)/python -c 'import torch' 2>/dev/null || $(LOCKED) -r requirements-cuda.lock
@@ -57,12 +73,25 @@ lab: $(VENV)/.lab  ## JupyterLab on the chapters
 bench: $(READY)  ## time and memory beside nn.Conv2d, a quarter of an hour: DEVICE=cpu or cuda, PARTS="goals step" for some of it
 	@$(BIN)/python -m gdlayer.benchmarks --device $(DEVICE) $(if $(PARTS),--only $(PARTS))
 
-test: $(READY)  ## lint, types, tests, the book in a browser, notebooks, and a smoke reproduction
+# every step, even after one that failed
+test: $(READY)  ## lint, types, tests, the book in a browser, notebooks, and a smoke reproduction; also each by its name
+	@failed=; for step in $(STEPS); do $(MAKE) --no-print-directory $$step || failed="$$failed $$step"; done; \
+	test -z "$$failed" || { echo "make test: failed:$$failed" >&2; exit 1; }
+
+lint: $(READY)
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
+
+types: $(READY)
 	$(BIN)/pyright
-	$(BIN)/python -m pytest -n 2
-	$(BIN)/python -m pytest -p no:cacheprovider --nbval book  # one at a time: kernels that start together can take the same port
+
+tests: $(READY)
+	$(BIN)/python -m pytest -n 2 $(if $(SEED),-p randomly --randomly-seed=$(SEED))
+
+notebooks: $(READY)  # one at a time: kernels that start together can take the same port
+	$(BIN)/python -m pytest -p no:cacheprovider --nbval book
+
+smoke: $(READY)
 	$(BIN)/python workflow/reproduce.py --profile smoke --cores 2
 
 test-matrix: $(READY)  ## the tests of the layer on every Python and torch claimed that can be had: data/test-matrix.csv

@@ -14,8 +14,17 @@ import venv
 from pathlib import Path
 
 TORCH = "2.13.0"
-CPU_BUILD = "sha256:6746dbcbeb526eb61330b76b41ff1b4eb848951103a892eeb080dfa2b264667b"
-"""torch-2.13.0+cpu-cp311-cp311-manylinux_2_28_x86_64.whl of PyTorch's own index."""
+CPU_BUILDS = {
+    "cp311-cp311-manylinux_2_28_aarch64": "84453b69508ec79902f899c5ed9495acb9e2bbe9fda5f1d5d6f19e3c3842e1a7",
+    "cp311-cp311-manylinux_2_28_x86_64": "6746dbcbeb526eb61330b76b41ff1b4eb848951103a892eeb080dfa2b264667b",
+    "cp312-cp312-manylinux_2_28_aarch64": "6f307c2c32d764ffc6ff6893b801fad6d4752f3e67966cb8abf1843427c02604",
+    "cp312-cp312-manylinux_2_28_x86_64": "4ca4a9394b0c771238a4f73590fdbbc4debad85ed0fa63d026ae1b085da7d6e2",
+    "cp313-cp313-manylinux_2_28_aarch64": "0b8f7d0423027ae8b90c7977c627f3379f325363a08224dffad9b4b2d684a83d",
+    "cp313-cp313-manylinux_2_28_x86_64": "3fbf9c9d1f3c10c2d59d04aca426dee9ccc6ceb32d255c61e93acc3b4f75fae6",
+    "cp314-cp314-manylinux_2_28_aarch64": "ca021f9eb2f8345c83fa03e3a04587308afb8df71bd472670b3ece00df58621c",
+    "cp314-cp314-manylinux_2_28_x86_64": "d20fa53ee744502fa4c69818a720b05ca0d37abd055d4f6e66cae155114bc691",
+}
+"""SHA256 of the wheels torch-{TORCH}+cpu-*.whl of PyTorch's own index, which has them for Linux; macOS takes PyPI's."""
 EXTRAS = {"cluster": "make reproduce CLUSTER=slurm", "lab": "make lab"}
 """Those of pyproject.toml that are installed on demand, and by which command."""
 HEADER = "# {}, at its exact version and with its hashes. Made by `make lock`; do not edit.\n"
@@ -51,7 +60,8 @@ def split(compiled: str) -> dict[str, str]:
     return {
         "requirements.lock": HEADER.format("Every package this project runs with") + "".join(others),
         "requirements-cpu.lock": HEADER.format("torch's CPU build")
-        + f"torch=={TORCH}+cpu \\\n    --hash={CPU_BUILD}\n",
+        + " \\\n    ".join([f"torch=={TORCH}+cpu", *(f"--hash=sha256:{digest}" for digest in CPU_BUILDS.values())])
+        + "\n",
         "requirements-cuda.lock": HEADER.format("What torch's CUDA build for Linux needs besides") + "".join(cuda),
     }
 
