@@ -204,3 +204,11 @@ class Geometry(nn.Module):
 def inverse_softplus(y: Tensor) -> Tensor:
     """x with softplus(x) = log(1 + exp(x)) = y, for y > 0."""
     return y + torch.log(-torch.expm1(-y))
+
+
+def clipped(x: Tensor, low: float, high: float) -> Tensor:
+    """``x`` within bounds, with derivative 1 at a bound too: torch's ``clamp`` has 0 there since 2.14.
+
+    A parameter that training has brought back to its bound must be able to leave it.
+    """
+    return torch.where(x < low, low, torch.where(x > high, high, x))

@@ -27,7 +27,6 @@ every_algorithm = pytest.mark.parametrize(
     ("separated", "algorithm"), [(False, name) for name in FULL] + [(True, name) for name in SEPARATED]
 )
 # PyTorch itself uses what it deprecates, when it loads its derivatives for forward mode.
-forward_mode = pytest.mark.filterwarnings("ignore:`torch.jit.script` is deprecated:DeprecationWarning")
 # And where its compiler meets an autograd function.
 compiled = pytest.mark.filterwarnings("ignore:.* should not be instantiated:DeprecationWarning")
 gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA GPU")
@@ -227,7 +226,6 @@ def test_huge_images_overflow_no_earlier_than_in_the_plain_convolution(init, bia
 # Derivatives
 
 
-@forward_mode
 @every_algorithm
 @pytest.mark.parametrize(
     "options",
@@ -247,7 +245,6 @@ def test_gradcheck(separated, algorithm, options):
     assert gradgradcheck(output, (x, *parameters))
 
 
-@forward_mode
 @every_algorithm
 def test_transforms_of_functions(separated, algorithm):
     """jacfwd, jacrev, their compositions, and vmap over images: gradients of each, and Hessians."""
@@ -276,7 +273,6 @@ def test_transforms_of_functions(separated, algorithm):
     )
 
 
-@forward_mode
 @every_algorithm
 def test_forward_mode_through_parameters(separated, algorithm):
     """Dual numbers in the parameters themselves, which also train."""
@@ -293,7 +289,6 @@ def test_forward_mode_through_parameters(separated, algorithm):
     torch.testing.assert_close((tangent * cotangent).sum(), expected)
 
 
-@forward_mode
 @every_algorithm
 def test_forward_mode_over_reverse_mode(separated, algorithm):
     """Dual numbers through a backward pass without a graph of its own: a Hessian times a vector."""
@@ -379,7 +374,6 @@ def test_torch_compile_does_not_compile_again(separated, algorithm):
 
 
 @compiled
-@pytest.mark.filterwarnings("ignore:`torch.jit.* is deprecated:DeprecationWarning")  # torch's own compiler has it
 @pytest.mark.skipif(torch.__version__ < "2.5", reason="torch.compile of 2.4 cannot ask for a format of unknown sizes")
 @pytest.mark.skipif(shutil.which("g++") is None, reason="no g++, which torch.compile needs on a CPU")
 @pytest.mark.skipif(" " in torch.__file__, reason="torch.compile gives its linker the path of torch without quotes")

@@ -254,7 +254,6 @@ def test_second_derivatives(order, batch):
 
 
 # PyTorch itself uses what it deprecates, when it loads its derivatives for forward mode.
-@pytest.mark.filterwarnings("ignore:`torch.jit.script` is deprecated:DeprecationWarning")
 def test_forward_mode_equals_reverse_mode():
     """The one is torch's derivative of the recurrence, the other is in closed form."""
     orders = jet_orders(3)

@@ -198,7 +198,6 @@ def test_torch_export_with_any_size(options):
         torch.testing.assert_close(exported(x), layer(x))
 
 
-@pytest.mark.filterwarnings("ignore:`torch.jit.trace.*` is deprecated:DeprecationWarning")
 @pytest.mark.parametrize("stride", [1, 2])
 @pytest.mark.parametrize("input_trains", [False, True])
 @algorithms

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from gdlayer.basis import jet_orders, normalised_kernels
 from gdlayer.checks import one_of, positive_number
+from gdlayer.geometry import clipped
 from gdlayer.initialization import RELU_GAIN, mixing_std
 from gdlayer.modes import autocast_off
 from gdlayer.synthesis import ConvOptions, SynthesizedConv2d
@@ -86,7 +87,7 @@ class NJetConv2d(SynthesizedConv2d):
     @property
     def sigma(self) -> Tensor:
         """The scale of the layer, in pixels."""
-        return torch.exp2(self.log2_sigma.clamp(*self.bounds))
+        return torch.exp2(clipped(self.log2_sigma, *self.bounds))
 
     @torch.no_grad()
     def reset_parameters(self) -> None:

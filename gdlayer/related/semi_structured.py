@@ -9,6 +9,7 @@ from torch.fx import Proxy
 from torch.nn import functional as F
 
 from gdlayer.checks import one_of, positive_int, positive_number
+from gdlayer.geometry import clipped
 from gdlayer.initialization import RELU_GAIN, mixing_std
 from gdlayer.modes import as_leaf, autocast_off
 from gdlayer.padding import pad
@@ -139,8 +140,8 @@ class SemiStructuredConv2d(SynthesizedConv2d):
     def _cholesky(self) -> tuple[Tensor, Tensor, Tensor]:
         """e^a, b and e^c within their bounds."""
         low, high = self.bounds
-        u1, u2 = self.log_scale.clamp(low, high).exp().unbind()
-        return u1, self.shear.clamp(-math.exp(high), math.exp(high)), u2
+        u1, u2 = clipped(self.log_scale, low, high).exp().unbind()
+        return u1, clipped(self.shear, -math.exp(high), math.exp(high)), u2
 
     def _gaussian(self, reach: tuple[int, int]) -> Tensor:
         """The exponent is -|z|^2 / 2 with U^T z = (x, y)."""

@@ -15,6 +15,7 @@ from layer_table import convolution_in, dau, insensitive, njet, perturbed, rfnn,
 from torch import nn
 
 from gdlayer.basis import normalised_kernels
+from gdlayer.geometry import clipped
 from gdlayer.padding import PADDING_MODES
 from gdlayer.related import DAUConv2d, NJetConv2d, RFNNConv2d
 from gdlayer.related.rfnn import ORDERS
@@ -283,6 +284,14 @@ def test_njet_scale_keeps_its_bounds(s, bound):
     layer.filters().square().sum().backward()
     assert layer.log2_sigma.grad is not None
     assert layer.log2_sigma.grad.abs() > 0
+
+
+@pytest.mark.parametrize(("x", "expected"), [(-3, (-2, 0)), (-2, (-2, 1)), (0.5, (0.5, 1)), (2, (2, 1)), (3, (2, 0))])
+def test_a_clipped_parameter_can_leave_its_bound(x, expected):
+    x = torch.tensor(float(x), requires_grad=True)
+    value = clipped(x, -2.0, 2.0)
+    (slope,) = torch.autograd.grad(value, x)
+    assert (value.item(), slope.item()) == expected
 
 
 def test_njet_passes_nan_on():
