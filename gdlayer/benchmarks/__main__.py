@@ -13,7 +13,7 @@ import torch
 from gdlayer.benchmarks.measurements import Row, describe, read, write
 from gdlayer.benchmarks.parts import PARTS, Job
 from gdlayer.experiments.progress import duration_in_words
-from gdlayer.experiments.record import ResultsError, provenance
+from gdlayer.experiments.record import ResultsError, provenance, repository
 from gdlayer.extras import MissingExtraError
 
 
@@ -49,7 +49,8 @@ def _tables(path: Path) -> str:
         from gdlayer.benchmarks import report
     except MissingExtraError as error:
         return f"{path} is written, but its tables cannot be shown: {error}"
-    return report.as_text(path, report.COMMITTED / path.name)
+    root = repository()
+    return report.as_text(path, root and root / "data" / "bench" / path.name)
 
 
 def measure(parts: Sequence[str], path: Path, options: argparse.Namespace) -> None:

@@ -8,6 +8,7 @@ import numpy as np
 
 from gdlayer.benchmarks.goals import FIRST_LAYER, GOALS, HELD_OUT_SHAPES, INFERENCE, SHAPES, TRAINING, Goal, Shape
 from gdlayer.benchmarks.measurements import Row, describe, read
+from gdlayer.experiments.record import committed_data
 from gdlayer.extras import extra
 
 with extra("report"):
@@ -16,9 +17,6 @@ with extra("report"):
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
     from matplotlib.ticker import LogLocator, NullFormatter
-
-COMMITTED = Path(__file__).parents[2] / "data" / "bench"
-"""The record in the repository, one file per kind of device."""
 
 _STYLES = {
     "conv2d": ("#000000", "o", "nn.Conv2d"),
@@ -43,7 +41,7 @@ def load(path: Path | str | None = None) -> list[Row]:
     ResultsError
         If there is no record.
     """
-    record = read(COMMITTED / "cpu.json" if path is None else Path(path))
+    record = read(committed_data() / "bench" / "cpu.json" if path is None else Path(path))
     return [{"part": name, "made": part["made"], **row} for name, part in record.items() for row in part["rows"]]
 
 
@@ -357,10 +355,10 @@ TABLES = {
 }
 
 
-def as_text(path: Path, kept: Path) -> str:
-    """All tables of a record as text. The goals stand near the end, beside the record ``kept`` if that exists."""
+def as_text(path: Path, kept: Path | None) -> str:
+    """All tables of a record as text. The goals stand near the end, beside the record ``kept`` if there is one."""
     records = load(path)
-    before = load(kept) if kept.exists() and kept.resolve() != path.resolve() else None
+    before = load(kept) if kept and kept.exists() and kept.resolve() != path.resolve() else None
     tables = {part: make(records) for part, make in TABLES.items() if part != "goals" and select(records, part=part)}
     tables["goals"] = goals_table(records, before)
     tables["from"] = runs(records)

@@ -245,12 +245,36 @@ def provenance(device: str, threads: int) -> dict[str, Any]:
 def checkout() -> Path | None:
     """The repository, if this package lies in a checkout of it and not among installed ones."""
     root = Path(gdlayer.__file__).parents[1]
-    return root if (root / "pyproject.toml").exists() else None
+    return root if _is_checkout(root) else None
+
+
+def repository() -> Path | None:
+    """The checkout that the working directory lies in, or else the one that this package lies in."""
+    here = Path.cwd()
+    return next(filter(_is_checkout, (here, *here.parents)), checkout())
+
+
+def _is_checkout(folder: Path) -> bool:
+    return (folder / "pyproject.toml").is_file() and (folder / "gdlayer" / "__init__.py").is_file()
+
+
+def committed_data() -> Path:
+    """The folder ``data`` of the repository.
+
+    Raises
+    ------
+    ResultsError
+        If there is no repository.
+    """
+    root = repository()
+    if root is None:
+        raise ResultsError(f"neither {Path.cwd()} nor gdlayer, at {Path(gdlayer.__file__).parent}, lies in a clone")
+    return root / "data"
 
 
 def committed_record() -> Path | None:
-    """The folder of the repository's own record, or None outside a checkout."""
-    root = checkout()
+    """The folder of the repository's own record, or None if there is no repository."""
+    root = repository()
     return None if root is None else root / "data" / "results"
 
 
@@ -258,13 +282,16 @@ def _git() -> dict[str, Any]:
     def git(*arguments: str) -> str:
         return subprocess.run(["git", *arguments], cwd=root, capture_output=True, text=True, check=True).stdout.strip()
 
+    unknown = {"commit": None, "dirty": None}
     root = checkout()
     if root is None:
-        return {"commit": None, "dirty": None}
+        return unknown
     try:
+        if git("rev-parse", "--show-prefix"):  # a source without .git, unpacked inside another repository
+            return unknown
         return {"commit": git("rev-parse", "HEAD"), "dirty": bool(git("status", "--porcelain"))}
     except (OSError, subprocess.CalledProcessError):
-        return {"commit": None, "dirty": None}
+        return unknown
 
 
 def _cpu_name() -> str:

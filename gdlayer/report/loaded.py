@@ -6,7 +6,14 @@ from typing import Any, NamedTuple
 
 from gdlayer.experiments import experiments
 from gdlayer.experiments.experiment import Experiment
-from gdlayer.experiments.record import committed_record, every_record, load_records, recorded_datasets
+from gdlayer.experiments.record import (
+    ResultsError,
+    committed_data,
+    committed_record,
+    every_record,
+    load_records,
+    recorded_datasets,
+)
 from gdlayer.extras import extra
 from gdlayer.report.cells import summarise
 from gdlayer.report.missing import planned
@@ -34,13 +41,14 @@ class Loaded(NamedTuple):
 
 
 def load(
-    results: str | Path, profile: str, experiment: str, datasets: str = "", committed: Path | None = None
+    results: str | Path | None, profile: str, experiment: str, datasets: str = "", committed: Path | None = None
 ) -> Loaded:
     """What a chapter shows: of one profile only.
 
     Parameters
     ----------
     results : folder of records
+        None is the repository's own record, wherever the chapter is executed.
     profile : str
         Or :data:`FULLEST`.
     experiment : str
@@ -49,8 +57,16 @@ def load(
     committed : folder
         Of the repository's record, by default found where there is one. Its fullest profile is shown beside other
         results, and it tells how long trials take.
+
+    Raises
+    ------
+    ResultsError
+        If there is no such folder, or one of its files is no record.
     """
-    folder, committed = Path(results), committed or committed_record()
+    folder = committed_data() / "results" if results is None else Path(results)
+    committed = committed or committed_record()
+    if not folder.is_dir():
+        raise ResultsError(f"there is no folder of records {str(folder)!r}, seen from {Path.cwd()}")
     names = tuple(datasets.split(",")) if datasets else _recorded(folder, profile, experiment)
     profile = choose_profile(folder, profile, experiment, names)
     records = load_records(folder, profile, experiment, names)

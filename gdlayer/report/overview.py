@@ -145,17 +145,16 @@ def count(rows: Iterable[claims.Row], verdict: str) -> str:
     return markup.lines(str(len(tags)), *(markup.small(tag) for tag in sorted({*tags}) if tag)) if tags else ""
 
 
-def provenance(folder: Path, profile: str, tables: Mapping[str, Loaded]) -> Markup:
+def provenance(profile: str, tables: Mapping[str, Loaded]) -> Markup:
     """HTML: a row per experiment, search and check: trials run, and with what, where and by which commits; hours.
 
     Parameters
     ----------
-    folder : folder of records
     profile : str
         Or :data:`gdlayer.report.loaded.FULLEST`: the full protocol and whatever else has records.
     tables : {experiment: as :func:`gdlayer.report.loaded.load` gives it}
     """
-    (committed,) = {loaded.committed for loaded in tables.values()}
+    ((folder, committed),) = {(loaded.folder, loaded.committed) for loaded in tables.values()}
     kept = [] if committed is None else [record for _, record in every_record(committed)]
     rows = []
     for name in PROFILES[::-1] if profile == FULLEST else [profile]:
@@ -204,7 +203,9 @@ def missing_provenance(record: dict[str, Any]) -> list[str]:
     ]
 
 
-def load_all(results: str | Path, profile: str, datasets: str = "", committed: Path | None = None) -> dict[str, Loaded]:
+def load_all(
+    results: str | Path | None, profile: str, datasets: str = "", committed: Path | None = None
+) -> dict[str, Loaded]:
     """Every experiment as its chapter shows it: {experiment: ...}.
 
     Parameters

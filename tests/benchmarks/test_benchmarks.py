@@ -47,10 +47,11 @@ from gdlayer.benchmarks.measurements import Row, describe, read, write
 from gdlayer.benchmarks.parts import PARTS, Job, operations
 from gdlayer.benchmarks.peers import INSTALL, PEERS
 from gdlayer.benchmarks.task import Task
-from gdlayer.experiments.record import ResultsError
+from gdlayer.experiments.record import ResultsError, committed_data
 
 SMALL = Shape(2, 3, 4, 9, 5, 2)
-RECORDS = sorted(report.COMMITTED.glob("*.json"))
+COMMITTED = committed_data() / "bench"
+RECORDS = sorted(COMMITTED.glob("*.json"))
 
 
 @pytest.fixture(autouse=True)
@@ -690,7 +691,7 @@ def test_record_is_complete(path):
 
 
 def test_a_record_of_a_cpu_is_there():
-    assert report.load() == report.load(report.COMMITTED / "cpu.json")
+    assert report.load() == report.load(COMMITTED / "cpu.json")
 
 
 def test_what_the_cost_model_takes_is_nearly_the_fastest():

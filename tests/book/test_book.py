@@ -138,6 +138,11 @@ def test_notebook_code_fits_the_column(path: Path):
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=name)
+def test_notebook_finds_its_files_from_any_folder(path: Path):
+    assert not [cell.id for cell in read(path).cells if cell.cell_type == "code" and "../" in cell.source]
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=name)
 def test_a_figure_has_a_number_a_caption_and_an_alternative_text(path: Path):
     for cell in read(path).cells:
         formats = {mime for output in cell.get("outputs", []) for mime in output.get("data", {})}

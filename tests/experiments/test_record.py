@@ -4,7 +4,9 @@ import errno
 import hashlib
 import json
 import re
+import shutil
 import signal
+import subprocess
 import threading
 import time
 from pathlib import Path
@@ -18,10 +20,12 @@ from gdlayer.experiments.record import (
     RESERVED_BYTES,
     ResultsError,
     checkout,
+    committed_data,
     committed_record,
     load_records,
     provenance,
     read_record,
+    repository,
     reserve,
 )
 from gdlayer.experiments.schema import REQUIRED
@@ -170,10 +174,52 @@ def test_outside_a_checkout_there_is_no_record_and_no_commit(monkeypatch, tmp_pa
     """An installed package may lie inside another project's repository: that one's commit is not its own."""
     root = checkout()
     assert root is not None
-    assert committed_record() == root / "data" / "results"
+    assert committed_record() == committed_data() / "results" == root / "data" / "results"
     monkeypatch.setattr(gdlayer, "__file__", str(root / ".venv" / "site-packages" / "gdlayer" / "__init__.py"))
-    assert (checkout(), committed_record()) == (None, None)
+    assert (checkout(), repository(), committed_record()) == (None, None, None)
     assert provenance("cpu", 1)["git"] == {"commit": None, "dirty": None}
+    with pytest.raises(ResultsError, match=rf"^neither {tmp_path} nor gdlayer, at {root}/.*, lies in a clone$"):
+        committed_data()
+    monkeypatch.chdir(root / "book")
+    assert (repository(), committed_data()) == (root, root / "data")
+
+
+@pytest.fixture
+def unpacked(monkeypatch, tmp_path):
+    """A source without its .git, inside another project's repository."""
+    folder = tmp_path / "theirs" / "ours"
+    (folder / "gdlayer").mkdir(parents=True)
+    for name in ("pyproject.toml", "gdlayer/__init__.py"):
+        (folder / name).touch()
+    monkeypatch.setattr(gdlayer, "__file__", str(folder / "gdlayer" / "__init__.py"))
+    commit(folder.parent)
+    return folder
+
+
+def commit(folder: Path) -> str:
+    """The hash of a commit of everything in a new repository."""
+    for command in ("init", "add .", "-c user.name=me -c user.email=me@localhost commit -m all"):
+        subprocess.run(["git", "-C", folder, *command.split()], check=True, capture_output=True)
+    told = subprocess.run(["git", "-C", folder, "rev-parse", "HEAD"], check=True, capture_output=True, text=True)
+    return told.stdout.strip()
+
+
+def test_a_commit_of_another_project_is_not_ours(unpacked):
+    assert provenance("cpu", 1)["git"] == {"commit": None, "dirty": None}
+    own = commit(unpacked)
+    assert provenance("cpu", 1)["git"] == {"commit": own, "dirty": False}
+    (unpacked / "new.py").touch()
+    assert provenance("cpu", 1)["git"] == {"commit": own, "dirty": True}
+
+
+def test_data_are_those_of_the_clone_that_one_is_in(monkeypatch, unpacked):
+    """Not of the clone whose package happens to be imported."""
+    other = unpacked.with_name("other")
+    shutil.copytree(unpacked, other)
+    (other / "book" / "_static").mkdir(parents=True)
+    assert committed_data() == unpacked / "data"
+    monkeypatch.chdir(other / "book" / "_static")
+    assert committed_data() == other / "data"
 
 
 def test_reading_records_needs_no_lock():

@@ -3,8 +3,9 @@
 import pytest
 from invented import net, save
 
-from gdlayer.experiments.record import recorded_datasets
+from gdlayer.experiments.record import ResultsError, committed_data, recorded_datasets
 from gdlayer.experiments.table3.trial import Table3Trial
+from gdlayer.report import overview
 from gdlayer.report.cells import select
 from gdlayer.report.loaded import choose_profile, load
 
@@ -42,6 +43,23 @@ def test_the_full_protocol_is_shown_as_soon_as_it_has_a_record(tmp_path):
     beside = load(own, "quick", "table3", "tnbc-derived", kept).record
     assert beside is not None
     assert set(beside["profile"]) == {"paper"}
+
+
+def test_a_folder_that_is_not_there_is_no_empty_record(tmp_path, monkeypatch):
+    """A chapter would say that nothing was run, and what that means for the paper."""
+    monkeypatch.chdir(tmp_path)
+    missing = r"there is no folder of records '\.\./data/results', seen from " + str(tmp_path)
+    with pytest.raises(ResultsError, match=f"^{missing}$"):
+        load("../data/results", "paper", "table1")
+    with pytest.raises(ResultsError, match=f"^{missing}$"):
+        overview.load_all("../data/results", "paper")
+
+
+def test_the_record_is_found_from_anywhere(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    found = load(None, "paper", "table1")
+    assert (found.folder, found.record) == (committed_data() / "results", None)
+    assert found.records
 
 
 def test_choosing_a_profile(tmp_path):

@@ -100,7 +100,7 @@ def test_provenance(tmp_path):
     save(tmp_path, incomplete, record(profile="quick") | whole)
     chosen = f"table1={FULL} table2=cats-vs-dogs-200 table3=tnbc"
     tables = overview.load_all(tmp_path, "fullest", chosen, tmp_path)
-    rows = Page(overview.provenance(tmp_path, "fullest", tables)).rows
+    rows = Page(overview.provenance("fullest", tables)).rows
     by_name = {row[0]: row[1:] for row in rows[1:]}
     total = len(plan("paper", "table1", (FULL,)))
     trials, precision_, machine, versions, commits, hours, left, lacking = by_name["Table 1, paper"]
@@ -111,7 +111,7 @@ def test_provenance(tmp_path):
     assert by_name["Table 1, quick"][0] == f"1 of {len(plan('quick', 'table1', (FULL,)))}"
     assert {"rates of Table 1, paper", "rates of Table 3, paper", "precision, Table 1, paper"} < set(by_name)
     assert "Table 2, quick" not in by_name
-    own = Page(overview.provenance(tmp_path, "quick", tables)).rows
+    own = Page(overview.provenance("quick", tables)).rows
     assert [row[0] for row in own[1:]] == [
         "Table 1, quick",
         "Table 2, quick",

@@ -44,6 +44,7 @@ def test_the_summary_counts_cases_and_keeps_apart_what_was_chosen(tables, tmp_pa
     assert f"holds in {holding}" in told
     chosen = sum(bool(row.tag) for row in rows)
     assert told.endswith(f"; {chosen} further cases are decided by construction, without training.")
+    (tmp_path / "empty").mkdir()
     assert "holds" not in replication.summary(everything(tmp_path / "empty"))
 
 

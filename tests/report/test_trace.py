@@ -196,7 +196,7 @@ def made_tables(name: str, loaded: dict[str, Loaded]) -> list[str]:
         return [
             cards.render(loaded),
             overview.verdicts(loaded),
-            overview.provenance(COMMITTED, "fullest", loaded),
+            overview.provenance("fullest", loaded),
         ]
     if name == "preface":
         return [cards.render(loaded)]
@@ -345,7 +345,7 @@ def test_the_commands_of_the_records_name_cells_of_their_profile(loaded):
 @pytest.mark.parametrize("name", CHAPTERS)
 def test_chapters_show_the_record(name):
     given = parameters(chapter(name))
-    assert (given.pop("profile"), given.pop("results")) == ("fullest", "../data/results")
+    assert (given.pop("profile"), given.pop("results")) == ("fullest", None)
     if name in ALL_AT_ONCE:
         assert given == {"datasets": ""}
     else:  # before the first record the data set of the paper

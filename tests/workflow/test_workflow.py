@@ -17,6 +17,7 @@ import refresh
 import reproduce
 import soak
 from invented import finish
+from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError
 
 from gdlayer.experiments import experiments
@@ -558,3 +559,11 @@ def test_a_chapter_is_executed_in_its_place():
     with pytest.raises(CellExecutionError, match="division by zero"):
         refresh.execute(Path("chapter.ipynb"))
     assert Path("chapter.ipynb").read_bytes() == before
+
+
+def test_a_chapter_shows_the_same_from_any_folder():
+    """As papermill executes it from the root of a clone, and an editor from wherever it was opened."""
+    notebook = nbformat.read(REPOSITORY / "book" / "preface.ipynb", 4)
+    committed = [cell.get("outputs") for cell in notebook.cells]
+    NotebookClient(notebook, kernel_name="python3", extra_arguments=["--log-level=CRITICAL"]).execute()
+    assert [cell.get("outputs") for cell in notebook.cells] == committed

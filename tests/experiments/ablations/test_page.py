@@ -68,6 +68,7 @@ def test_what_decides_nothing_says_why(tmp_path):
     assert "compared to full: too few seeds for separated (" in page.answer(two, "separated")
     quick = loaded_from(tmp_path / "quick", *records(3, (1000,), profile="quick"), profile="quick")
     assert "compared to full: reduced budget for separated (" in page.answer(quick, "separated")
+    (tmp_path / "none").mkdir()
     sample = load(tmp_path / "none", "paper", "ablations", "fashion-mnist-sample", tmp_path)
     assert page.verdicts(sample, page.differences(two, QUESTIONS["separated"], 1000)) == {
         "separated": "embedded stand-in"
