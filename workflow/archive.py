@@ -110,10 +110,10 @@ def write(target: Path) -> None:
 
 def tracked() -> list[Path]:
     """The files of the source, as git has them; in an unpacked source, all but what was built there."""
-    listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True)
-    if listed.returncode == 0:
-        return sorted(ROOT / name for name in listed.stdout.split("\0") if name)
-    return [path for path in files(ROOT) if not NOT_SOURCE & {*path.relative_to(ROOT).parts}]
+    if not (ROOT / ".git").exists():
+        return [path for path in files(ROOT) if not NOT_SOURCE & {*path.relative_to(ROOT).parts}]
+    listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, stdout=subprocess.PIPE, text=True, check=True)
+    return sorted(ROOT / name for name in listed.stdout.split("\0") if name)
 
 
 def pack(path: Path) -> None:

@@ -284,11 +284,9 @@ def _git() -> dict[str, Any]:
 
     unknown = {"commit": None, "dirty": None}
     root = checkout()
-    if root is None:
+    if root is None or not (root / ".git").exists():  # unpacked, it may lie inside another project's repository
         return unknown
     try:
-        if git("rev-parse", "--show-prefix"):  # a source without .git, unpacked inside another repository
-            return unknown
         return {"commit": git("rev-parse", "HEAD"), "dirty": bool(git("status", "--porcelain"))}
     except (OSError, subprocess.CalledProcessError):
         return unknown

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import subprocess
 import tarfile
 
 import archive
@@ -38,10 +39,12 @@ def test_equal_sources_give_equal_tarballs_without_times_and_owners(tmp_path):
 
 
 def test_the_source_of_an_unpacked_tarball_is_all_but_what_was_built(tmp_path, monkeypatch):
-    monkeypatch.setattr(archive, "ROOT", tmp_path)
-    monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
-    kept = [tmp_path / name for name in ("Makefile", "gdlayer/conv.py")]
-    built = [tmp_path / name for name in ("_build/html/index.html", ".venv/bin/python", "gdlayer/__pycache__/conv.pyc")]
+    """Also inside another project's repository."""
+    subprocess.run(["git", "init", "--quiet", tmp_path], check=True)
+    root = tmp_path / "unpacked"
+    monkeypatch.setattr(archive, "ROOT", root)
+    kept = [root / name for name in ("Makefile", "gdlayer/conv.py")]
+    built = [root / name for name in ("_build/html/index.html", ".venv/bin/python", "gdlayer/__pycache__/conv.pyc")]
     for path in (*kept, *built):
         path.parent.mkdir(parents=True, exist_ok=True)
         path.touch()
