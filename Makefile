@@ -94,7 +94,7 @@ notebooks: $(READY)  # one at a time: kernels that start together can take the s
 smoke: $(READY)
 	$(BIN)/python workflow/reproduce.py --profile smoke --cores 2
 
-test-matrix: $(READY)  ## the tests of the layer on every Python and torch claimed that can be had: data/test-matrix.csv
+test-matrix: $(READY)  ## the tests of the layer on every Python and torch claimed, and on the newest packages: data/test-matrix.csv
 	$(BIN)/python workflow/matrix.py
 
 soak: $(READY)  ## damaged files for every reader, then 200 kills of make reproduce, in an hour: data/soak-*.csv

@@ -1,9 +1,11 @@
-"""``make test-matrix``: the tests of the layer on each Python and torch that the package claims.
+"""``make test-matrix``: the tests of the layer on each Python and torch that the package claims, and on the newest.
 
-Of each Python the oldest patch release found on PATH or under pyenv, with the locked packages; on the oldest Python
-also the oldest torch. What cannot be had is skipped aloud. Every row of ``data/test-matrix.csv`` is one of them.
+"3.11" and so on: the locked packages on the oldest patch release of that Python found on PATH or under pyenv; "oldest":
+so on the first of them, but with the oldest torch; "newest": on the last of them, with the newest of every package that
+pip finds. What cannot be had is skipped aloud. Every row of ``data/test-matrix.csv`` is one of them.
 """
 
+import argparse
 import csv
 import os
 import shutil
@@ -18,7 +20,8 @@ RECORD = ROOT / "data" / "test-matrix.csv"
 PYTHONS = ("3.11", "3.12", "3.13")
 OLDEST_TORCH = "2.4.0"
 TESTS = [*sorted(ROOT.glob("tests/test_*.py")), ROOT / "tests" / "related", ROOT / "tests" / "plot"]
-COLUMNS = ("python", "torch", "numpy", "passed", "skipped", "failed")
+RUNS = ("oldest", *PYTHONS, "newest")
+COLUMNS = ("run", "python", "torch", "numpy", "passed", "skipped", "failed")
 VERSIONS = "import platform, torch, numpy; print(platform.python_version(), torch.__version__, numpy.__version__)"
 
 
@@ -27,29 +30,39 @@ class CannotBeHadError(Exception):
 
 
 def main() -> int:
-    rows: list[tuple[str, ...]] = [COLUMNS]
-    for python, torch in [(PYTHONS[0], OLDEST_TORCH), *((python, "") for python in PYTHONS)]:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("runs", nargs="*", metavar="RUN", help=f"of {', '.join(RUNS)}; all unless told")
+    runs = parser.parse_args().runs or RUNS
+    if unknown := set(runs) - set(RUNS):
+        parser.error(f"run must be one of {', '.join(RUNS)}, got {', '.join(sorted(unknown))}")
+    with RECORD.open(newline="", encoding="utf-8") as stream:
+        rows = {row[0]: tuple(row) for row in csv.reader(stream)}
+    for name in runs:
         try:
-            rows.append(run(python, torch))
-            print(*(f"{name} {value}" for name, value in zip(COLUMNS, rows[-1], strict=True)), flush=True)
+            rows[name] = (name, *run(name))
+            print(*(f"{column} {value}" for column, value in zip(COLUMNS, rows[name], strict=True)), flush=True)
         except CannotBeHadError as error:
-            rows.append((python, torch or "locked", "", "", "", f"not run: {error}"))
-            print(f"SKIPPED: Python {python}, torch {torch or 'as locked'}: {error}", flush=True)
+            rows[name] = (name, "", "", "", "", "", f"not run: {error}")
+            print(f"SKIPPED: {name}: {error}", flush=True)
         with RECORD.open("w", newline="", encoding="utf-8") as stream:
-            csv.writer(stream, lineterminator="\n").writerows(rows)
-    return 1 if any(row[-1] != "0" and not row[-1].startswith("not run") for row in rows[1:]) else 0
+            written = [COLUMNS, *(rows[name] for name in RUNS if name in rows)]
+            csv.writer(stream, lineterminator="\n").writerows(written)
+    return 1 if any(rows[name][-1] != "0" and not rows[name][-1].startswith("not run") for name in runs) else 0
 
 
-def run(python: str, torch: str) -> tuple[str, ...]:
-    """A row of the record, from an environment of its own."""
-    interpreter = oldest(python)
+def run(name: str) -> tuple[str, ...]:
+    """A row of the record but its name, from an environment of its own."""
+    interpreter = oldest({"oldest": PYTHONS[0], "newest": PYTHONS[-1]}.get(name, name))
     with tempfile.TemporaryDirectory(prefix="gdlayer-matrix-") as scratch:
         subprocess.run([interpreter, "-m", "venv", scratch], check=True)
         own = f"{scratch}/bin/python"
-        install(own, "--no-deps", "--require-hashes", "-r", "requirements-cpu.lock", needed=False)
-        install(own, "--no-deps", "--require-hashes", "-r", "requirements.lock")
-        if torch:
-            install(own, f"torch=={torch}")
+        if name == "newest":
+            install(own, ".[dev]")
+        else:
+            install(own, "--no-deps", "--require-hashes", "-r", "requirements-cpu.lock", needed=False)
+            install(own, "--no-deps", "--require-hashes", "-r", "requirements.lock")
+        if name == "oldest":
+            install(own, f"torch=={OLDEST_TORCH}")
         elif subprocess.run([own, "-c", "import torch"], capture_output=True).returncode:
             install(own, "--no-deps", "--require-hashes", "-r", "requirements-cuda.lock")
         report = Path(scratch, "report.xml")
@@ -68,7 +81,7 @@ def oldest(python: str) -> str:
     under_pyenv = Path.home().glob(f".pyenv/versions/{python}.*/bin/python")
     found = {}
     for candidate in filter(None, [*on_path, *map(str, under_pyenv)]):
-        code = "import sys, venv; assert sys.prefix == sys.base_prefix; print(*sys.version_info[:3])"
+        code = "import sys, ensurepip; assert sys.prefix == sys.base_prefix; print(*sys.version_info[:3])"
         told = subprocess.run([candidate, "-c", code], capture_output=True, text=True)
         if told.returncode == 0 and told.stdout.split()[:2] == python.split("."):
             found[int(told.stdout.split()[2])] = candidate
