@@ -128,7 +128,7 @@ def from_authors(
             layer.beta.copy_(arrays["clWeights1"].mT * sign[:, :, None])
             layer.lam.copy_(arrays["clWeights2"][:, 0, 0].mT)
         else:
-            layer.weight.copy_(arrays["clWeights"].transpose(1, 2) * sign[:, None, None, :])
+            layer.omega.copy_(arrays["clWeights"].transpose(1, 2) * sign[:, None, None, :])
         if layer.bias is not None:
             layer.bias.copy_(arrays["bias"])
         if not bool(layer.filters().isfinite().all()):

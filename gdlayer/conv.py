@@ -49,7 +49,7 @@ class GaussianDerivativeConv2d(Geometry, SynthesizedConv2d):
     a weighted sum of the kernels of one basis. Scales, shifts, angles and weights all train, and a filter has N weights
     for each input map, however large it is.
 
-    Draw the parameters anew with :meth:`reset_parameters`, not with torch.nn.init: ``weight`` has other axes than a
+    Draw the parameters anew with :meth:`reset_parameters`, not with torch.nn.init: ``omega`` has other axes than a
     filter, so ``kaiming_normal_`` and its like take a wrong fan-in from it, and know nothing of the kernels' norms.
 
     With B bases of N kernels :math:`\phi^{b,n} = G_{p_n, q_n}(\mu^{b,n}, \sigma^{b,n}, \theta^{b,n})`, eq. (1),
@@ -119,7 +119,7 @@ class GaussianDerivativeConv2d(Geometry, SynthesizedConv2d):
 
     Attributes
     ----------
-    weight : (M, f_out/M, f_in/groups, N)
+    omega : (M, f_out/M, f_in/groups, N)
         Mixing weights, full only; M = B without groups.
     beta : (M, N, f_in/groups)
         Mixing weights over input maps, separated only.
@@ -142,6 +142,8 @@ class GaussianDerivativeConv2d(Geometry, SynthesizedConv2d):
     ValueError, TypeError
         If an argument is not what its entry allows; the message quotes it.
     """
+
+    once_weight = "omega"
 
     _constants: KernelConstants
     """They are no buffers: conversions to another dtype round buffers, and so do averages of models."""
@@ -222,11 +224,12 @@ class GaussianDerivativeConv2d(Geometry, SynthesizedConv2d):
             device=device,
             dtype=dtype,
         )
+        self.mixing = ("beta", "lam") if self.separated else ("omega",)
         if self.separated:
             self.beta = nn.Parameter(torch.empty(blocks, n, per_group, device=device, dtype=dtype))
             self.lam = nn.Parameter(torch.empty(blocks, per_block, n, device=device, dtype=dtype))
         else:
-            self.weight = nn.Parameter(torch.empty(blocks, per_block, per_group, n, device=device, dtype=dtype))
+            self.omega = nn.Parameter(torch.empty(blocks, per_block, per_group, n, device=device, dtype=dtype))
         self.reset_parameters()
 
     def _set_constants(self) -> None:
@@ -259,7 +262,7 @@ class GaussianDerivativeConv2d(Geometry, SynthesizedConv2d):
             self.beta.normal_().mul_(std[:, :, None] / share)
             self.lam.normal_().mul_(share)
         else:
-            self.weight.normal_().mul_(std[:, None, None, :])
+            self.omega.normal_().mul_(std[:, None, None, :])
 
     def kernels(self) -> Tensor:
         """The kernels phi of eq. (1), as ``sampling`` and ``normalise`` say: (B, N, kh, kw), in float32 or better."""
@@ -285,7 +288,7 @@ class GaussianDerivativeConv2d(Geometry, SynthesizedConv2d):
         return sampled_kernels(sigma, mu, theta, constants, self.orders, gamma)
 
     def filters(self) -> Tensor:
-        """The filters of eqs (2) and (3), the sums over n of weight times kernel: (f_out, f_in/groups, kh, kw).
+        """The filters of eqs (2) and (3), the sums over n of omega times kernel: (f_out, f_in/groups, kh, kw).
 
         They have passed through ``filter_map``, if there is one.
         """
@@ -293,16 +296,10 @@ class GaussianDerivativeConv2d(Geometry, SynthesizedConv2d):
             filters = self._mix(self._sampled_kernels())
             return filters if self.filter_map is None else self.filter_map(filters)
 
-    def _omega(self) -> Tensor:
-        """The weights omega (B, f_out/B, f_in, N) of eq. (3)."""
-        if not self.separated:
-            return self.weight
-        # eq. (4), J = lambda (beta phi * I), is eq. (3) with omega = lambda beta: einsum("bjn,bni->bjin", lam, beta)
-        return self.lam[:, :, None, :] * self.beta.mT[:, None, :, :]
-
     def _mix(self, phi: Tensor) -> Tensor:
         """The filters (f_out, f_in/groups, kh, kw) made of kernels phi (B, N, kh kw)."""
-        omega = self._omega()
+        # eq. (4), J = lambda (beta phi * I), is eq. (3) with omega = lambda beta: einsum("bjn,bni->bjin", lam, beta)
+        omega = self.lam[:, :, None, :] * self.beta.mT[:, None, :, :] if self.separated else self.omega
         # eq. (3), and eq. (2) where B = 1: the sums over n of omega phi, einsum("bjin,bnp->bjip", omega, phi)
         filters = torch.bmm(omega.reshape(self.bases, -1, omega.shape[-1]).to(phi.dtype), phi)
         return filters.view(self.out_channels, -1, *self.kernel_size).to(omega.dtype)
@@ -419,7 +416,7 @@ class GaussianDerivativeConv2d(Geometry, SynthesizedConv2d):
 
     @property
     def _mixing(self) -> tuple[Tensor, ...]:
-        return (self.beta, self.lam) if self.separated else (self.weight,)
+        return tuple(getattr(self, name) for name in self.mixing)
 
     @property
     def _algorithms(self) -> tuple[str, ...]:

@@ -132,7 +132,7 @@ def _solve_weights(model: GaussianDerivativeConv2d, target: Tensor, rcond: float
     """Solves for the mixing weights at the present geometry; in a separated layer from their present values."""
     kernels, target = _by_block(model, target)
     if not model.separated:
-        model.weight.copy_(_least_squares(kernels, target.flatten(1, 2), rcond).view_as(model.weight))
+        model.omega.copy_(_least_squares(kernels, target.flatten(1, 2), rcond).view_as(model.omega))
         return
     for _ in range(sweeps):
         rows = model.beta[:, :, :, None] * kernels[:, :, None]  # (M, N, f_in/groups, taps)

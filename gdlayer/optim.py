@@ -10,7 +10,7 @@ from gdlayer.basis import rotation
 from gdlayer.conv import GaussianDerivativeConv2d
 
 RAW_GEOMETRY = ("raw_sigma", "mu", "theta")
-MIXING = ("weight", "beta", "lam")
+MIXING = ("omega", "beta", "lam")
 REACH = 2.0
 """Standard deviations on either side that shall fit in the window: sigma up to a quarter of its width."""
 

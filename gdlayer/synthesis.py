@@ -11,6 +11,7 @@ from gdlayer.checks import int_pair, one_of, positive_int
 from gdlayer.modes import as_leaf, autocast_off
 from gdlayer.padding import PADDING_MODES, padded_conv2d, padding_of
 from gdlayer.plain import plain_conv2d
+from gdlayer.state import OwnState
 
 
 class ConvOptions(TypedDict, total=False):
@@ -24,10 +25,11 @@ class ConvOptions(TypedDict, total=False):
     dtype: torch.dtype | None
 
 
-class SynthesizedConv2d(nn.Module):
+class SynthesizedConv2d(OwnState):
     r"""A cross-correlation :math:`J_j = \sum_i W_j^i * I_i + c_j` with filters W computed at every call.
 
-    Subclasses define :meth:`filters`. Sizes, strides, padding and bias follow nn.Conv2d, with one difference:
+    Subclasses define :meth:`filters`, and ``mixing``, the names of the mixing weights: none is called ``weight``, which
+    others' code takes for the filters. Sizes, strides, padding and bias follow nn.Conv2d, with one difference:
     ``padding="same"`` gives ceil(in / stride) for every stride, as in Keras; where the padding is odd, the extra row
     or column goes to the bottom and right.
 
@@ -50,6 +52,7 @@ class SynthesizedConv2d(nn.Module):
     bias: nn.Parameter | None
     groups: int = 1
     """As of nn.Conv2d; a subclass may set more."""
+    mixing: tuple[str, ...] = ()
 
     def __init__(
         self,
@@ -78,14 +81,28 @@ class SynthesizedConv2d(nn.Module):
             "bias", nn.Parameter(torch.zeros(self.out_channels, device=device, dtype=dtype)) if bias else None
         )
 
+    def __getattr__(self, name: str) -> Any:
+        if name == "weight":
+            raise AttributeError(self._no_weight())
+        return super().__getattr__(name)
+
     def __setattr__(self, name: str, value: Any) -> None:
-        """As torch has it; constants keep their values.
+        """As torch has it; there is no ``weight`` to set, and constants keep their values.
 
         Loaders that build a model on "meta" put uninitialised memory in the place of buffers that are in no state dict.
         """
+        if name == "weight":
+            raise AttributeError(self._no_weight())
         super().__setattr__(name, value)
         if name in self.__dict__.get("_non_persistent_buffers_set", ()):
             self._set_constants()
+
+    def _no_weight(self) -> str:
+        mixing = f" and {' and '.join(self.mixing)} for the mixing weights" if self.mixing else ""
+        return (
+            f"{type(self).__name__} has no weight, as its filters are computed: use filters() for the filters{mixing}; "
+            "deploy() the layer first for code that fuses it or expects its filters"
+        )
 
     @abstractmethod
     def filters(self) -> Tensor:

@@ -198,7 +198,7 @@ def test_a_negative_sigma_changes_the_sign_of_its_kernels_weights(separated):
     variables["sigmas"] *= [[[1, 1], [-1, 1], [-1, -1]]]
     converted = from_authors(variables, kernel_size=5)
     positive = from_authors({**variables, "sigmas": np.abs(variables["sigmas"])}, kernel_size=5)
-    name, shape = ("beta", (3, 1)) if separated else ("weight", (3,))
+    name, shape = ("beta", (3, 1)) if separated else ("omega", (3,))
     sign = torch.tensor([1.0, -1.0, 1.0]).view(shape)
     assert torch.equal(getattr(converted, name), getattr(positive, name) * sign)
     assert torch.equal(converted.kernels(), positive.kernels())

@@ -58,7 +58,7 @@ def unconstrained(layer: GaussianDerivativeConv2d) -> GaussianDerivativeConv2d:
         free.sigma = sigma
         free.mu.copy_(mu)
         free.theta.copy_(theta)
-        for name in ("weight", "beta", "lam", "bias"):
+        for name in ("omega", "beta", "lam", "bias"):
             if hasattr(layer, name):
                 getattr(free, name).copy_(getattr(layer, name))
     return free
@@ -100,15 +100,15 @@ def test_constrained_kernels_have_one_geometry():
 def test_what_is_shared_can_be_frozen(trainable):
     layer = make(1, 2, 3, shared=GEOMETRY, isotropic=True, trainable=trainable)
     trains = {name.removeprefix("raw_") for name, p in layer.named_parameters() if p.requires_grad}
-    assert trains == {*trainable, "weight", "bias"}
+    assert trains == {*trainable, "omega", "bias"}
 
 
 def test_mixing_weights_are_frozen_as_any_parameter():
     layer = GaussianDerivativeConv2d(3, 8, 5)
-    layer.weight.requires_grad_(False)
+    layer.omega.requires_grad_(False)
     assert "parameters=58 (Conv2d: 608)" in repr(layer)
     layer(torch.randn(1, 3, 6, 6)).sum().backward()
-    assert layer.weight.grad is None
+    assert layer.omega.grad is None
     assert layer.mu.grad is not None
 
 
@@ -316,7 +316,7 @@ def test_weights_start_finite_at_the_smallest_bounds(kernel_size, order):
         layer = GaussianDerivativeConv2d(
             1, 8, kernel_size, order=order, bases=8, sigma_min=1e-3, sigma_max=math.nextafter(NARROWEST, 1)
         )
-        assert layer.weight.isfinite().all()
+        assert layer.omega.isfinite().all()
         assert layer.filters().isfinite().all()
 
 
@@ -543,7 +543,7 @@ def test_what_trains_can_be_assigned():
 def test_filters_are_fitted_within_the_constraints(options, separated):
     source = make(2, 4, 5, order=2, bases=2, separated=separated, **options)
     layer = copy.deepcopy(source)
-    nn.init.normal_(layer.lam if separated else layer.weight)
+    nn.init.normal_(layer.lam if separated else layer.omega)
     assert fit_filters(layer, source.filters()) < 1e-3
     free = torch.randn(4, 2, 5, 5, dtype=torch.float64)
     still = fit_filters(layer, free)
@@ -593,7 +593,7 @@ def test_every_parameter_is_in_one_group():
             *("separated.0.mu", "separated.0.raw_sigma", "separated.0.theta"),
             *("stem.conv.mu", "stem.conv.raw_sigma", "stem.conv.theta"),
         ],
-        "mixing": ["separated.0.beta", "separated.0.lam", "stem.conv.weight"],
+        "mixing": ["separated.0.beta", "separated.0.lam", "stem.conv.omega"],
         "other": [
             *("head.bias", "head.weight", "separated.0.bias"),
             *("stem.conv.bias", "stem.norm.bias", "stem.norm.weight"),
@@ -611,7 +611,7 @@ def test_the_layer_itself_is_a_model():
 def test_weights_used_twice_are_in_the_group_of_their_layer():
     layer, tied = GaussianDerivativeConv2d(1, 2, 3), nn.Module()
     tied.mu = layer.mu
-    tied.table = layer.weight
+    tied.table = layer.omega
     groups = parameter_groups(nn.ModuleList([tied, layer]))
     assert [len(group["params"]) for group in groups] == [3, 1, 1]
 

@@ -104,7 +104,7 @@ def equations(layer: GaussianDerivativeConv2d, arguments: dict[str, Any], image:
     if arguments["separated"]:
         j = oracle.separated_layer(padded, values["beta"], values["lam"], kernels, stride, dilation)
     else:
-        j = oracle.full_layer(padded, values["weight"], kernels, stride, dilation)
+        j = oracle.full_layer(padded, values["omega"], kernels, stride, dilation)
     return j + values["bias"][:, None, None] if arguments["bias"] else j
 
 
@@ -147,7 +147,7 @@ def test_separated_is_the_full_layer_of_rank_one_weights():
     full = random_layer(3, 4, 5, order=2, bases=2)
     state = separated.state_dict()
     beta, lam = state.pop("beta"), state.pop("lam")
-    full.load_state_dict({**state, "weight": torch.einsum("bjn,bni->bjin", lam, beta)})
+    full.load_state_dict({**state, "omega": torch.einsum("bjn,bni->bjin", lam, beta)})
     x = torch.randn(2, 3, 7, 8, dtype=torch.float64)
     torch.testing.assert_close(separated(x), full(x))
 
@@ -165,7 +165,7 @@ def test_filters_are_the_einsums_beside_their_lines(variant):
     """Of eqs (2) and (3), and of eq. (4), whose weights are lambda beta."""
     layer = random_layer(2, 4, (4, 5), **variant)
     phi = layer.kernels()
-    omega = torch.einsum("bjn,bni->bjin", layer.lam, layer.beta) if layer.separated else layer.weight
+    omega = torch.einsum("bjn,bni->bjin", layer.lam, layer.beta) if layer.separated else layer.omega
     expected = torch.einsum("bjin,bnyx->bjiyx", omega, phi).flatten(0, 1)
     torch.testing.assert_close(layer.filters(), expected, rtol=1e-12, atol=1e-14)
 
@@ -248,7 +248,7 @@ def test_parameter_counts(f_in, f_out, bases, order, n, trainable):
 def test_parameter_shapes():
     shapes = {name: tuple(p.shape) for name, p in GaussianDerivativeConv2d(3, 8, 5, bases=2).named_parameters()}
     geometry = {"raw_sigma": (2, 10, 2), "mu": (2, 10, 2), "theta": (2, 10), "bias": (8,)}
-    assert shapes == {**geometry, "weight": (2, 4, 3, 10)}
+    assert shapes == {**geometry, "omega": (2, 4, 3, 10)}
     separated = GaussianDerivativeConv2d(3, 8, 5, bases=2, separated=True)
     shapes = {name: tuple(p.shape) for name, p in separated.named_parameters()}
     assert shapes == {**geometry, "beta": (2, 10, 3), "lam": (2, 4, 10)}
@@ -379,12 +379,12 @@ def test_initial_geometry_is_the_authors(variant, init):
 @variants
 def test_initial_weights(variant):
     layer = GaussianDerivativeConv2d(50, 32, 3, init="authors", **variant)
-    for weights in (layer.beta, layer.lam) if variant["separated"] else (layer.weight,):
+    for weights in (layer.beta, layer.lam) if variant["separated"] else (layer.omega,):
         assert -1 <= weights.min() < -0.9
         assert 0.9 < weights.max() < 1
         assert abs(weights.mean()) < 0.15
     layer = GaussianDerivativeConv2d(50, 32, 3, **variant)
-    for weights in (layer.beta, layer.lam) if variant["separated"] else (layer.weight,):
+    for weights in (layer.beta, layer.lam) if variant["separated"] else (layer.omega,):
         assert abs(weights.mean()) < 0.2 * weights.std()
 
 

@@ -34,7 +34,7 @@ def test_filters_in_the_span_are_recovered(separated, f_in, f_out, bases):
     assert fit_filters(fitted, source.filters()) < 1e-6
     torch.testing.assert_close(fitted.filters(), source.filters(), rtol=0, atol=1e-6)
     if not separated:
-        torch.testing.assert_close(fitted.weight, source.weight, rtol=0, atol=1e-5)
+        torch.testing.assert_close(fitted.omega, source.omega, rtol=0, atol=1e-5)
 
 
 @pytest.mark.parametrize(("order", "kernel_size"), [(1, 3), (2, (4, 5)), (3, 7)])
@@ -49,7 +49,7 @@ def test_full_fit_equals_least_squares_of_numpy(order, kernel_size):
                 target = filters[2 * b + j, i].numpy().ravel()
                 basis = kernels.reshape(len(kernels), -1).T
                 expected, *_ = np.linalg.lstsq(basis, target, rcond=None)
-                np.testing.assert_allclose(fitted.weight[b, j, i].detach(), expected, rtol=1e-6, atol=1e-8)
+                np.testing.assert_allclose(fitted.omega[b, j, i].detach(), expected, rtol=1e-6, atol=1e-8)
                 squares += np.square(target - basis @ expected).sum()
     assert residual == pytest.approx(squares**0.5 / float(filters.norm()), rel=1e-9)
     assert 0.1 < residual < 1
@@ -81,7 +81,7 @@ def test_weights_before_do_not_matter(separated):
     first = layer(3, 4, 5, separated=separated)
     second = same_geometry(first)
     with torch.no_grad():
-        for weights in (second.beta, second.lam) if separated else (second.weight,):
+        for weights in (second.beta, second.lam) if separated else (second.omega,):
             weights.zero_()
     filters = torch.randn(4, 3, 5, 5)
     assert fit_filters(first, filters) == pytest.approx(fit_filters(second, filters), rel=1e-12)
@@ -179,7 +179,7 @@ def test_bases_take_consecutive_filters():
             for name in ("raw_sigma", "mu", "theta"):
                 getattr(alone, name).copy_(getattr(fitted, name)[b : b + 1])
         fit_filters(alone, filters[2 * b : 2 * b + 2])
-        torch.testing.assert_close(alone.weight[0], fitted.weight[b])
+        torch.testing.assert_close(alone.omega[0], fitted.omega[b])
 
 
 @pytest.mark.parametrize(("small", "large"), [((3, 3), (7, 7)), ((1, 3), (5, 5)), ((2, 4), (4, 4))])
@@ -191,7 +191,7 @@ def test_smaller_filters_stand_in_the_centre(small, large):
     first = layer(3, 4, large)
     second = copy.deepcopy(first)
     assert fit_filters(first, filters) == fit_filters(second, framed)
-    torch.testing.assert_close(first.weight, second.weight, rtol=0, atol=0)
+    torch.testing.assert_close(first.omega, second.omega, rtol=0, atol=0)
 
 
 def test_layer_replaces_a_convolution():
@@ -244,7 +244,7 @@ def test_kernels_off_the_grid_get_no_huge_weights():
         two.mu[:, 0], two.mu[:, 1] = 0, -8
     two.sigma = 0.6
     fit_filters(two, torch.randn(1, 1, 3, 3))
-    assert two.weight.abs().max() < 10
+    assert two.omega.abs().max() < 10
 
 
 # Arguments

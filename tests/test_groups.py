@@ -104,7 +104,7 @@ def test_parameter_counts(case, separated):
     if separated:
         assert (shapes["beta"], shapes["lam"]) == ((m, n, f_in // groups), (m, f_out // m, n))
     else:
-        assert shapes["weight"] == (m, f_out // m, f_in // groups, n)
+        assert shapes["omega"] == (m, f_out // m, f_in // groups, n)
     plain = nn.Conv2d(f_in, f_out, (3, 4), groups=groups)
     assert f"(Conv2d: {sum(p.numel() for p in plain.parameters())})" in repr(layer)
     assert f"dilation=(1, 1), groups={groups}, padding_mode" in repr(layer)
@@ -160,7 +160,7 @@ def test_filters_are_fitted(case, separated):
     """Filters of such a layer, from other weights; and how many taps a depthwise layer has kernels for."""
     source = make(case, separated=separated)
     layer = copy.deepcopy(source)
-    nn.init.normal_(layer.lam if separated else layer.weight)
+    nn.init.normal_(layer.lam if separated else layer.omega)
     assert fit_filters(layer, source.filters(), bias=source.bias) < 1e-3
     x = torch.randn(1, layer.in_channels, 6, 6, dtype=torch.float64)
     scale = float(source(x).detach().abs().max())

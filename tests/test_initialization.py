@@ -71,7 +71,7 @@ def test_each_kernel_has_the_same_share(separated):
         torch.manual_seed(seed)
         layer = GaussianDerivativeConv2d(16, 16, 7, order=3, separated=separated, gain=1.0)
         with torch.no_grad():
-            weight = torch.einsum("bjn,bni->bjin", layer.lam, layer.beta) if separated else layer.weight
+            weight = torch.einsum("bjn,bni->bjin", layer.lam, layer.beta) if separated else layer.omega
             shares.append(weight.square().mean((0, 1, 2)) * layer.kernels().square().sum((-2, -1))[0] * 16)
     torch.testing.assert_close(torch.stack(shares).mean(0), torch.full((10,), 0.1), rtol=0.2, atol=0)
 

@@ -3,6 +3,7 @@
 import copy
 import math
 import pickle
+import re
 import sys
 from collections.abc import Iterable
 from typing import Any
@@ -104,6 +105,35 @@ def test_state_dict_holds_parameters_and_bounds(make):
     assert set(state) - {"_extra_state"} == {name for name, _ in layer.named_parameters()}
     assert ("_extra_state" in state) == hasattr(layer, "geometry")
     assert all(isinstance(value, Tensor) for value in state.values())
+
+
+@every_layer
+def test_there_is_no_weight_that_others_could_take_for_the_filters(make):
+    layer = make(2, 4)
+    assert not hasattr(layer, "weight")
+    assert {name for name, _ in layer.named_parameters()} > set(layer.mixing)
+    message = (
+        f"{type(layer).__name__} has no weight, as its filters are computed: use filters() for the filters and "
+        f"{' and '.join(layer.mixing)} for the mixing weights; deploy() the layer first for code that fuses it or "
+        "expects its filters"
+    )
+    for use in (lambda: layer.weight, lambda: setattr(layer, "weight", nn.Parameter(torch.ones(1)))):
+        with pytest.raises(AttributeError, match=f"^{re.escape(message)}$"):
+            use()
+
+
+@every_layer
+def test_state_dicts_of_before_are_loaded(make):
+    """They called the mixing weights ``weight``, except alpha, beta and lambda."""
+    layer, other = (nn.Sequential(perturbed(make(2, 4))) for _ in range(2))
+    before = {
+        "0.weight" if name == f"0.{layer[0].once_weight}" else name: value for name, value in layer.state_dict().items()
+    }
+    keys = list(before)
+    other.load_state_dict(before)
+    assert list(before) == keys
+    x = image(1, dtype=torch.float32)
+    assert torch.equal(other.eval()(x), layer.eval()(x))
 
 
 @every_layer

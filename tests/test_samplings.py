@@ -203,7 +203,7 @@ def test_normalised_initialisation_keeps_the_second_moment():
     energy = layer.filters().detach().square().sum((1, 2, 3)).mean()
     assert float(energy) == pytest.approx(1, abs=0.05)
     plain = GaussianDerivativeConv2d(64, 256, 7, bases=256, sigma_min=1.0, gain=1.0)
-    assert plain.weight.std() > 1.5 * layer.weight.std()  # normalised kernels have larger norms
+    assert plain.omega.std() > 1.5 * layer.omega.std()  # normalised kernels have larger norms
 
 
 @pytest.mark.parametrize("sampling", SAMPLINGS)

@@ -99,7 +99,7 @@ def train() -> dict[str, Any]:
         optimiser.step()
     with torch.no_grad():
         geometry = torch.cat((layer.sigma[0], layer.mu[0], layer.theta[0, :, None]), -1)  # (N, 5)
-        shares = layer.weight[0, :, 0] * layer.kernels()[0].flatten(1).norm(dim=1)  # (filters, N)
+        shares = layer.omega[0, :, 0] * layer.kernels()[0].flatten(1).norm(dim=1)  # (filters, N)
         share = shares[layer.filters()[: len(shares), 0].flatten(1).norm(dim=1).argmax()]
     shapes = [
         {"p": p, "q": q, **{name: round(value, 3) for name, value in zip(SHAPE, row, strict=True)}}

@@ -15,7 +15,7 @@ def main(path: str) -> None:
     with torch.no_grad():
         layer.sigma = 1.2 * layer.sigma + 0.5
         layer.mu.mul_(2)
-        layer.weight.normal_().mul_(mixing_std(layer.kernels(), layer.in_channels)[:, None, None, :])
+        layer.omega.normal_().mul_(mixing_std(layer.kernels(), layer.in_channels)[:, None, None, :])
         kernels, filters = layer.kernels()[0], layer.filters()[:, 0]
     figure, axes = plt.subplots(2, 10, figsize=(10, 2.5), layout="constrained")
     for row, images in zip(axes, (kernels, filters), strict=True):

@@ -63,7 +63,7 @@ class AuthorsOrder(nn.Module):
                 y = F.conv2d(x, layer.beta[b, :, :, None, None] * kernels[:, None], padding="same")
                 maps.append(F.conv2d(y, layer.lam[b, :, :, None, None]))
             else:
-                maps.append(F.conv2d(x, torch.einsum("jin,nyx->jiyx", layer.weight[b], kernels), padding="same"))
+                maps.append(F.conv2d(x, torch.einsum("jin,nyx->jiyx", layer.omega[b], kernels), padding="same"))
         y = torch.cat(maps, 1)
         return y if layer.bias is None else y + layer.bias[:, None, None]
 

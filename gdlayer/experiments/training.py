@@ -362,6 +362,6 @@ def _check(state: dict[str, Any], model: nn.Module, made_for: dict[str, Any]) ->
     if state["made_for"] != made_for or len(state["random"]) != 1 + torch.cuda.device_count():
         raise ValueError("is of another run")
     moments = [value for kept in state["optimiser"]["state"].values() for value in kept.values()]
-    parameters = [state["model"][name] for name, _ in model.named_parameters()]
+    parameters = [value for name, value in state["model"].items() if not name.endswith("_extra_state")]
     if not all(value.isfinite().all() for value in (*parameters, *moments)):
         raise ValueError("has numbers that are not finite")

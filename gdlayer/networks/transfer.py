@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from gdlayer.datasets import DataCorruptError
+from gdlayer.state import OwnState
 
 _ZIP = b"PK\x03\x04"
 
@@ -105,6 +106,9 @@ def load_weights(model: nn.Module, path: Path) -> None:
             raise DataCorruptError(f"{path} is damaged or no file of weights ({type(error).__name__})") from error
     if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
         raise DataCorruptError(f"{path} holds no state dict")
+    for prefix, layer in model.named_modules():
+        if isinstance(layer, OwnState):
+            layer.up_to_date(state, f"{prefix}." if prefix else "")
     expected = {name: tuple(value.shape) for name, value in model.state_dict().items()}
     found = {name: tuple(value.shape) for name, value in state.items()}
     for name in {**expected, **found}:

@@ -250,8 +250,8 @@ def _kernel(canvas: _Canvas, plan: _Plan, b: int, n: int, x: float, y: float) ->
 
 def _full(canvas: _Canvas, layer: GaussianDerivativeConv2d) -> None:
     plan = _Plan(layer)
-    weight = _array(layer.weight)  # (B, f_out/B, f_in, N)
-    filters = np.einsum("bjin,bnyx->bjiyx", weight, plan.kernels)
+    omega = _array(layer.omega)  # (B, f_out/B, f_in, N)
+    filters = np.einsum("bjin,bnyx->bjiyx", omega, plan.kernels)
 
     row, least, apart, sheets = 0.68, 1.45, 0.28, 0.62
     bank = elide(plan.n, 4)
@@ -315,7 +315,7 @@ def _full(canvas: _Canvas, layer: GaussianDerivativeConv2d) -> None:
 
     canvas.text(right + 0.12, blocks[0][1][0] - 0.42, plan.maps("J", "f_{out}", plan.f_out), ha="left")
     factors = rf"{plan.n} \cdot {plan.f_in} \cdot {plan.f_out}"
-    canvas.text(0.08, top + 0.05, plan.weights(r"N\,f_{in}\,f_{out}", factors, weight.size, r"\omega"), ha="left")
+    canvas.text(0.08, top + 0.05, plan.weights(r"N\,f_{in}\,f_{out}", factors, omega.size, r"\omega"), ha="left")
     canvas.height = top + 0.22
 
 

@@ -45,13 +45,16 @@ class DAUConv2d(SynthesizedConv2d):
 
     Attributes
     ----------
-    weight : (f_out, f_in, units); mu : (f_out, f_in, units, 2), in pixels; raw_sigma : the s, (f_out, f_in, units)
+    w : (f_out, f_in, units); mu : (f_out, f_in, units, 2), in pixels; raw_sigma : the s, (f_out, f_in, units)
 
     Raises
     ------
     ValueError, TypeError
         If an argument is not what its entry allows; the message quotes it.
     """
+
+    once_weight = "w"
+    mixing = ("w",)
 
     def __init__(
         self,
@@ -78,7 +81,7 @@ class DAUConv2d(SynthesizedConv2d):
         self.init = one_of("init", init, ("variance_preserving", "authors"))
         self.gain = positive_number("gain", gain)
         shape = (out_channels, in_channels, self.units[0] * self.units[1])
-        self.weight = nn.Parameter(torch.empty(shape, device=device, dtype=dtype))
+        self.w = nn.Parameter(torch.empty(shape, device=device, dtype=dtype))
         self.mu = nn.Parameter(torch.empty((*shape, 2), device=device, dtype=dtype))
         self.raw_sigma = nn.Parameter(torch.empty(shape, device=device, dtype=dtype))
         self.reset_parameters()
@@ -95,11 +98,11 @@ class DAUConv2d(SynthesizedConv2d):
         x, y = ((torch.arange(n) + 0.5) * (2 * m + 1) / n - 0.5 - m for n in self.units)
         self.mu.copy_(torch.cartesian_prod(x, y))
         self.raw_sigma.copy_(inverse_softplus(torch.full_like(self.raw_sigma, 0.5 - self.sigma_min)))
-        self.weight.normal_(std=0.1)
+        self.w.normal_(std=0.1)
         if self.init == "variance_preserving":
             gx, gy = self._profiles()
             kernels = gy[..., :, None] * gx[..., None, :]
-            self.weight.mul_(mixing_std(kernels, self.in_channels, self.gain) / 0.1)
+            self.w.mul_(mixing_std(kernels, self.in_channels, self.gain) / 0.1)
         if self.bias is not None:
             self.bias.zero_()
 
@@ -117,7 +120,7 @@ class DAUConv2d(SynthesizedConv2d):
                 self.mu.clamp_(-self.max_shift, self.max_shift)
         gx, gy = self._profiles()
         with autocast_off(self.mu.device):
-            return (gy * self.weight[..., None]).mT @ gx  # the sum over units k
+            return (gy * self.w[..., None]).mT @ gx  # the sum over units k
 
     def extra_repr(self) -> str:
         return f"{super().extra_repr()}, units={self.units}"

@@ -56,6 +56,7 @@ class NJetConv2d(SynthesizedConv2d):
         If an argument is not what its entry allows; the message quotes it.
     """
 
+    mixing = ("alpha",)
     capturable = False
     """A CUDA graph holds it at one size only, which sigma sets at every call, see :meth:`resize`."""
 

@@ -54,6 +54,7 @@ class RFNNConv2d(SynthesizedConv2d):
         If an argument is not what its entry allows; the message quotes it.
     """
 
+    mixing = ("alpha",)
     kernels: Tensor
 
     def __init__(

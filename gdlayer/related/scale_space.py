@@ -10,6 +10,7 @@ from torch.nn import functional as F
 from gdlayer.checks import positive_int, positive_number
 from gdlayer.initialization import RELU_GAIN, mixing_std
 from gdlayer.modes import autocast_off
+from gdlayer.state import OwnState
 
 _DIFFERENCES = {0: [0.0, 1.0, 0.0], 1: [-0.5, 0.0, 0.5], 2: [1.0, -2.0, 1.0]}
 """Central differences by order."""
@@ -17,7 +18,7 @@ _ORDERS = ((0, 0), (1, 0), (0, 1), (2, 0), (1, 1), (0, 2))
 """Along x and y: of L, L_x, L_y, L_xx, L_xy, L_yy."""
 
 
-class ScaleSpaceConv2d(nn.Module):
+class ScaleSpaceConv2d(OwnState):
     r"""The Gaussian derivative layer of Lindeberg (2022): a learned combination of the 2-jet of the smoothed maps.
 
     >>> import torch
@@ -48,7 +49,7 @@ class ScaleSpaceConv2d(nn.Module):
 
     Attributes
     ----------
-    weight : (f_out, f_in, 6)
+    coefficients : (f_out, f_in, 6)
         C in the order of the formula.
 
     Raises
@@ -56,6 +57,8 @@ class ScaleSpaceConv2d(nn.Module):
     ValueError, TypeError
         If an argument is not what its entry allows; the message quotes it.
     """
+
+    once_weight = "coefficients"
 
     def __init__(
         self,
@@ -72,31 +75,34 @@ class ScaleSpaceConv2d(nn.Module):
         self.out_channels = positive_int("out_channels", out_channels)
         self.sigma = positive_number("sigma", sigma)
         self.gain = positive_number("gain", gain)
-        self.weight = nn.Parameter(torch.empty(out_channels, in_channels, len(_ORDERS), device=device, dtype=dtype))
+        self.coefficients = nn.Parameter(
+            torch.empty(out_channels, in_channels, len(_ORDERS), device=device, dtype=dtype)
+        )
         self.reset_parameters()
 
     @torch.no_grad()
     def reset_parameters(self) -> None:
         """Draws the weights anew from torch's global generator, for unit variance at scale 1."""
         size = 2 * int(5 * self.sigma) + 9
-        impulse = torch.zeros(size, size, device=self.weight.device, dtype=self.weight.dtype)
+        impulse = torch.zeros(size, size, device=self.coefficients.device, dtype=self.coefficients.dtype)
         impulse[size // 2, size // 2] = 1
         kernels = F.conv2d(_smoothed(impulse[None, None], self.sigma), self._jet(self.sigma)[:, None])[0]
-        self.weight.normal_().mul_(mixing_std(kernels, self.in_channels, self.gain))
+        self.coefficients.normal_().mul_(mixing_std(kernels, self.in_channels, self.gain))
 
     def _jet(self, sigma: float) -> Tensor:
         """The scale-normalised differences, (6, 3, 3): 1, sigma and sigma^2 / 2 times those of order 0, 1 and 2."""
         dx, dy = (
-            self.weight.new_tensor([_DIFFERENCES[order] for order in orders]) for orders in zip(*_ORDERS, strict=True)
+            self.coefficients.new_tensor([_DIFFERENCES[order] for order in orders])
+            for orders in zip(*_ORDERS, strict=True)
         )
-        factors = self.weight.new_tensor([(1, sigma, sigma**2 / 2)[p + q] for p, q in _ORDERS])
+        factors = self.coefficients.new_tensor([(1, sigma, sigma**2 / 2)[p + q] for p, q in _ORDERS])
         return dy[:, :, None] * dx[:, None, :] * factors[:, None, None]
 
     def forward(self, x: Tensor, scale: float = 1.0) -> Tensor:
         """x (b, f_in, h, w) -> J (b, f_out, h, w) at ``scale`` times sigma; outside of x are zeros."""
         sigma = self.sigma * positive_number("scale", scale)
         with autocast_off(x.device):
-            filters = torch.tensordot(self.weight, self._jet(sigma), 1)  # the sum over the 2-jet
+            filters = torch.tensordot(self.coefficients, self._jet(sigma), 1)  # the sum over the 2-jet
         return F.conv2d(_smoothed(x, sigma), filters)
 
     def extra_repr(self) -> str:

@@ -64,7 +64,7 @@ class SemiStructuredConv2d(SynthesizedConv2d):
 
     Attributes
     ----------
-    weight : (f_out, f_in/groups, kh, kw), the F above
+    free : (f_out, f_in/groups, kh, kw), the F above
     log_scale : (2,), a and c
     shear : (), b
 
@@ -73,6 +73,9 @@ class SemiStructuredConv2d(SynthesizedConv2d):
     ValueError, TypeError
         If an argument is not what its entry allows; the message quotes it.
     """
+
+    once_weight = "free"
+    mixing = ("free",)
 
     capturable = False
     """A CUDA graph cannot hold it: the Gaussian's size is read from a, b and c at every call."""
@@ -103,7 +106,7 @@ class SemiStructuredConv2d(SynthesizedConv2d):
         self.init = one_of("init", init, ("variance_preserving", "authors"))
         self.gain = positive_number("gain", gain)
         shape = self.out_channels, self.in_channels // self.groups, *self.kernel_size
-        self.weight = nn.Parameter(torch.empty(shape, device=device, dtype=dtype))
+        self.free = nn.Parameter(torch.empty(shape, device=device, dtype=dtype))
         self.log_scale = nn.Parameter(torch.empty(2, device=device, dtype=dtype))
         self.shear = nn.Parameter(torch.empty((), device=device, dtype=dtype))
         self.reset_parameters()
@@ -125,11 +128,11 @@ class SemiStructuredConv2d(SynthesizedConv2d):
         self.log_scale.zero_()
         self.shear.zero_()
         if self.init == "authors":
-            nn.init.xavier_uniform_(self.weight)
+            nn.init.xavier_uniform_(self.free)
         else:
-            taps = self.weight[0, 0].numel()  # W is a sum of as many shifted Gaussians
+            taps = self.free[0, 0].numel()  # W is a sum of as many shifted Gaussians
             gaussian = self._gaussian((2, 2)).expand(taps, -1, -1)
-            self.weight.normal_().mul_(mixing_std(gaussian, self.weight.shape[1], self.gain)[0])
+            self.free.normal_().mul_(mixing_std(gaussian, self.free.shape[1], self.gain)[0])
         if self.bias is not None:
             self.bias.zero_()
 
@@ -170,10 +173,10 @@ class SemiStructuredConv2d(SynthesizedConv2d):
         return size, self.padding if isinstance(self.padding, str) else (self.padding[0] + ey, self.padding[1] + ex)
 
     def filters(self) -> Tensor:
-        with autocast_off(self.weight.device):
-            free = self.weight.flatten(0, 1)[:, None]
+        with autocast_off(self.free.device):
+            free = self.free.flatten(0, 1)[:, None]
             blurred = F.conv_transpose2d(free, self.gaussian()[None, None], stride=self.dilation)  # the sum over q
-        return blurred.view(*self.weight.shape[:2], *blurred.shape[2:])
+        return blurred.view(*self.free.shape[:2], *blurred.shape[2:])
 
     def forward(self, x: Tensor) -> Tensor:
         """x (..., f_in, h, w) -> J (..., f_out, h_out, w_out): blurred, then convolved with F."""
@@ -185,7 +188,7 @@ class SemiStructuredConv2d(SynthesizedConv2d):
         size, padding = self._window(reach)
         x, zeros = pad(x, size, self.stride, padding, (1, 1), self.padding_mode)
         x = F.conv2d(x, g.expand(self.in_channels, 1, -1, -1), padding=zeros, groups=self.in_channels)
-        return F.conv2d(x, self.weight, self.bias, self.stride, 0, self.dilation, self.groups)
+        return F.conv2d(x, self.free, self.bias, self.stride, 0, self.dilation, self.groups)
 
     def _padded(self, filters: Tensor, bias: Tensor | None, groups: int) -> nn.Module:
         _, padding = self._window(self._reach())

@@ -245,7 +245,7 @@ def test_a_training_step_is_forward_and_backward(run, expected, device):
     layer = ours(SMALL).to(device)
     measured = Task(SMALL, device, run)
     measured.function(layer)()
-    gradients = [measured.x.grad, layer.weight.grad]
+    gradients = [measured.x.grad, layer.omega.grad]
     assert tuple(gradient is not None and bool(gradient.any()) for gradient in gradients) == expected
 
 
@@ -254,9 +254,9 @@ def test_a_training_step_does_not_add_to_the_gradients_of_the_last(device):
     measured = Task(SMALL, device)
     step = measured.function(layer)
     step()
-    once = [t.grad.clone() for t in (measured.x, layer.weight) if t.grad is not None]
+    once = [t.grad.clone() for t in (measured.x, layer.omega) if t.grad is not None]
     step()
-    again = [t.grad for t in (measured.x, layer.weight)]
+    again = [t.grad for t in (measured.x, layer.omega)]
     torch.testing.assert_close(again, once)
 
 
@@ -273,10 +273,10 @@ def test_inference_keeps_no_graph(device):
 
 def test_an_optimised_step_moves_the_parameters():
     layer = ours(SMALL)
-    before = layer.weight.detach().clone()
+    before = layer.omega.detach().clone()
     Task(SMALL, "cpu", optimise=True).function(layer)()
-    assert bool((layer.weight != before).all())
-    torch.testing.assert_close(layer.weight.detach(), before, atol=2 * task.RATE, rtol=0)
+    assert bool((layer.omega != before).all())
+    torch.testing.assert_close(layer.omega.detach(), before, atol=2 * task.RATE, rtol=0)
 
 
 def test_bf16_is_computed_in_channels_last():

@@ -145,7 +145,7 @@ def test_rfnn_is_broader_in_the_first_layer():
 def test_dau_has_ten_units_and_njet_ten_kernels():
     conv = make_conv("dau", spec())
     assert isinstance(conv, DAUConv2d)
-    assert (conv.kernel_size, conv.weight.shape[2]) == ((5, 5), 10)
+    assert (conv.kernel_size, conv.w.shape[2]) == ((5, 5), 10)
     conv = make_conv("n-jet", spec())
     assert isinstance(conv, NJetConv2d)
     assert len(conv.orders) == 10

@@ -115,7 +115,7 @@ def test_other_layers_with_filters_can_be_drawn():
 
 def test_a_dead_layer_can_be_drawn(device):
     layer = GaussianDerivativeConv2d(2, 2, 5, dtype=torch.bfloat16, device=device)
-    nn.init.zeros_(layer.weight)
+    nn.init.zeros_(layer.omega)
     with torch.no_grad():
         layer.mu.fill_(1e4)  # every kernel is zero on the grid
     for figure in (plot_kernels(layer), plot_filters(layer)):

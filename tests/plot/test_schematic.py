@@ -72,7 +72,7 @@ def test_the_numbers_are_the_layers(layer: GaussianDerivativeConv2d, figure: Fig
     assert any(f"$N = {N}$" in text for text in found)
     if B > 1:
         assert any(f"$f_{{out}}/B = {f_out // B}$" in text for text in found)
-    mixing = ("beta", "lam") if layer.separated else ("weight",)
+    mixing = ("beta", "lam") if layer.separated else ("omega",)
     count = sum(getattr(layer, name).numel() for name in mixing)
     (last,) = (text for text in found if text.startswith("eq. "))
     assert last.startswith("eq. (4): " if layer.separated else "eq. (2): " if B == 1 else "eq. (3): ")
@@ -120,7 +120,7 @@ def test_images_are_the_kernels_and_filters(layer: GaussianDerivativeConv2d, fig
         assert isinstance(image, AxesImage)
         np.testing.assert_array_equal(image.get_array(), kernels[b - 1, n - 1])
     for (j, i), image in gids(figure, "filter").items():
-        tolerance = 1e-2 if layer.weight.dtype == torch.bfloat16 else 1e-6
+        tolerance = 1e-2 if layer.omega.dtype == torch.bfloat16 else 1e-6
         np.testing.assert_allclose(image.get_array(), filters[j - 1, i - 1], rtol=0, atol=tolerance)
 
 
@@ -143,7 +143,7 @@ def test_each_basis_has_its_own_colour_and_maps():
 def test_weights_and_kernels_of_zero_are_white(separated: bool):
     layer = make(in_channels=1, out_channels=1, order=0, separated=separated)
     with torch.no_grad():
-        for name in ("beta", "lam") if separated else ("weight",):
+        for name in ("beta", "lam") if separated else ("omega",):
             getattr(layer, name).zero_()
     figure = draw(layer)
     for kind in ("beta", "lambda"):

@@ -106,8 +106,8 @@ def naive_njet(layer: NJetConv2d) -> np.ndarray:
 
 def naive_dau(layer: DAUConv2d) -> np.ndarray:
     """A loop over filters, channels, units and pixels."""
-    weight, mu, sigma = (t.detach().numpy() for t in (layer.weight, layer.mu, layer.sigma))
-    f_out, f_in, units = weight.shape
+    w, mu, sigma = (t.detach().numpy() for t in (layer.w, layer.mu, layer.sigma))
+    f_out, f_in, units = w.shape
     size = layer.kernel_size[0]
     filters = np.zeros((f_out, f_in, size, size))
     for j, i, k in np.ndindex(f_out, f_in, units):
@@ -116,7 +116,7 @@ def naive_dau(layer: DAUConv2d) -> np.ndarray:
             x, y = column - (size - 1) / 2, row - (size - 1) / 2
             squared = (x - mu[j, i, k, 0]) ** 2 + (y - mu[j, i, k, 1]) ** 2
             g[row, column] = math.exp(-squared / (2 * sigma[j, i, k] ** 2))
-        filters[j, i] += weight[j, i, k] * g / g.sum()
+        filters[j, i] += w[j, i, k] * g / g.sum()
     return filters
 
 
@@ -305,7 +305,7 @@ def test_njet_passes_nan_on():
 def test_dau_units_far_outside_stay_finite(shift):
     """A step too large, before training brings them back: a Gaussian that is zero at every sample still sums to one."""
     layer = DAUConv2d(1, 2, 7, dtype=torch.float64).eval()
-    nn.init.ones_(layer.weight)
+    nn.init.ones_(layer.w)
     nn.init.constant_(layer.mu, shift)
     filters = layer.filters()
     torch.testing.assert_close(filters.sum((-2, -1)), torch.full((2, 1), 10.0, dtype=torch.float64))
@@ -347,9 +347,9 @@ def test_the_authors_initialisations():
     assert -1 <= alpha.min() < -0.99
     assert 0.99 < alpha.max() < 1
     assert alpha.std().item() == pytest.approx(1 / math.sqrt(3), rel=0.03)
-    weight = DAUConv2d(40, 40, 7, init="authors").weight
-    assert weight.std().item() == pytest.approx(0.1, rel=0.03)
-    assert abs(weight.mean()) < 0.005
+    w = DAUConv2d(40, 40, 7, init="authors").w
+    assert w.std().item() == pytest.approx(0.1, rel=0.03)
+    assert abs(w.mean()) < 0.005
     layer = NJetConv2d(40, 40, init="authors")
     assert layer.alpha.std().item() == pytest.approx(1, rel=0.03)
     assert abs(layer.alpha.mean()) < 0.05

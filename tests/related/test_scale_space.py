@@ -39,7 +39,7 @@ def test_the_layer_is_ours_with_one_fixed_round_geometry(scale):
     with torch.no_grad():
         ours.mu.zero_()
         ours.theta.zero_()
-        ours.weight.copy_(layer.weight * torch.tensor([1, -1, -1, 0.5, 0.5, 0.5]))
+        ours.omega.copy_(layer.coefficients * torch.tensor([1, -1, -1, 0.5, 0.5, 0.5]))
     x = torch.randn(2, 2, 9, 12, dtype=torch.float64)
     torch.testing.assert_close(layer(x, scale), ours(x), rtol=1e-6, atol=1e-6)
 
@@ -48,7 +48,7 @@ def test_polynomials_have_their_derivatives():
     """L of x^2 + 3 x y - y is itself plus the variance; derivatives are exact in the middle of the image."""
     y, x = torch.meshgrid(*2 * [torch.arange(-20.0, 21, dtype=torch.float64)], indexing="ij")
     layer = ScaleSpaceConv2d(1, 6, sigma=1.5, dtype=torch.float64)
-    layer.weight.data = torch.eye(6, dtype=torch.float64)[:, None]
+    layer.coefficients.data = torch.eye(6, dtype=torch.float64)[:, None]
     out = layer((x**2 + 3 * x * y - y)[None, None])[0, :, 18:23, 18:23]
     x, y = x[18:23, 18:23], y[18:23, 18:23]
     ones = torch.ones_like(x)
@@ -78,7 +78,7 @@ def test_covariance(factor, steps):
     Of each term of the layer by itself. Without the scale they are far larger.
     """
     layer = ScaleSpaceConv2d(1, 6, sigma=4.0, dtype=torch.float64)
-    layer.weight.data = torch.eye(6, dtype=torch.float64)[:, None]
+    layer.coefficients.data = torch.eye(6, dtype=torch.float64)[:, None]
     here = around_the_middle(layer(scene(1)), steps[0])
 
     def error(scale: float) -> Tensor:
@@ -124,10 +124,10 @@ def test_gradients():
     layer = layer_of(1, 2)
     x = torch.randn(1, 1, 5, 4, dtype=torch.float64, requires_grad=True)
 
-    def respond(x: Tensor, weight: Tensor) -> Tensor:
-        return torch.func.functional_call(layer, {"weight": weight}, (x, 1.4))
+    def respond(x: Tensor, coefficients: Tensor) -> Tensor:
+        return torch.func.functional_call(layer, {"coefficients": coefficients}, (x, 1.4))
 
-    assert torch.autograd.gradcheck(respond, (x, layer.weight))
+    assert torch.autograd.gradcheck(respond, (x, layer.coefficients))
 
 
 def test_second_moment_is_kept_at_scale_1():
@@ -139,7 +139,7 @@ def test_second_moment_is_kept_at_scale_1():
 
 def test_state_and_dtype():
     layer = layer_of().float()
-    assert list(layer.state_dict()) == ["weight"]
+    assert list(layer.state_dict()) == ["coefficients"]
     other = ScaleSpaceConv2d(2, 3, sigma=1.3)
     other.load_state_dict(layer.state_dict())
     x = torch.randn(1, 2, 8, 8)

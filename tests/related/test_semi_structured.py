@@ -45,7 +45,7 @@ def naive_gaussian(a: float, b: float, c: float) -> np.ndarray:
 def naive_filters(layer: SemiStructuredConv2d) -> np.ndarray:
     """Each tap of F puts down a Gaussian of its weight."""
     a, c = layer.log_scale.tolist()
-    g, free = naive_gaussian(a, layer.shear.item(), c), layer.weight.detach().numpy()
+    g, free = naive_gaussian(a, layer.shear.item(), c), layer.free.detach().numpy()
     (dh, dw), (gh, gw), (kh, kw) = layer.dilation, g.shape, free.shape[2:]
     filters = np.zeros((*free.shape[:2], dh * (kh - 1) + gh, dw * (kw - 1) + gw))
     for j, i, row, column in np.ndindex(free.shape):
@@ -110,7 +110,7 @@ def test_inside_it_is_a_free_form_convolution_of_a_blurred_image(sigma):
     x = torch.randn(1, 2, 20, 21, dtype=torch.float64)
     radius = math.ceil(2 * sigma)
     blurred = torch.from_numpy(ndimage.gaussian_filter(x.numpy(), sigma, radius=radius, axes=(2, 3)))
-    expected = nn.functional.conv2d(blurred, layer.weight, padding=1)
+    expected = nn.functional.conv2d(blurred, layer.free, padding=1)
     inside = (..., slice(radius + 1, -radius - 1), slice(radius + 1, -radius - 1))
     torch.testing.assert_close(layer(x)[inside], expected[inside], rtol=1e-12, atol=1e-12)
 
@@ -118,7 +118,7 @@ def test_inside_it_is_a_free_form_convolution_of_a_blurred_image(sigma):
 def test_a_narrow_gaussian_leaves_the_free_form_convolution():
     layer = shaped(semi_structured(2, 4, 3, padding=1, stride=2, groups=2), math.log(0.1), 0, math.log(0.1))
     free = nn.Conv2d(2, 4, 3, padding=1, stride=2, groups=2, bias=False, dtype=torch.float64)
-    free.load_state_dict({"weight": layer.weight})
+    free.load_state_dict({"weight": layer.free})
     x = torch.randn(2, 2, 9, 10, dtype=torch.float64)
     torch.testing.assert_close(layer(x), free(x), rtol=0, atol=1e-15)
 
@@ -199,8 +199,8 @@ def test_three_parameters_more_than_the_convolution(f_in, f_out, groups, bias):
 def test_the_authors_initialisation_is_glorots():
     layer = SemiStructuredConv2d(20, 30, 3, init="authors")
     bound = math.sqrt(6 / (9 * (20 + 30)))
-    assert 0.99 * bound < layer.weight.abs().max() < bound
-    assert layer.weight.std().item() == pytest.approx(bound / math.sqrt(3), rel=0.03)
+    assert 0.99 * bound < layer.free.abs().max() < bound
+    assert layer.free.std().item() == pytest.approx(bound / math.sqrt(3), rel=0.03)
     assert torch.equal(layer.covariance, torch.eye(2))
 
 

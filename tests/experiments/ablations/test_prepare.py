@@ -72,7 +72,7 @@ def test_the_network_of_a_variant(layer, tmp_path):
         trains = {"sigma": conv.raw_sigma, "mu": conv.mu, "theta": conv.theta}
         assert {name for name, p in trains.items() if p.requires_grad} == set(TRAINED.get(layer, trains))
         if layer != "separated":
-            assert conv.weight.requires_grad
+            assert conv.omega.requires_grad
     assert network(torch.zeros(2, 1, 28, 28)).shape == (2, 10)
 
 
@@ -85,8 +85,8 @@ def test_the_counts_that_the_choices_tell():
 def test_the_authors_start(tmp_path):
     """Uniform on (-1, 1); the geometry of the first layer, drawn before, is that of Ours."""
     own, theirs = (convolutions_of(network_of(layer, tmp_path))[0] for layer in ("ours", "authors"))
-    assert 0.9 < theirs.weight.abs().max() < 1
-    assert own.weight.abs().max() > 2
+    assert 0.9 < theirs.omega.abs().max() < 1
+    assert own.omega.abs().max() > 2
     assert torch.equal(own.mu, theirs.mu)
 
 
@@ -106,6 +106,6 @@ def test_variants_of_a_seed_train_on_the_same_images_from_a_start_of_their_own(r
     geometry = [name for name in before if name.rpartition(".")[2] in ("raw_sigma", "mu", "theta")]
     assert len(geometry) == 12
     assert all(torch.equal(before[name], after[name]) for name in geometry)
-    assert not torch.equal(before["features.0.conv.weight"], after["features.0.conv.weight"])
+    assert not torch.equal(before["features.0.conv.omega"], after["features.0.conv.omega"])
     moved = trained[1]["before"], trained[1]["after"]
     assert all(not torch.equal(moved[0][name], moved[1][name]) for name in geometry)
