@@ -19,6 +19,7 @@ from gdlayer.experiments.profiles import asked_by, choose_datasets, in_order, pl
 from gdlayer.experiments.progress import Progress, duration_in_words
 from gdlayer.experiments.record import ResultsError, committed_record, read_record
 from gdlayer.experiments.search import as_table
+from gdlayer.experiments.settings import hyperparameters
 from gdlayer.experiments.trial import PROFILES, Search, Trial
 from gdlayer.extras import MissingExtraError
 
@@ -51,7 +52,7 @@ def _run(options: argparse.Namespace) -> None:
 
 
 def _plan(options: argparse.Namespace) -> None:
-    trials = plan(options.profile, options.experiment, _datasets(options))
+    trials = _planned(options.profile, options.experiment, _datasets(options))
     for trial in trials:
         print("python", *trial.command(options.results))
     _announce(Progress(trials, options.results, committed_record()), options)
@@ -80,7 +81,7 @@ def _all(options: argparse.Namespace) -> None:
         one_of("table", name, trial_types())
     asked = asked_by(options.profile)
     names = options.experiments or [name for name in _in_all() if name in asked]
-    trials = [trial for name in names for trial in plan(options.profile, name, _found(options.profile, name))]
+    trials = [trial for name in names for trial in _planned(options.profile, name, _found(options.profile, name))]
     _run_missing(in_order(trials, options.profile), options)
 
 
@@ -96,6 +97,7 @@ def _cell(options: argparse.Namespace) -> None:
         planned = plan(asked.profile, asked.experiment, (asked.dataset,))
         seeds = [trial for trial in planned if trial.cell == asked.cell]
         if not seeds:
+            hyperparameters(asked)  # tells which setting it lacks, if it lacks one
             cells = ", ".join(" ".join(map(str, cell)) for cell in sorted({t.short_cell[1:] for t in planned}))
             raise ValueError(f"{_words(asked)} is no cell of profile {asked.profile!r}, which has {cells}")
         print(f"{_words(asked)}, profile {asked.profile}")
@@ -113,6 +115,15 @@ def _cell(options: argparse.Namespace) -> None:
                 f"  run now, seed {trial.seed}  {_metrics(again)} in {duration_in_words(again['seconds'])}{on_record}",
                 flush=True,
             )
+
+
+def _planned(profile: str, name: str, datasets: tuple[str, ...]) -> list[Trial]:
+    """The plan; says of which layers it has nothing."""
+    trials = plan(profile, name, datasets)
+    planned = {trial.layer for trial in trials}
+    if trials and (left_out := [layer for layer in trial_types()[name].layers if layer not in planned]):
+        _say(f"note: profile {profile!r} has no {name} of {', '.join(left_out)}")
+    return trials
 
 
 def _datasets(options: argparse.Namespace) -> tuple[str, ...]:

@@ -11,7 +11,7 @@ from gdlayer.datasets import DataNotFoundError
 from gdlayer.experiments import experiments, trial_types
 from gdlayer.experiments.folder import read_from
 from gdlayer.experiments.parsing import parse_toml
-from gdlayer.experiments.settings import entry_of
+from gdlayer.experiments.settings import entry_of, find_entry
 from gdlayer.experiments.trial import PROFILES, Trial
 
 DEMANDS = ("embedded", "real or embedded", "real")
@@ -52,6 +52,8 @@ def asked_by(profile: str) -> dict[str, type[Trial]]:
 def plan(profile: str, name: str, datasets: Iterable[str]) -> list[Trial]:
     """All trials of a name under a profile that can be run here, column by column of the table.
 
+    A layer has the trials for which the profile has a learning rate: a new one has none until its rate is chosen.
+
     Raises
     ------
     ValueError
@@ -63,11 +65,14 @@ def plan(profile: str, name: str, datasets: Iterable[str]) -> list[Trial]:
     home = experiments()[cls.belongs_to]
     settings = home.budget(profile, name)
     names = cls.cell_fields()
+    rates = settings.get("learning_rate", home.choices["learning_rate"]["value"])
 
     def wanted(layer: str, cell: tuple[Any, ...], seed: int) -> bool:
-        own = (entry_of(settings[name], (layer, *cell)) for name in names)
+        if find_entry(rates, (layer, *cell)) is None:
+            return False
+        own = (entry_of(name, settings[name], (layer, *cell)) for name in names)
         fits = all(value in values for value, values in zip(cell, own, strict=True))
-        return fits and seed < entry_of(settings["seeds"], (layer, *cell))
+        return fits and seed < entry_of("seeds", settings["seeds"], (layer, *cell))
 
     with read_from(home.file("profiles.toml")):
         return [

@@ -84,8 +84,8 @@ def rates_tried(trials: Sequence[Search]) -> dict[Subject, list[float]]:
 
 
 def chosen_rates(trials: Sequence[Search]) -> dict[Subject, float]:
-    """{subject: the rate that the choices have}."""
-    return {_subject(trial): chosen_rate(trial) for trial in trials}
+    """{subject: the rate that the settings have}, where they have one."""
+    return {_subject(trial): rate for trial in trials if (rate := chosen_rate(trial)) is not None}
 
 
 def as_table(trials: Sequence[Search], results: Path) -> str:
@@ -106,8 +106,8 @@ def as_table(trials: Sequence[Search], results: Path) -> str:
         if subject in best:
             if best[subject] in (tried[subject][0], tried[subject][-1]):
                 notes.append("best at the edge of the rates")
-            if best[subject] != chosen[subject]:
-                notes.append(f"choices.toml has {chosen[subject]:g}")
+            if best[subject] != chosen.get(subject):
+                notes.append(f"the settings have {chosen[subject]:g}" if subject in chosen else "no rate chosen yet")
         row = "".join(cell + star for cell, star in zip(cells, stars, strict=True))
         lines.append(f"{_words(subject):{width}}{row} {'; '.join(notes)}".rstrip())
     return "\n".join(lines)

@@ -1,6 +1,5 @@
 """From the choices and budgets of an experiment to the settings of a trial. Needs no torch."""
 
-from dataclasses import fields
 from typing import Any
 
 from gdlayer.experiments import experiments
@@ -29,21 +28,19 @@ def hyperparameters(trial: Trial) -> dict[str, Any]:
         for name, value in home.budget(trial.profile, trial.experiment).items()
         if name not in ("seeds", *names)
     }
-    varied = {name: getattr(trial, name) for name in names if name not in home.trial.cell_fields()}
-    order = choices | budget | varied
-    for name in budget:
-        choices.pop(name, None)
-    with read_from(home.file("choices.toml")):
-        found = {name: entry_of(value, trial.cell) for name, value in choices.items()}
-    with read_from(home.file("profiles.toml")):
-        found |= {name: entry_of(value, trial.cell) for name, value in (budget | varied).items()}
-    return {name: found[name] for name in order}
+    budget |= {name: getattr(trial, name) for name in names if name not in home.trial.cell_fields()}
+    found = {}
+    for name, value in (choices | budget).items():
+        with read_from(home.file("profiles.toml" if name in budget else "choices.toml")):
+            found[name] = entry_of(name, value, trial.cell)
+    return found
 
 
-def chosen_rate(trial: Search) -> float:
-    """The learning rate that the choices have for what a search is about."""
-    table = experiments()[trial.belongs_to].trial
-    return hyperparameters(table(**{f.name: getattr(trial, f.name) for f in fields(table)}))["learning_rate"]
+def chosen_rate(trial: Search) -> float | None:
+    """The learning rate that the settings have for what a search is about; None if it has none yet."""
+    home = experiments()[trial.belongs_to]
+    rates = home.budget(trial.profile, home.name).get("learning_rate", home.choices["learning_rate"]["value"])
+    return find_entry(rates, (trial.layer, *(getattr(trial, name) for name in home.trial.cell_fields())))
 
 
 def check_fixed(settings: dict[str, Any], fixed: dict[str, Any]) -> None:
@@ -53,8 +50,16 @@ def check_fixed(settings: dict[str, Any], fixed: dict[str, Any]) -> None:
             raise ValueError(f"{name} must be {value!r}, got {settings[name]!r}")
 
 
-def entry_of(value: Any, cell: tuple[Any, ...]) -> Any:
-    """A setting's value for a cell: tables are looked up by what names it, and then by "otherwise".
+def find_entry(value: Any, cell: tuple[Any, ...]) -> Any:
+    """A setting's value for a cell, see :func:`entry_of`; None if a table has no entry for it."""
+    try:
+        return entry_of("", value, cell)
+    except ValueError:
+        return None
+
+
+def entry_of(name: str, value: Any, cell: tuple[Any, ...]) -> Any:
+    """The value for a cell of the setting ``name``: tables are looked up by what names it, and then by "otherwise".
 
     Raises
     ------
@@ -65,5 +70,5 @@ def entry_of(value: Any, cell: tuple[Any, ...]) -> Any:
         return value
     for key in (*map(str, cell), "otherwise"):
         if key in value:
-            return entry_of(value[key], cell)
-    raise ValueError(f"{' '.join(map(str, cell))}: the profile and the choices have settings for {', '.join(value)}")
+            return entry_of(f"{name}.{key}", value[key], cell)
+    raise ValueError(f"{name} has no entry for {' '.join(map(str, cell))}, only for {', '.join(value)}")

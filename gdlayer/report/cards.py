@@ -19,11 +19,11 @@ WORDS = {
     TOO_FEW: "Too few runs so far",
     UNTESTABLE: "Cannot be tested here",
 }
-IN_PART = "In part"
+IN_PART, NOT_JUDGED = "In part", "Not judged"
 
 
 class Card(NamedTuple):
-    """The answer to an experiment's question, which its first claim answers.
+    """The answer to an experiment's question, which its first claim answers; without a claim it is not judged.
 
     Attributes
     ----------
@@ -51,27 +51,31 @@ class Card(NamedTuple):
 
 def card(loaded: Loaded) -> Card:
     """The answer that an experiment's record gives."""
-    first, *others = judged_claims(loaded)
-    experiment = loaded.experiment
+    found, experiment = judged_claims(loaded), loaded.experiment
+    rows = found[0].rows if found else []
     return Card(
         experiment.title,
         experiment.name,
         experiment.page.QUESTION,
-        word([row.verdict for row in first.rows]),
-        counted([row.verdict for row in first.rows]),
-        number(first.rows),
-        [told for claim in (first, *others) for q in claim.questions if q.headline and (told := further(q))],
+        word([row.verdict for row in rows]),
+        counted([row.verdict for row in rows]),
+        number(rows),
+        [told for claim in found for q in claim.questions if q.headline and (told := further(q))],
     )
 
 
 def word(verdicts: Sequence[str]) -> str:
     """The answer in short: "In part" where a claim neither holds nor fails in all cases, but does in some."""
     found = [verdict for verdict in VERDICTS if verdict in verdicts]
+    if not found:
+        return NOT_JUDGED
     return IN_PART if len(found) > 1 and found[0] in (HOLDS, FAILS) else WORDS[found[0]]
 
 
 def counted(told: Sequence[str]) -> str:
     """How often each is told: "holds in 3 of 5 cases, too few seeds in 2"."""
+    if not told:
+        return "no case"
     first, *others = Counter(told).most_common()
     text = first[0] if len(told) == 1 else f"{first[0]} in {first[1]} of {len(told)} cases"
     return ", ".join([text, *(f"{name} in {count}" for name, count in others)])

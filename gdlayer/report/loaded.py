@@ -22,7 +22,8 @@ with extra("report"):
     import pandas as pd
 
 FULLEST = "fullest"
-"""Instead of a profile: ``paper`` as soon as it has a record of the experiment, else ``quick`` if that asks for it."""
+"""Instead of a profile: ``paper`` as soon as it has a record of the experiment, else ``quick``; of what these two ask
+nothing of, ``smoke``."""
 
 
 class Loaded(NamedTuple):
@@ -92,12 +93,17 @@ def choose_profile(folder: Path, profile: str, experiment: str, datasets: Iterab
     """The profile itself, or what :data:`FULLEST` stands for."""
     if profile != FULLEST:
         return profile
-    full = set(datasets) & set(recorded_datasets(folder, "paper", experiment))
-    return "paper" if full or not experiments()[experiment].has("quick", experiment) else "quick"
+    first, *others = _profiles(experiment)
+    return first if not others or set(datasets) & set(recorded_datasets(folder, first, experiment)) else others[0]
 
 
 def _recorded(folder: Path, profile: str, experiment: str) -> tuple[str, ...]:
     """The data sets that have records of the profile, or of the fullest that has any; before the first the paper's."""
-    profiles = ("paper", "quick") if profile == FULLEST else (profile,)
+    profiles = _profiles(experiment) if profile == FULLEST else [profile]
     found = (recorded_datasets(folder, name, experiment) for name in profiles)
     return next(filter(None, found), experiments()[experiment].trial.datasets[:1])
+
+
+def _profiles(experiment: str) -> list[str]:
+    """What :data:`FULLEST` can stand for, the fullest first."""
+    return [name for name in ("paper", "quick") if experiments()[experiment].has(name, experiment)] or ["smoke"]

@@ -206,7 +206,7 @@ def missing_provenance(record: dict[str, Any]) -> list[str]:
 def load_all(
     results: str | Path | None, profile: str, datasets: str = "", committed: Path | None = None
 ) -> dict[str, Loaded]:
-    """Every experiment as its chapter shows it: {experiment: ...}.
+    """Every experiment that a profile asks for, as its chapter shows it: {experiment: ...}.
 
     Parameters
     ----------
@@ -215,4 +215,8 @@ def load_all(
         By default all that have records, or if none has the paper's own.
     """
     chosen = dict(part.split("=") for part in datasets.split())
-    return {name: load(results, profile, name, chosen.get(name, ""), committed) for name in experiments()}
+    return {
+        name: load(results, profile, name, chosen.get(name, ""), committed)
+        for name, experiment in experiments().items()
+        if profile == FULLEST or experiment.has(profile, name)
+    }

@@ -86,12 +86,13 @@ def _table(experiment: Experiment, trials: Sequence[Search], folder: Path) -> Ma
     rows = []
     for subject, found in means.items():
         cells = [f"{100 * found[rate]:.1f}" if rate in found else "—" for rate in rates]
-        cells = [markup.bold(c) if rate == chosen[subject] else c for c, rate in zip(cells, rates, strict=True)]
+        own = chosen.get(subject)
+        cells = [markup.bold(c) if rate == own else c for c, rate in zip(cells, rates, strict=True)]
         notes = [] if subject in best else ["not finished"]
-        if decides(trials) and chosen[subject] in (tried[subject][0], tried[subject][-1]):
+        if decides(trials) and own in (tried[subject][0], tried[subject][-1]):
             notes.append("at the edge of the rates")
-        if decides(trials) and subject in best and best[subject] != chosen[subject]:
-            notes.append(f"best is {best[subject]:g}, chosen is {chosen[subject]:g}")
+        if decides(trials) and subject in best and best[subject] != own:
+            notes.append(f"best is {best[subject]:g}, chosen is {'none yet' if own is None else f'{own:g}'}")
         title = experiment.layers[subject[0]].title
         rows.append(
             [

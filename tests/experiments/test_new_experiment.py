@@ -1,6 +1,8 @@
-"""A new experiment is a folder and one line: a toy Table 4 gets all that the others have, by the same code."""
+"""What is new: a toy Table 4, a folder and one line, and a toy layer of Table 1, one row, get all that others have."""
 
 import json
+import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -17,13 +19,14 @@ from gdlayer.experiments.record import read_record
 from gdlayer.experiments.settings import hyperparameters
 from gdlayer.report import __main__ as report_cli
 from gdlayer.report import chapter, judgements, overview, tuning
-from gdlayer.report.loaded import load
+from gdlayer.report.loaded import FULLEST, choose_profile, load
 
+ROOT = Path(__file__).parents[2]
 FILES = {
     "__init__.py": """
 from gdlayer.experiments.experiment import Experiment
-from toy_table4.layers import LAYERS
-from toy_table4.trial import Table4Search, Table4Trial
+from PACKAGE.layers import LAYERS
+from PACKAGE.trial import Table4Search, Table4Trial
 
 EXPERIMENT = Experiment(
     package=__name__,
@@ -41,8 +44,8 @@ from gdlayer.experiments.experiment import LayerType
 LAYERS = {
     row.name: row
     for row in (
-        LayerType(name="flat", title="Flat & plain", make="toy_table4.prepare:network", options={"hidden": 0}),
-        LayerType(name="deep", title="Deep", make="toy_table4.prepare:network", options={"hidden": 8}, in_paper=False),
+        LayerType(name="flat", title="Flat & plain", make="PACKAGE.prepare:network", options={"hidden": 0}),
+        LayerType(name="deep", title="Deep", make="PACKAGE.prepare:network", options={"hidden": 8}, in_paper=False),
     )
 }
 """,
@@ -50,7 +53,7 @@ LAYERS = {
 from dataclasses import dataclass
 
 from gdlayer.experiments.trial import Search, Trial
-from toy_table4.layers import LAYERS
+from PACKAGE.layers import LAYERS
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,7 +78,7 @@ from torch import nn
 
 from gdlayer.experiments.run import Task
 from gdlayer.experiments.training import accuracy
-from toy_table4.layers import LAYERS
+from PACKAGE.layers import LAYERS
 
 
 def network(size, hidden):
@@ -100,7 +103,7 @@ def prepare(trial, settings, workplace):
 """,
     "page.py": """
 from gdlayer.report.grid import Panel, grid
-from toy_table4.layers import LAYERS
+from PACKAGE.layers import LAYERS
 
 QUESTION = "Is the flat network better?"
 
@@ -157,13 +160,17 @@ validation = 10
 }
 
 
-@pytest.fixture
-def table4(monkeypatch, tmp_path) -> Iterator[None]:
-    folder = tmp_path / "path" / "toy_table4"
+def write_folder(folder: Path, package: str, **files: str) -> None:
+    """The experiment's folder, ``files`` in the place of its own of that name."""
     folder.mkdir(parents=True)
     for name, text in FILES.items():
-        (folder / name).write_text(text.lstrip())
-    monkeypatch.syspath_prepend(folder.parent)
+        (folder / name).write_text(files.get(name, text).replace("PACKAGE", package).lstrip())
+
+
+@pytest.fixture
+def table4(monkeypatch, tmp_path) -> Iterator[None]:
+    write_folder(tmp_path / "path" / "toy_table4", "toy_table4")
+    monkeypatch.syspath_prepend(tmp_path / "path")
     monkeypatch.setitem(gdlayer.experiments.FOLDERS, "table4", "toy_table4")
     yield
     for name in [name for name in sys.modules if name.partition(".")[0] == "toy_table4"]:
@@ -229,7 +236,9 @@ def test_a_folder_and_a_line_make_an_experiment(results, monkeypatch, capsys):
     assert "| learning rate | flat 0.01; deep 0.02 | Not printed. |" in chapter.choices_table(loaded)
     assert "not recorded yet" in tuning.render(loaded.experiment, results)  # the searches of profile paper
 
-    # the overview
+    # the overview, of a profile that does not ask for it too
+    assert choose_profile(results, FULLEST, "table4", datasets) == "smoke"
+    assert "table4" not in overview.load_all(results, "quick", "", results)
     tables = overview.load_all(results, "smoke", "", results)
     assert list(tables) == list(experiments())
     figure = overview.heat_map(tables)
@@ -258,3 +267,72 @@ def test_a_missing_file_is_an_error_when_it_is_asked_for(table4, tmp_path):
     (Path(tmp_path) / "path" / "toy_table4" / "choices.toml").unlink()
     with pytest.raises(FileNotFoundError, match=r"choices\.toml"):
         plan("smoke", "table4", ("noise",))
+
+
+ROW = """
+        LayerType(
+            name="toy",
+            title="Toy layer",
+            make=f"{_MAKERS}:ours",
+            options={"isotropic": True},
+            in_paper=False,
+        ),
+    )
+}
+"""
+EXECUTE = """
+import json, sys
+from pathlib import Path
+from IPython.core.interactiveshell import InteractiveShell
+import gdlayer
+assert Path(gdlayer.__file__).is_relative_to(Path.cwd().parent)
+shell = InteractiveShell.instance()
+for chapter in sys.argv[1:]:
+    shell.reset()
+    shown = []
+    for cell in json.loads(Path(f"{chapter}.ipynb").read_text("utf-8"))["cells"]:
+        if cell["cell_type"] == "code":
+            done = shell.run_cell("".join(cell["source"]))
+            done.raise_error()
+            shown.append(getattr(done.result, "data", ""))
+    Path(f"{chapter}.txt").write_text("\\n".join(map(str, shown)), "utf-8")
+"""
+
+
+def test_the_chapters_of_all_experiments_show_a_new_layer_and_a_new_experiment(tmp_path):
+    """In a copy of the repository; a layer without a learning rate, an experiment without claims for `smoke` alone."""
+    for name in ("gdlayer", "book", "data/results"):
+        left_out = shutil.ignore_patterns("__pycache__", "_static", "*-s[1-9].*")  # of the record the first seeds do
+        shutil.copytree(ROOT / name, tmp_path / name, ignore=left_out)
+    shutil.copy(ROOT / "pyproject.toml", tmp_path)  # by which the package knows that it lies in the repository
+    home = tmp_path / "gdlayer" / "experiments"
+    layers, registry = home / "table1" / "layers.py", home / "__init__.py"
+    layers.write_text(layers.read_text("utf-8").removesuffix("    )\n}\n") + ROW.removeprefix("\n"), "utf-8")
+    first, line = "FOLDERS = {\n", '    "table4": "gdlayer.experiments.table4",\n'
+    registry.write_text(registry.read_text("utf-8").replace(first, first + line), "utf-8")
+    no_claims = {"claims.py": "def judged(loaded):\n    return []\n", "claims.csv": "claim,where,printed,quote\n"}
+    write_folder(home / "table4", "gdlayer.experiments.table4", **no_claims)
+
+    own = json.loads((ROOT / "book" / "table2.ipynb").read_text("utf-8"))
+    own["cells"].pop()  # shows what other experiments do not have
+    text = json.dumps(own).replace("table2", "table4").replace("cats-vs-dogs-200", "noise-synthetic")
+    (tmp_path / "book" / "table4.ipynb").write_text(text, "utf-8")
+
+    chapters = ("overview", "protocol", "replication", "table4")
+    environment = os.environ | {"PYTHONPATH": str(tmp_path), "MPLBACKEND": "agg"}
+    done = subprocess.run(
+        [sys.executable, "-c", EXECUTE, *chapters],
+        cwd=tmp_path / "book",
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    overview, protocol, replication, table4 = (
+        (tmp_path / "book" / f"{name}.txt").read_text("utf-8") for name in chapters
+    )
+    for shown in (overview, replication, table4):
+        assert "Is the flat network better?" in shown
+        assert "Not judged:" in shown
+    assert "Toy layer, pooled" in protocol  # among the searches

@@ -5,29 +5,63 @@ from collections import Counter
 from typing import Any
 
 import pytest
-from invented import FULL, SAMPLE
+from invented import FULL, SAMPLE, TABLE1
 
 from gdlayer.datasets import DataNotFoundError
-from gdlayer.experiments import experiments, trial_types
+from gdlayer.experiments import experiments, trial_of, trial_types
 from gdlayer.experiments.ablations.trial import AblationTrial
+from gdlayer.experiments.folder import FolderError
 from gdlayer.experiments.profiles import choose_datasets, in_order, plan, rules
+from gdlayer.experiments.record import committed_record, every_record
+from gdlayer.experiments.search import chosen_rates
 from gdlayer.experiments.settings import hyperparameters
 from gdlayer.experiments.table1.trial import Table1Precision, Table1Trial
 from gdlayer.experiments.table2.trial import Table2Trial
 from gdlayer.experiments.table3.trial import Table3Trial
-from gdlayer.experiments.trial import PROFILES, Trial
+from gdlayer.experiments.trial import PROFILES, Search, Trial
 
 LAYERS = Table1Trial.layers
 SIZES = (1000, 5000, 10000, 30000, 60000)
 
 
-@pytest.mark.parametrize("experiment", experiments())
-@pytest.mark.parametrize("profile", PROFILES)
+@pytest.mark.parametrize(
+    ("profile", "experiment"),
+    [(profile, e) for profile in PROFILES for e in experiments().values() if e.has(profile, e.name)],
+)
 def test_every_profile_has_every_layer_on_every_data_set(profile, experiment):
-    cls = experiments()[experiment].trial
-    trials = plan(profile, experiment, cls.datasets)
-    assert {trial.layer for trial in trials} == set(cls.layers)
-    assert {trial.dataset for trial in trials} == set(cls.datasets)
+    """Of the full protocol: what the paper has, and what has a learning rate there."""
+    trials = plan(profile, experiment.name, experiment.trial.datasets)
+    wanted = {name for name, layer in experiment.layers.items() if layer.in_paper or profile != "paper"}
+    assert wanted <= {trial.layer for trial in trials}
+    assert {trial.dataset for trial in trials} == set(experiment.trial.datasets)
+
+
+def test_every_trial_on_record_is_planned():
+    folder = committed_record()
+    assert folder is not None
+    recorded = [trial_of(record["trial"]) for _, record in every_record(folder)]
+    kinds = {(trial.profile, trial.experiment, trial.dataset) for trial in recorded}
+    planned = {trial for profile, name, dataset in kinds for trial in plan(profile, name, [dataset])}
+    assert set(recorded) - planned == set()
+
+
+def test_a_layer_is_part_of_a_profile_as_soon_as_it_has_a_learning_rate_there(monkeypatch):
+    """Its row is enough for smoke and quick, and for the search that finds its rate."""
+    monkeypatch.setattr(Table1Trial, "layers", (*LAYERS, "further"))
+    for profile in ("smoke", "quick"):
+        assert {t.cell for t in plan(profile, "table1", (SAMPLE,)) if t.layer == "further"} >= {
+            ("further", 1000, "unpooled")
+        }
+    assert "further" not in {t.layer for t in plan("paper", "table1", (FULL,))}
+    sought = [t for t in plan("paper", "table1-search", (FULL,)) if t.layer == "further"]
+    assert len(sought) == 2 * 8 * 2
+    assert hyperparameters(sought[0])["learning_rate"] == 0.001
+    assert chosen_rates([t for t in sought if isinstance(t, Search)]) == {}
+    with pytest.raises(FolderError, match=r"learning_rate.unpooled has no entry for further 1000 unpooled, only "):
+        hyperparameters(Table1Trial(layer="further", n_train=1000, profile="paper", dataset=FULL))
+    monkeypatch.setitem(TABLE1.budget("paper", "table1")["learning_rate"]["unpooled"], "further", 0.05)
+    found = {t.cell for t in plan("paper", "table1", (FULL,)) if t.layer == "further"}
+    assert found == {("further", n, "unpooled") for n in SIZES}
 
 
 def cells(trials: list[Any]) -> set[tuple[Any, ...]]:
@@ -36,7 +70,7 @@ def cells(trials: list[Any]) -> set[tuple[Any, ...]]:
 
 def test_quick_is_every_cell_once():
     trials = plan("quick", "table1", (FULL,))
-    assert len(trials) == 45
+    assert len(trials) == len(LAYERS) * len(SIZES)
     assert cells(trials) == {(layer, n, "unpooled") for layer in LAYERS for n in SIZES}
     assert [t.cell[1] for t in trials] == sorted(t.cell[1] for t in trials)
     assert {(t.experiment, t.seed) for t in trials} == {("table1", 0)}
@@ -45,42 +79,37 @@ def test_quick_is_every_cell_once():
 def test_the_sample_has_the_small_columns_only():
     trials = plan("quick", "table1", (SAMPLE,))
     assert cells(trials) == {(layer, n, "unpooled") for layer in LAYERS for n in (1000, 5000)}
-    assert len(trials) == 18
+    assert len(trials) == 2 * len(LAYERS)
 
 
 def test_smoke_is_every_cell_once_on_what_is_embedded():
-    datasets = {name: choose_datasets("smoke", name) for name in experiments()}
-    assert datasets == {
-        "table1": (SAMPLE,),
-        "table2": ("textures-synthetic",),
-        "table3": ("nuclei-synthetic",),
-        "ablations": (SAMPLE,),
-        "scale": (SAMPLE,),
-    }
+    assert choose_datasets("smoke", "table1") == (SAMPLE,)
     assert [t.cell for t in plan("smoke", "table1", (SAMPLE,))] == [(layer, 1000, "unpooled") for layer in LAYERS]
-    assert len(plan("smoke", "table2", datasets["table2"])) == 7
-    assert len(plan("smoke", "table3", datasets["table3"])) == 8
-    assert len(plan("smoke", "ablations", datasets["ablations"])) == 20
-    assert len(plan("smoke", "scale", datasets["scale"])) == 4
+    for name, experiment in experiments().items():
+        assert choose_datasets("smoke", name) == (experiment.embedded,)
+        trials = plan("smoke", name, (experiment.embedded,))
+        assert len(cells(trials)) == len(trials) == len(experiment.layers) * (2 if name == "table3" else 1)
 
 
 def test_the_seeds_of_the_full_protocol():
-    trials = plan("paper", "table1", (FULL,))
-    for network, counts in (("unpooled", (10, 10, 5, 3, 3)), ("pooled", (3, 3, 3, 0, 0))):
-        for n, seeds in zip(SIZES, counts, strict=True):
-            for layer in LAYERS:
-                planned = 0 if (layer, network) == ("free-form-dilated", "pooled") else seeds
-                assert [t.seed for t in trials if t.cell == (layer, n, network)] == list(range(planned))
-    normalised = [t for t in trials if isinstance(t, Table1Trial) and t.network == "batch-norm"]
-    assert {t.layer for t in normalised} == {"free-form", "rfnn", "ours", "free-form-same-support"}
-    assert len(normalised) == 4 * 2 * 10
-    assert len(trials) - len(normalised) == 9 * (2 * 10 + 5 + 2 * 3) + 8 * 3 * 3
-    assert len(plan("paper", "table2", Table2Trial.datasets[:1])) == 7 * (5 + 3)
-    assert len(plan("paper", "table3", Table3Trial.datasets[:2])) == 2 * 4 * 2 * 5
+    found = Counter(trial.cell for trial in plan("paper", "table1", (FULL,)))
+    seeds = {"unpooled": (10, 10, 5, 3, 3), "pooled": (3, 3, 3, 0, 0), "batch-norm": (10, 10, 0, 0, 0)}
+    assert found == {
+        (layer, n, network): count
+        for network, rates in TABLE1.budget("paper", "table1")["learning_rate"].items()
+        for layer in rates
+        for n, count in zip(SIZES, seeds[network], strict=True)
+        if count
+    }
+    assert {layer for layer, _, network in found if network == "unpooled"} >= set(LAYERS[:9])
+    assert {layer for layer, _, network in found if network == "batch-norm"} >= {"free-form", "rfnn", "ours"}
+    found = Counter(trial.cell for trial in plan("paper", "table2", Table2Trial.datasets[:1]))
+    assert {(source, count) for (_, source), count in found.items()} == {("squeezenet", 5), ("scratch", 3)}
+    assert {*Counter(trial.cell for trial in plan("paper", "table3", Table3Trial.datasets[:1])).values()} == {5}
     seeds = Counter(trial.layer for trial in plan("paper", "ablations", (FULL,)))
     core = {"ours", "trains-none", "trains-sigma", "trains-mu", "trains-theta"}  # what the paper claims
     assert seeds == {layer: 2 * (10 if layer in core else 5) for layer in AblationTrial.layers}
-    assert len(plan("paper", "scale", (FULL,))) == 4 * 3
+    assert {*Counter(trial.cell for trial in plan("paper", "scale", (FULL,))).values()} == {3}
 
 
 def test_precision_is_checked_on_cells_of_the_table():

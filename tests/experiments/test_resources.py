@@ -61,6 +61,7 @@ def full_protocol() -> list[Any]:
     return [
         trial
         for name, experiment in experiments().items()
+        if experiment.has("paper", name)
         for trial in plan("paper", name, recorded_datasets(RECORD, "paper", name) or experiment.trial.datasets[:1])
     ]
 
@@ -68,12 +69,10 @@ def full_protocol() -> list[Any]:
 def test_the_page_says_what_the_full_protocol_costs_by_the_record():
     """To a fifth, so that it need not change with every record."""
     page = (ROOT / "book" / "cluster.md").read_text("utf-8")
-    rows = re.findall(r"^\| ([^|,]+?)(?:,[^|]*)? \| (\d+) \| (\d+(?:\.\d)?) \|$", page, re.MULTILINE)
+    (hours,) = re.findall(r"the profile `paper` takes about (\d+) core-hours without VGG16, more than half", page)
     trials = full_protocol()
     seconds = seconds_each(trials, [record for _, record in every_record(RECORD)])
     assert seconds is not None
-    assert [name.lower().replace(" ", "") for name, *_ in rows] == list(experiments())
-    for (_, count, hours), name in zip(rows, experiments(), strict=True):
-        own = [time for trial, time in zip(trials, seconds, strict=True) if trial.experiment == name]
-        assert int(count) == len(own), name
-        assert float(hours) == pytest.approx(sum(own) / 3600, rel=0.2), name
+    table1 = sum(time for trial, time in zip(trials, seconds, strict=True) if trial.experiment == "table1")
+    assert int(hours) == pytest.approx(sum(seconds) / 3600, rel=0.2)
+    assert table1 > sum(seconds) / 2

@@ -8,43 +8,45 @@ from math import prod
 from pathlib import Path
 
 import pytest
-from invented import finish, sought
+from invented import TABLE1, finish, sought
 
+from gdlayer.experiments import __main__ as cli
 from gdlayer.experiments import experiments
-from gdlayer.experiments.profiles import plan
+from gdlayer.experiments.profiles import asked_by, plan
 from gdlayer.experiments.record import ResultsError, committed_record
-from gdlayer.experiments.search import as_table, best_rates, chosen_rates, validation_means
+from gdlayer.experiments.search import as_table, best_rates, chosen_rates, rates_tried, validation_means
 from gdlayer.experiments.settings import entry_of, hyperparameters
 from gdlayer.experiments.table1.trial import Table1Trial
 from gdlayer.experiments.trial import Search
 
-ROUNDS = [cls for experiment in experiments().values() for cls in experiment.searches]
 FIRST_ROUNDS = [experiment.searches[0] for experiment in experiments().values() if experiment.searches]
-LAST_ROUNDS = [experiment.searches[-1] for experiment in experiments().values() if experiment.searches]
+LAST_ROUNDS = [e.searches[-1] for e in experiments().values() if e.searches and e.has("paper", e.name)]
 
 
 def planned(profile: str, search: type[Search], dataset: str) -> list[Search]:
     return [t for t in plan(profile, search.experiment, (dataset,)) if isinstance(t, Search)]
 
 
-@pytest.mark.parametrize("profile", ["smoke", "paper"])
-@pytest.mark.parametrize("search", FIRST_ROUNDS)
+@pytest.mark.parametrize(
+    ("profile", "search"),
+    [(p, cls) for p in ("smoke", "paper") for cls in FIRST_ROUNDS if cls.experiment in asked_by(p)],
+)
 def test_every_layer_gets_the_same_budget(profile, search):
     """In each column of the table: as many rates, seeds and steps; what is asked for is all sought."""
     trials = planned(profile, search, search.datasets[0])
     budget = experiments()[search.belongs_to].budget(profile, search.experiment)
-    subjects = chosen_rates(trials)
+    subjects = rates_tried(trials)
     assert {subject[0] for subject in subjects} == set(search.layers)
     columns = [name for name in search.cell_fields() if name != "learning_rate"]
-    asked = (prod(len(entry_of(budget[name], (layer,))) for name in columns) for layer in search.layers)
+    asked = (prod(len(entry_of(name, budget[name], (layer,))) for name in columns) for layer in search.layers)
     assert len(subjects) == sum(asked)
     budgets = defaultdict(set)
     for subject in subjects:
         own = [t for t in trials if t.short_cell[:-1] == subject]
-        rates = entry_of(budget["learning_rate"], own[0].cell)
+        rates = entry_of("learning_rate", budget["learning_rate"], own[0].cell)
         assert rates == sorted(set(rates))
         tried = sorted((t.learning_rate, t.seed) for t in own)
-        seeds = entry_of(budget["seeds"], own[0].cell)
+        seeds = entry_of("seeds", budget["seeds"], own[0].cell)
         assert tried == [(rate, seed) for rate in rates for seed in range(seeds)]
         if subject[0] != "source":
             settings = {json.dumps(hyperparameters(t) | {"learning_rate": None}) for t in own}
@@ -120,8 +122,8 @@ def test_the_table_says_where_the_best_is(results):
         for layer in ("free-form", "ours", "dau")
     }
     notes = [
-        "" if own["free-form", 1000] == 0.01 else f" choices.toml has {own['free-form', 1000]:g}",
-        f" best at the edge of the rates; choices.toml has {own['ours', 1000]:g}",
+        "" if own["free-form", 1000] == 0.01 else f" the settings have {own['free-form', 1000]:g}",
+        f" best at the edge of the rates; the settings have {own['ours', 1000]:g}",
     ]
     assert as_table(trials, results).splitlines() == [
         "validation accuracy in percent, mean over 2 seeds, by learning rate",
@@ -130,6 +132,20 @@ def test_the_table_says_where_the_best_is(results):
         f"ours 1000         50.00     60.00     65.00*{notes[1]}",
         "dau 1000          50.00     60.00         -",
     ]
+
+
+def test_a_layer_needs_no_rate_to_have_one_found(results, monkeypatch, capsys):
+    monkeypatch.delitem(TABLE1.choices["learning_rate"]["value"]["unpooled"], "dau")
+    monkeypatch.delitem(TABLE1.choices["learning_rate"]["value"]["unpooled"], "otherwise")
+    trials = accuracies(results, {"dau": [[0.5, 0.5], [0.6, 0.6], [0.5, 0.5]]})
+    assert chosen_rates(trials) == {}
+    assert as_table(trials, results).endswith("60.00*    50.00  no rate chosen yet")
+    # until then no command is silent about it
+    assert cli.main(["plan", "table1", "--profile=smoke"]) == 0
+    assert capsys.readouterr().err.startswith("note: profile 'smoke' has no table1 of dau")
+    assert cli.main(["cell", "table1", "--profile=smoke", "--layer=dau", "--n-train=1000"]) == 2
+    problem = "learning_rate.unpooled has no entry for dau 1000 unpooled, only for free-form, rfnn, ours, "
+    assert f"choices.toml: {problem}" in capsys.readouterr().err
 
 
 def test_a_record_of_another_budget_is_not_compared(results):

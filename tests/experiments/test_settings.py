@@ -3,13 +3,14 @@
 import dataclasses
 import json
 import re
+from typing import Any
 
 import pytest
 from invented import FULL
 
 from gdlayer.experiments import experiments, trial_of
 from gdlayer.experiments.folder import FolderError
-from gdlayer.experiments.profiles import plan
+from gdlayer.experiments.profiles import asked_by, plan
 from gdlayer.experiments.record import committed_record, every_record
 from gdlayer.experiments.settings import check_fixed, chosen_rate, entry_of, hyperparameters
 from gdlayer.experiments.table1.trial import Table1Trial
@@ -17,8 +18,11 @@ from gdlayer.experiments.table2.trial import Table2Trial
 from gdlayer.experiments.training import Recipe
 from gdlayer.experiments.trial import PROFILES, Search
 
-LAYERS = Table1Trial.layers
-SIZES = (1000, 5000, 10000, 30000, 60000)
+ASKED = pytest.mark.parametrize(
+    ("profile", "experiment"),
+    [(profile, e) for profile in PROFILES for e in experiments().values() if e.has(profile, e.name)],
+)
+"""What each profile asks for."""
 FITTED = Table2Trial(layer="ours-7x7-fitted", source="scratch", seed=1, dataset="textures-synthetic")
 
 
@@ -30,41 +34,52 @@ def test_every_choice_has_a_value_and_a_reason(experiment):
         assert len(choice["reason"]) > 5, name
         assert choice["reason"].endswith("."), name
     assert {"learning_rate", "batch_size", "schedule", "alpha"} <= choices.keys()
-    rates = choices["learning_rate"]["value"]
-    layers = set(experiments()[experiment].layers)
-    if not isinstance(rates, dict):
-        return  # one for all
-    by_network = rates if experiment == "table1" else {"": rates}
-    for network, by_layer in by_network.items():
-        without = {"pooled": {"free-form-dilated"}, "batch-norm": layers}.get(network, set())
-        assert layers - without <= by_layer.keys() <= layers | {"otherwise"}
-
-
-@pytest.mark.parametrize("profile", PROFILES)
-@pytest.mark.parametrize("n", SIZES)
-@pytest.mark.parametrize(
-    ("layer", "network"),
-    [
-        *((layer, "unpooled") for layer in LAYERS),
-        *((layer, "pooled") for layer in LAYERS if layer != "free-form-dilated"),
-    ],
-)
-def test_hyperparameters_are_the_choices_and_the_budget(profile, n, layer, network):
-    settings = hyperparameters(Table1Trial(layer=layer, n_train=n, network=network, profile=profile, dataset=FULL))
-    choices = {name: choice["value"] for name, choice in experiments()["table1"].choices.items()}
-    budget = experiments()["table1"].budget(profile, "table1")
-    choices["learning_rate"] = budget.get("learning_rate", choices["learning_rate"])
-    for name in ("widths", "bases", "pooled", "norm", "learning_rate"):
-        choices[name] = choices[name].get(network) or choices[name]["otherwise"]
-    choices["learning_rate"] = choices["learning_rate"][layer]
-    steps = budget["steps"] if isinstance(budget["steps"], int) else budget["steps"][str(n)]
-    own = {"steps": steps, "evaluations": budget["evaluations"], "precision": budget["precision"]}
-    assert settings == choices | own
-    assert json.loads(json.dumps(settings)) == settings
 
 
 @pytest.mark.parametrize("experiment", experiments().values())
+def test_every_key_of_a_table_of_settings_names_something(experiment):
+    """A layer or what else names a cell; a misspelt layer would lose its learning rate, and with it its trials."""
+    budgets = [
+        (cls, experiment.budget(profile, name))
+        for profile in PROFILES
+        for name, cls in experiment.trial_types.items()
+        if experiment.has(profile, name)
+    ]
+    named = {str(value) for cls, own in budgets for name in cls.cell_fields() for value in leaves(own[name])}
+    tables = [choice["value"] for choice in experiment.choices.values()]
+    tables += [value for _, own in budgets for value in own.values()]
+    assert {key for table in tables for key in keys(table)} <= {*experiment.layers, *named, "otherwise"}
+
+
+def keys(value: Any) -> set[str]:
+    """Of a table and of those in it."""
+    return value.keys() | {key for entry in value.values() for key in keys(entry)} if isinstance(value, dict) else set()
+
+
+def leaves(value: Any) -> list[Any]:
+    """What the lists in a table hold."""
+    return [leaf for entry in value.values() for leaf in leaves(entry)] if isinstance(value, dict) else value
+
+
 @pytest.mark.parametrize("profile", PROFILES)
+def test_hyperparameters_are_the_choices_and_the_budget(profile):
+    budget = experiments()["table1"].budget(profile, "table1")
+    for trial in plan(profile, "table1", (FULL,)):
+        layer, n, network = trial.cell
+        choices = {name: choice["value"] for name, choice in experiments()["table1"].choices.items()}
+        choices["learning_rate"] = budget.get("learning_rate", choices["learning_rate"])
+        for name in ("widths", "bases", "pooled", "norm", "learning_rate"):
+            choices[name] = choices[name].get(network) or choices[name]["otherwise"]
+        rates = choices["learning_rate"]
+        choices["learning_rate"] = rates[layer] if layer in rates else rates["otherwise"]
+        steps = budget["steps"] if isinstance(budget["steps"], int) else budget["steps"][str(n)]
+        own = {"steps": steps, "evaluations": budget["evaluations"], "precision": budget["precision"]}
+        settings = hyperparameters(trial)
+        assert settings == choices | own
+        assert json.loads(json.dumps(settings)) == settings
+
+
+@ASKED
 def test_every_trial_has_its_own_plain_settings(profile, experiment):
     for trial in plan(profile, experiment.name, experiment.trial.datasets):
         settings = hyperparameters(trial)
@@ -89,21 +104,23 @@ def test_settings_by_layer_and_by_source():
 def test_what_is_named_counts_before_what_is_otherwise():
     value = {"ours": {"1000": 1, "otherwise": 2}, "otherwise": {"pooled": 3, "otherwise": 4}}
     cells = [("ours", 1000, "pooled"), ("ours", 5000, "pooled"), ("dau", 1000, "pooled"), ("dau", 1000, "unpooled")]
-    assert [entry_of(value, cell) for cell in cells] == [1, 2, 3, 4]
+    assert [entry_of("it", value, cell) for cell in cells] == [1, 2, 3, 4]
 
 
 def test_a_size_without_a_budget():
-    message = "ours-few 1234 unpooled: the profile and the choices have settings for 1000, 5000, 10000, 30000, 60000"
+    message = "steps has no entry for ours-few 1234 unpooled, only for 1000, 5000, 10000, 30000, 60000"
     path = re.escape(str(experiments()["table1"].file("profiles.toml")))
     with pytest.raises(FolderError, match=f"^{path}: {message}; mend the file$"):
         hyperparameters(Table1Trial(layer="ours-few", n_train=1234, profile="paper", dataset=FULL))
 
 
-@pytest.mark.parametrize("search", [cls for e in experiments().values() for cls in e.searches])
+@pytest.mark.parametrize("search", [cls for name, cls in asked_by("paper").items() if issubclass(cls, Search)])
 def test_a_search_has_the_settings_of_its_table(search):
     table = experiments()[search.belongs_to].trial
     for trial in plan("paper", search.experiment, search.datasets[:1])[::17]:
         assert isinstance(trial, Search)
+        if chosen_rate(trial) is None:
+            continue  # not part of the table yet
         settings = hyperparameters(trial)
         names = [f.name for f in dataclasses.fields(table)]
         of_table = hyperparameters(table(**{name: getattr(trial, name) for name in names}))

@@ -20,6 +20,7 @@ from gdlayer.report.loaded import Loaded, load
         ([TOO_FEW, UNCLEAR], "Not clear"),
         ([UNTESTABLE, TOO_FEW], "Too few runs so far"),
         ([UNTESTABLE], "Cannot be tested here"),
+        ([], "Not judged"),
     ],
 )
 def test_the_answer_in_a_word(verdicts, told):
@@ -29,6 +30,7 @@ def test_the_answer_in_a_word(verdicts, told):
 def test_cases_are_counted_the_most_frequent_first():
     assert counted([HOLDS]) == "holds"
     assert counted([TOO_FEW, HOLDS, HOLDS]) == "holds in 2 of 3 cases, too few seeds in 1"
+    assert counted([]) == "no case"
 
 
 def test_the_number_is_of_a_case_that_is_decided():
