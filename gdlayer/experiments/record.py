@@ -100,7 +100,7 @@ class Reservation:
 
 def packed(right: np.ndarray) -> str:
     """Which pictures a network gets right, (n,) of bool, as a record holds it: base64 of eight pictures a byte."""
-    return base64.b64encode(np.packbits(right)).decode()
+    return base64.b64encode(np.packbits(right).tobytes()).decode()
 
 
 def unpacked(text: str, n: int) -> np.ndarray:

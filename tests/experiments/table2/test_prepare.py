@@ -142,17 +142,17 @@ def test_an_interrupted_run_ends_as_if_it_never_stopped(results, tmp_path, monke
     for folder in (results, tmp_path / "whole"):
         run(smoke("source"), folder) if layer != "source" else None
     whole = run(trial, tmp_path / "whole")
-    accuracy = prepare.accuracy
+    correct = prepare.correct
 
     def interrupt(*_: object) -> float:
         raise Interrupted
 
-    monkeypatch.setattr(prepare, "accuracy", interrupt)
+    monkeypatch.setattr(prepare, "correct", interrupt)
     with pytest.raises(Interrupted):
         run(trial, results)
     assert f".{trial.id}.checkpoint" in files(trial, results)
     assert f"{trial.id}.json" not in files(trial, results)
-    monkeypatch.setattr(prepare, "accuracy", accuracy)
+    monkeypatch.setattr(prepare, "correct", correct)
     torch.rand(5)
     steps = []
     step = torch.optim.Adam.step
