@@ -74,7 +74,7 @@ def test_the_source_leaves_its_weights_beside_its_record(results, trained):
     trial = smoke("source", seed=3)
     record = run(trial, results)
     assert files(trial, results) == ["source-scratch-s3.json", "source-scratch-s3.pt"]
-    assert set(record) == set(REQUIRED)
+    assert set(record) == {*REQUIRED, "correct"}
     path = prepare.weights_path(trial, results)
     assert path == trial.record_path(results).with_suffix(".pt")
     assert path == prepare.weights_path(smoke("ours-7x7", seed=3), results)
@@ -496,4 +496,4 @@ def test_a_record_is_plain_json(results, monkeypatch):
     assert json.loads(smoke("ours-3x3-fitted").record_path(results).read_text()) == record | {
         "sha256": checksum(record)
     }
-    assert set(record) == {*REQUIRED, "fit_residual"}
+    assert set(record) == {*REQUIRED, "correct", "fit_residual"}
