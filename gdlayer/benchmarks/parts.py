@@ -253,16 +253,6 @@ def _with_conv2d(name: str, shape: Shape) -> dict[str, nn.Module]:
     return {"conv2d": conv2d(shape, groups), name: ours(shape, separated=name == "separated", groups=groups)}
 
 
-def _compiling_seconds(task: Task, layer: nn.Module) -> float:
-    """Time of the first training step of a layer that torch.compile has not seen, without its cache on disk."""
-    torch.compiler.reset()
-    layer.to(task.device).compile(fullgraph=True)
-    with TemporaryDirectory() as empty, patch.dict(os.environ, TORCHINDUCTOR_CACHE_DIR=empty):
-        start = time.perf_counter()
-        task.function(layer)()
-        return rounded(time.perf_counter() - start)
-
-
 def depthwise() -> Iterator[Job]:
     """Training steps of depthwise layers, each map with filters of its own."""
     for shape in DEPTHWISE_SHAPES:
@@ -335,7 +325,6 @@ def _peaks(device: str, effort: float) -> Rows:
         for n in PEAK_SIZES[device]:
             a, b = (torch.randn(n, n, device=device, dtype=dtype) for _ in range(2))
             found = compare({"product": partial(torch.mm, a, b)}, {}, seconds=effort / 2)["product"]
-            rate = rounded(n**3 / found["seconds"])
             rate = rounded(n**3 / found["seconds"])
             rows.append({"layer": "product", "size": n, "precision": name, **found, "multiply_adds_a_second": rate})
         (row,) = Task(PEAK_SHAPE, device, INFERENCE, precision=name).compare({"conv2d": conv2d(PEAK_SHAPE)}, effort)

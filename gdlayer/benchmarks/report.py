@@ -4,8 +4,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from gdlayer.benchmarks.goals import FIRST_LAYER, GOALS, HELD_OUT_SHAPES, INFERENCE, SHAPES, TRAINING, Goal, Shape
 from gdlayer.benchmarks.measurements import Row, describe, read
 from gdlayer.experiments.record import committed_data
@@ -16,7 +14,6 @@ with extra("report"):
     import pandas as pd
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
-    from matplotlib.ticker import LogLocator, NullFormatter
 
 _STYLES = {
     "conv2d": ("#000000", "o", "nn.Conv2d"),
@@ -24,6 +21,8 @@ _STYLES = {
     "separated": ("#0072B2", "D", "separated"),
     "synthesis": ("#E69F00", "^", "synthesis of the filters"),
 }
+_WIDTH = 5
+"""Of figures, in inches: a phone shows them at nearly this size."""
 _VARIED = {
     "bases": "bases $B$",
     "kernels": "kernels per basis $N$",
@@ -87,7 +86,7 @@ def ratio_figure(records: Sequence[Row]) -> Figure:
     """Ratio of a training step to nn.Conv2d's, one line per shape: median, quartiles, and the goal as a bar."""
     lines = [(shape, TRAINING) for shape in SHAPES]
     lines.insert(1, (SHAPES[0], FIRST_LAYER))
-    figure, axis = plt.subplots(figsize=(7.5, 0.48 * len(lines) + 1), layout="constrained")
+    figure, axis = plt.subplots(figsize=(_WIDTH, 0.48 * len(lines) + 1.3), layout="constrained")
     axis.axvline(1, color="#000000", lw=1)
     for layer, offset in (("full", 0.15), ("separated", -0.15)):
         colour, marker, title = _STYLES[layer]
@@ -99,19 +98,20 @@ def ratio_figure(records: Sequence[Row]) -> Figure:
                 axis.plot(row["ratio"], y + offset, marker, color=colour, ms=6, label=title)
             for goal in GOALS:
                 if goal.row == {"part": "goals", **fields}:
-                    axis.plot([goal.limit] * 2, [y + offset - 0.13, y + offset + 0.13], color=colour, lw=1)
-    labels = [f"{shape}{' first layer' * (run == FIRST_LAYER)}" for shape, run in reversed(lines)]
-    axis.set(yticks=range(len(lines)), yticklabels=labels, xlabel="time of a step / time of nn.Conv2d's; bar: goal")
-    axis.set_ylabel("(batch, $f_{in}$, $f_{out}$, h = w, k, B)")
+                    axis.plot([goal.limit] * 2, [y + offset - 0.15, y + offset + 0.15], color=colour, lw=1.5)
+    labels = [f"{shape}{', first' * (run == FIRST_LAYER)}" for shape, run in reversed(lines)]
+    axis.set(yticks=range(len(lines)), yticklabels=labels, xlabel="time / time of nn.Conv2d")
     axis.grid(axis="x", alpha=0.3)
-    _legend(axis)
+    _legend_above(figure, axis)
     return figure
 
 
 def scaling_figure(records: Sequence[Row]) -> Figure:
     """Milliseconds of a training step against each size that varies, the others as in ``GROWTH``."""
-    figure, axes = plt.subplots(1, len(_VARIED), figsize=(13, 3.2), sharey=True, layout="constrained")
-    for axis, (field, title) in zip(axes, _VARIED.items(), strict=True):
+    figure, axes = plt.subplots(3, 2, figsize=(_WIDTH, 7.5), sharey=True, layout="constrained")
+    *panels, spare = axes.flat
+    spare.remove()
+    for axis, (field, title) in zip(panels, _VARIED.items(), strict=True):
         rows = select(records, part="growth", varied="order" if field == "kernels" else field)
         for layer, (colour, marker, label) in _STYLES.items():
             own = select(rows, layer=layer)
@@ -125,33 +125,9 @@ def scaling_figure(records: Sequence[Row]) -> Figure:
             axis.minorticks_off()
             axis.yaxis.set_major_formatter("{x:g}")
         axis.grid(alpha=0.3)
-    axes[0].set_ylabel("milliseconds per step")
-    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside upper center", ncols=len(_STYLES), frameon=False)
-    return figure
-
-
-def roofline_figure(records: Sequence[Row]) -> Figure:
-    """Speed of forward passes in float32 below the roof that the machine's arithmetic and memory set."""
-    figure, axis = plt.subplots(figsize=(6.5, 4.2), layout="constrained")
-    points = _forward(records)
-    for layer, rows in points.items():
-        colour, marker, title = _STYLES[layer]
-        algorithm = f", {rows[0]['algorithm']}" if rows and "algorithm" in rows[0] else ""
-        axis.plot(*zip(*map(_position, rows), strict=True), marker, color=colour, ms=5, label=title + algorithm)
-    axis.set(xlabel="operations per byte", ylabel="billion operations per second")
-    intensities = [_position(row)[0] for rows in points.values() for row in rows]
-    if intensities and (peaks := _peaks(records)):
-        operations, gigabytes = peaks
-        x = np.geomspace(min(*intensities, operations / gigabytes) / 2, 2 * max(intensities), 200)
-        axis.plot(x, np.minimum(operations, x * gigabytes), color="#888888", lw=1.5, label="roof")
-    if intensities:
-        axis.set(xscale="log", yscale="log")
-        for side in (axis.xaxis, axis.yaxis):
-            side.set_major_locator(LogLocator(subs=(1, 2, 5)))
-            side.set_major_formatter("{x:g}")
-            side.set_minor_formatter(NullFormatter())
-    axis.grid(alpha=0.3)
-    _legend(axis)
+    for axis in axes[:, 0]:
+        axis.set_ylabel("ms")
+    _legend_above(figure, panels[0])
     return figure
 
 
@@ -242,14 +218,13 @@ def growth_table(records: Sequence[Row]) -> pd.DataFrame:
 
 
 def precision_table(records: Sequence[Row]) -> pd.DataFrame:
-    """In channels_last memory: milliseconds, ratio to nn.Conv2d in the same precision, errors against float32."""
+    """In channels_last memory: time beside nn.Conv2d in the same precision, errors against float32."""
     return pd.DataFrame(
         {
             "shape": str(shape_of(row)),
             "precision": row["precision"],
             "layer": describe(row),
-            "ms": _milliseconds(row),
-            "ratio": _ratio(row),
+            **_times(row),
             "output error": f"{row['output_error']:.1e}",
             "gradient error": f"{row['gradient_error']:.1e}",
         }
@@ -263,8 +238,7 @@ def compiled_table(records: Sequence[Row]) -> pd.DataFrame:
         {
             "shape": str(shape_of(row)),
             "layer": row["layer"],
-            "ms": _milliseconds(row),
-            "ratio": _ratio(row),
+            **_times(row),
             "compiling, s": f"{row['compile_seconds']:.0f}" if "compile_seconds" in row else "",
             "": row.get("unavailable", ""),
         }
@@ -396,7 +370,7 @@ def _milliseconds(row: Row) -> str:
     return f"{1000 * row['seconds']:.1f}" if "seconds" in row else "—"
 
 
-def _legend(axis: Axes) -> None:
-    """A legend that lists each label once."""
+def _legend_above(figure: Figure, axis: Axes) -> None:
+    """A legend that lists each label once, in two columns."""
     handles = dict(zip(*reversed(axis.get_legend_handles_labels()), strict=True))
-    axis.legend(list(handles.values()), list(handles), frameon=False, fontsize="small")
+    figure.legend(list(handles.values()), list(handles), loc="outside upper center", ncols=2, frameon=False)

@@ -598,7 +598,7 @@ def test_tables_and_figures_of_whatever_was_measured(small):
         table = make(small)
         assert isinstance(table, pd.DataFrame)
         assert not table.isna().to_numpy().any()
-    for draw in (report.ratio_figure, report.scaling_figure, report.roofline_figure):
+    for draw in (report.ratio_figure, report.scaling_figure):
         for records in (small, []):
             figure = draw(records)
             assert isinstance(figure, Figure)
@@ -733,7 +733,15 @@ def test_no_record_says_how_to_make_one(tmp_path):
         report.load(tmp_path / "none.json")
 
 
-def test_readme_tells_what_the_record_has():
+def test_times_beside_one_another_have_their_spread(small):
+    """A ratio is a median of its own, and may contradict the medians of the two times."""
+    for part, make in report.TABLES.items():
+        columns = make(small).columns
+        assert "quartiles" in columns or not {"ms", "ratio"} <= set(columns), part
+
+
+@pytest.mark.parametrize("document", ["README.md", "book/evaluation.ipynb"])
+def test_readme_and_chapter_begin_with_what_the_record_has(document):
     records = report.load()
 
     def percent(part="goals", **fields):
@@ -748,12 +756,14 @@ def test_readme_tells_what_the_record_has():
         percent(layer="full", run=FIRST_LAYER)[0],
         *(percent("step", layer="ours", precision=precision)[0] for precision in ("fp32", "bf16")),
     ]
-    readme = " ".join((Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8").split())
+    text = (Path(__file__).parents[2] / document).read_text(encoding="utf-8")
+    if document.endswith(".ipynb"):
+        text = "".join(json.loads(text)["cells"][0]["source"])
     [found] = re.findall(
         r"takes (\d+) to (\d+) % more than one of an `nn.Conv2d` of its size; separated and with 32 or more input maps "
         r"it takes (\d+) to (\d+) % less\. As the first layer, .* it takes (\d+) % more\. A step of the whole Table 1 "
         r"network takes (\d+) % more than with free-form filters of the same support, in bfloat16 (\d+) % more",
-        readme,
+        " ".join(text.split()),
     )
     assert list(map(int, found)) == expected
 
