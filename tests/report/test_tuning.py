@@ -34,7 +34,9 @@ def search(folder: Path, experiment: str, score: Any, skip: Any = lambda trial: 
 
 def chosen(layer: str) -> float:
     trial = next(t for t in tuning.searched("table3-search", "monuseg-crops") if t.layer == layer)
-    return chosen_rate(trial)
+    rate = chosen_rate(trial)
+    assert rate is not None
+    return rate
 
 
 def test_the_search_is_shown(tmp_path):

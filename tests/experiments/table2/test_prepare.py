@@ -238,7 +238,7 @@ def test_seeds_of_a_layer_differ(results, trained, monkeypatch):
     use(monkeypatch, **TINY)
     for seed in (0, 1):
         run(smoke("ours-7x7", seed=seed), results)
-    one, other = (call["before"]["features.0.weight"] for call in trained if "features.0.mu" in call["before"])
+    one, other = (call["before"]["features.0.omega"] for call in trained if "features.0.mu" in call["before"])
     assert not torch.equal(one, other)
     assert {"source-scratch-s0.pt", "source-scratch-s1.pt"} <= set(files(smoke("source"), results))
 
@@ -342,7 +342,8 @@ def test_a_new_first_layer_of_imagenets_network(results, trained, pretrained, la
     assert all(torch.equal(own["after"][name], pretrained[name]) for name in rest if "classifier.6" not in name)
     if layer == "free-form-original":
         assert torch.equal(own["before"]["features.0.weight"], pretrained["features.0.weight"])
-    assert not torch.equal(own["before"]["features.0.weight"], own["after"]["features.0.weight"])
+    trains = "features.0.weight" if layer == "free-form-original" else "features.0.omega"
+    assert not torch.equal(own["before"][trains], own["after"][trains])
     assert files(smoke(layer), results) == [
         *sorted([f"{layer}-imagenet-s0.json", "source-imagenet-s0.json", "source-imagenet-s0.pt"]),
     ]
