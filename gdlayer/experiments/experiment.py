@@ -146,7 +146,7 @@ class Experiment:
         needed = {**schema.BUDGET, **values}
         allowed = {
             **dict.fromkeys(self.choices, schema.Free),
-            **schema.VALIDATION,
+            **schema.OPTIONAL,
             **schema.CHOSEN,
             **self.settings,
             **needed,

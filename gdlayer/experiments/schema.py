@@ -25,8 +25,9 @@ CHOSEN = {"learning_rate": Rate, "batch_size": Positive, "schedule": str, "alpha
 """What every experiment's ``choices.toml`` has, besides its own choices: {name: type}."""
 BUDGET = {"seeds": Annotated[int, Field(ge=0, le=100)], "steps": Positive, "evaluations": Positive, "precision": str}
 """What every profile has for every type of trials."""
-VALIDATION = {"validation": Rate}
-"""What a search has besides: how many of the training data are held out, or which fraction."""
+OPTIONAL = {"validation": Rate, "n_test": Positive}
+"""What a profile can say besides: of a search how many of the training data are held out, or which fraction; of a small
+budget how many of the test data are enough, the first of them."""
 
 
 @with_config(ConfigDict(extra="forbid"))

@@ -6,12 +6,14 @@ import re
 from typing import Any
 
 import pytest
-from invented import FULL
+import torch
+from invented import FULL, SAMPLE
 
 from gdlayer.experiments import experiments, trial_of
 from gdlayer.experiments.folder import FolderError
 from gdlayer.experiments.profiles import asked_by, plan
 from gdlayer.experiments.record import committed_record, every_record
+from gdlayer.experiments.run import Workplace
 from gdlayer.experiments.settings import check_fixed, chosen_rate, entry_of, hyperparameters
 from gdlayer.experiments.table1.trial import Table1Trial
 from gdlayer.experiments.table2.trial import Table2Trial
@@ -165,3 +167,21 @@ def test_the_committed_record_was_made_with_the_present_settings():
         assert list(hyperparameters(trial).items()) == list(record["hyperparameters"].items()), path
         count += 1
     assert count > 0
+
+
+@pytest.mark.parametrize(
+    ("experiment", "dataset", "layer", "cell"),
+    [
+        ("table1", SAMPLE, "ours", {"n_train": 1000}),
+        ("ablations", SAMPLE, "ours", {"n_train": 1000}),
+        ("scale", SAMPLE, "ours", {"n_train": 5000}),
+        ("table3", "nuclei-synthetic", "unet", {"split": "tile"}),
+    ],
+)
+def test_a_small_budget_tests_on_few(tmp_path, experiment, dataset, layer, cell):
+    trial = experiments()[experiment].trial(layer=layer, dataset=dataset, profile="quick", **cell)
+    settings = hyperparameters(trial)
+    assert settings["n_test"] <= 1000
+    workplace = Workplace(torch.device("cpu"), tmp_path, trial.record_path(tmp_path))
+    task = experiments()[experiment].prepare(trial, settings | {"n_test": 7}, workplace)
+    assert task.data["n_test"] == 7

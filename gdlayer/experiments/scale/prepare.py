@@ -54,7 +54,7 @@ def prepare(trial: ScaleTrial, settings: dict[str, Any], workplace: Workplace) -
     build = partial(build_network, trial.layer, settings)
     if "validation" in settings:
         return task(trial, settings, workplace, build)
-    return task(trial, settings, workplace, build, views, n_test=settings["n_test"])
+    return task(trial, settings, workplace, build, views)
 
 
 def build_network(layer: str, settings: dict[str, Any]) -> nn.Sequential:

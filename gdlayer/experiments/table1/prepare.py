@@ -51,7 +51,6 @@ def task(
     workplace: Workplace,
     build: Callable[[], nn.Module],
     views: Mapping[str, Callable[[Tensor], Tensor]] = AS_THEY_ARE,
-    n_test: int | None = None,
 ) -> Task:
     """The network that ``build`` makes; its accuracy on test images, or for a search on the images held out.
 
@@ -62,12 +61,10 @@ def task(
         Makes the network, which takes uint8 images; called after torch is seeded.
     views : {metric: function of images}
         What the network is tested on, by the name of the metric after "test" or "validation".
-    n_test : int, optional
-        The first of the test images; by default all.
     """
     data = fashion_mnist.load(trial.dataset)
     subset = balanced_subset(data.train_labels, trial.n_train, trial.seed)
-    part, *held_out = _held_out(data, trial, settings, n_test)
+    part, *held_out = _held_out(data, trial, settings)
     images, labels, held_out_images, held_out_labels = (
         torch.from_numpy(array).to(workplace.device)
         for array in (data.train_images[subset, None], data.train_labels[subset], *held_out)
@@ -126,10 +123,11 @@ def build_network(conv: Maker, settings: dict[str, Any]) -> nn.Sequential:
 
 
 def _held_out(
-    data: fashion_mnist.ImageSet, trial: FashionMnistTrial, settings: dict[str, Any], n_test: int | None
+    data: fashion_mnist.ImageSet, trial: FashionMnistTrial, settings: dict[str, Any]
 ) -> tuple[str, np.ndarray, np.ndarray]:
-    """The test images and labels; of a search the next training images of the same draw."""
+    """The test images and labels, all unless ``n_test`` says how many; of a search the next training images."""
     if "validation" not in settings:
+        n_test = settings.get("n_test")
         return "test", data.test_images[:n_test, None], data.test_labels[:n_test]
     drawn = balanced_subset(data.train_labels, trial.n_train + settings["validation"], trial.seed)
     others = drawn[trial.n_train :]  # the draw begins with the images to train on

@@ -44,6 +44,7 @@ def prepare(trial: Table3Trial, settings: dict[str, Any], workplace: Workplace) 
     sought = isinstance(trial, Table3Search)
     data = nuclei.tiles((nuclei.load_spare if sought else nuclei.load)(trial.dataset), settings["tile_size"])
     train_tiles, held_out = split(data, trial.split, trial.seed)
+    held_out = held_out[: settings.get("n_test")]
     part, prefix = ("validation", "validation_") if sought else ("test", "")
     images = torch.from_numpy(data.images).permute(0, 3, 1, 2)
     masks = torch.from_numpy(data.masks).long()
