@@ -1,7 +1,7 @@
-"""Builds the book into a folder, warnings being errors: ``build_book.py HTML [--chapters DIR]``.
+"""Builds the book into a folder, warnings being errors: ``build_book.py HTML [--chapters DIR --run PROFILE]``.
 
-It is built elsewhere and moved when it is whole and complete without a network; chapters in DIR replace the committed
-ones of the same name.
+It is built elsewhere and moved when it is whole and complete without a network. Chapters in DIR, of a user's own run,
+replace the committed ones of the same name, and every page says whose it is.
 """
 
 import argparse
@@ -19,9 +19,11 @@ from pathlib import Path
 
 import yaml
 from check_offline import check_offline
+from writable import provide_caches
 
 ROOT = Path(__file__).parents[1]
 ICONS = re.compile(r'\s*<script defer src="[^"]*/scripts/fontawesome\.js[^"]*"></script>')
+YOURS = "This is the book of your own run, profile {}: the numbers of the experiments are yours, beside the record's."
 NO_SPACE = os.strerror(errno.ENOSPC)
 
 
@@ -33,10 +35,13 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("html", type=Path)
     parser.add_argument("--chapters", type=Path)
+    parser.add_argument("--run", metavar="PROFILE")
     options = parser.parse_args()
     try:
+        if note := provide_caches(ROOT / "_build" / "home"):
+            print(f"note: {note}", file=sys.stderr)
         with place_beside(options.html) as scratch:
-            html = build(scratch, options.chapters)
+            html = build(scratch, options.chapters, options.run)
             shutil.rmtree(options.html, ignore_errors=True)
             html.rename(options.html)
     except (BookError, OSError) as error:
@@ -64,7 +69,7 @@ def place_beside(html: Path) -> Iterator[Path]:
         os.close(folder)
 
 
-def build(scratch: Path, chapters: Path | None) -> Path:
+def build(scratch: Path, chapters: Path | None, run: str | None = None) -> Path:
     """The folder of the finished pages.
 
     Raises
@@ -72,7 +77,7 @@ def build(scratch: Path, chapters: Path | None) -> Path:
     BookError
         If there is a warning or an error, or a page needs a network.
     """
-    html = render(scratch, chapters, "html")
+    html = render(scratch, chapters, "html", run)
     lighten(html)
     faults, *_ = check_offline(html)
     if faults:
@@ -80,7 +85,7 @@ def build(scratch: Path, chapters: Path | None) -> Path:
     return html
 
 
-def render(scratch: Path, chapters: Path | None, builder: str) -> Path:
+def render(scratch: Path, chapters: Path | None, builder: str, run: str | None = None) -> Path:
     """The folder that one of Sphinx's builders writes: "html", or "singlehtml" for all chapters on one page.
 
     Raises
@@ -91,7 +96,7 @@ def render(scratch: Path, chapters: Path | None, builder: str) -> Path:
     source, output = scratch / "source", scratch / "output"
     shutil.copytree(ROOT / "book", source / "book", ignore=shutil.ignore_patterns(".*"))
     shutil.copy(ROOT / "_toc.yml", source)
-    (source / "_config.yml").write_text(configuration(ROOT), encoding="utf-8")
+    (source / "_config.yml").write_text(configuration(ROOT, run), encoding="utf-8")
     if chapters:
         shutil.copytree(chapters, source / "book", ignore=shutil.ignore_patterns(".*"), dirs_exist_ok=True)
     built = subprocess.run(
@@ -115,13 +120,18 @@ def lighten(html: Path) -> None:
         page.write_text(ICONS.sub("", page.read_text(encoding="utf-8")), encoding="utf-8")
 
 
-def configuration(root: Path) -> str:
-    """``_config.yml``, with the repository's address and buttons if pyproject.toml has its address."""
+def configuration(root: Path, run: str | None = None) -> str:
+    """``_config.yml``, with the repository's address and buttons if pyproject.toml has its address.
+
+    The pages of a user's own run, of profile ``run``, say at their head that they are.
+    """
     config = yaml.safe_load((root / "_config.yml").read_text(encoding="utf-8"))
     project = tomllib.loads((root / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     if address := project.get("urls", {}).get("Repository"):
         config["repository"]["url"] = address
         config["html"] |= {"use_repository_button": True, "use_issues_button": True}
+    if run is not None:
+        config["sphinx"]["config"]["html_theme_options"]["announcement"] = YOURS.format(run)
     return yaml.safe_dump(config)
 
 

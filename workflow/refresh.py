@@ -5,11 +5,12 @@ import sys
 from pathlib import Path
 
 import nbformat
+from execute_chapter import take_stderr
 from nbclient import NotebookClient
 
 from gdlayer.experiments import experiments
 from gdlayer.experiments.record import load_records, recorded_datasets
-from gdlayer.report import cards, dots, overview
+from gdlayer.report import PAGES, cards, dots, overview
 from gdlayer.report.cells import summarise, write_csv
 
 ROOT = Path(__file__).parents[1]
@@ -19,11 +20,7 @@ CHAPTERS = (
     "relatives",
     "howto",
     *experiments(),
-    "overview",
-    "preface",
-    "protocol",
-    "records",
-    "replication",
+    *PAGES,
 )
 PICTURE = ROOT / "book" / "_static" / "answers.png"
 ANSWERS = re.compile(r"(?m)^\| question \| answer \|.*\n(?:\|.*\n)*\|.*$")
@@ -65,6 +62,7 @@ def execute(path: Path) -> None:
         resources={"metadata": {"path": str(path.parent)}},
         extra_arguments=["--log-level=CRITICAL"],
     ).execute()
+    take_stderr(notebook)
     for cell in notebook.cells:
         cell.metadata.pop("execution", None)
     notebook.metadata.language_info = LANGUAGE

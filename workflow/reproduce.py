@@ -1,4 +1,4 @@
-"""``make reproduce``: checks what could go wrong, says how long it takes, hands over to Snakemake."""
+"""``make reproduce``: checks what could go wrong, hands over to Snakemake, tells what comes about and what is left."""
 
 import argparse
 import json
@@ -7,26 +7,42 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import yaml
+from writable import provide_caches
 
 from gdlayer.checks import one_of
 from gdlayer.datasets import DataError
 from gdlayer.experiments import experiments
 from gdlayer.experiments.parallel import unfinished
 from gdlayer.experiments.profiles import asked_by, choose_datasets, plan
-from gdlayer.experiments.progress import Progress, duration_in_words
-from gdlayer.experiments.record import RESERVED_BYTES, ResultsError, is_reserved, read_record
+from gdlayer.experiments.progress import Progress, duration_in_words, result_in_words
+from gdlayer.experiments.record import (
+    RESERVED_BYTES,
+    ResultsError,
+    load_records,
+    provenance_of_code,
+    read_record,
+)
+from gdlayer.experiments.spread import agreement
 from gdlayer.experiments.trial import PROFILES, Trial
+from gdlayer.report import PAGES
 
 RESULTS = Path("results")
 RECORD = Path("data/results")
 PROFILES_OF_SNAKEMAKE = Path(__file__).parent / "profiles"
 LOCAL = "local"
-REPORT_SECONDS = 60.0
-"""Between two lines that say how far a cluster has come."""
+REPORT_SECONDS = 0.5
+"""Between two looks at what has come about."""
+CHAPTER_SECONDS = 10.0
+"""That the execution of a chapter is expected to take."""
+BOOK_SECONDS = 30.0
+TAIL = 15
+"""Lines of what Snakemake and its jobs said that are shown where no error was told."""
 SLURM_SECONDS = 60.0
 """That Slurm has to answer whether it would take an entry."""
 FLAGS = {"slurm_account": "account", "slurm_partition": "partition", "constraint": "constraint", "qos": "qos"}
@@ -40,47 +56,179 @@ def main() -> int:
     parser.add_argument("--cluster", default=LOCAL, metavar="NAME", help="a folder of workflow/profiles")
     options = parser.parse_args()
     try:
+        if note := provide_caches(Path("_build", "home")):
+            print(f"note: {note}", flush=True)
         snakemake = profile_of_snakemake(options.cluster)
         check_slurm(snakemake)
         cores = count_cores(options.cores, settings(snakemake).get("jobs"))
         datasets = {
-            experiment: choose_datasets(options.profile, experiment, lambda line: print(f"note: {line}"))
+            experiment: choose_datasets(options.profile, experiment, lambda line: print(f"note: {line}", flush=True))
             for experiment in experiments()
             if experiment in asked_by(options.profile)
         }
         trials = [trial for name, chosen in datasets.items() for trial in plan(options.profile, name, chosen)]
         check_results(trials)
-        progress = Progress(trials, RESULTS, RECORD)
-        left = duration_in_words(progress.seconds_left(cores))
+        build = Path("_build", options.profile)
+        stages = Stages(trials, build, cores)
     except (DataError, ResultsError, ValueError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     for experiment, chosen in datasets.items():
         print(f"{experiment}: {', '.join(chosen)}")
-    print(f"profile {options.profile}: {progress.total} trials, {progress.finished} finished; ", end="")
+    progress = stages.progress
+    left = duration_in_words(progress.seconds_left(cores))
+    print(
+        f"profile {options.profile}: {len(trials)} trials, {len(datasets) + len(PAGES)} chapters and the book; ", end=""
+    )
     where = "cores" if options.cluster == LOCAL else f"cores of {options.cluster}"
-    print(f"about {left} left on {cores} {where}, then the book", flush=True)
+    print(f"{progress.finished} of {progress.total} finished; about {left} left on {cores} {where}")
+    if note := other_commits(trials):
+        print(f"note: {note}")
+    sys.stdout.flush()
     clear_stale(trials)
-    page = Path("_build", options.profile, "html", "index.html").resolve()
     command = [
         *(sys.executable, "-m", "snakemake", "--snakefile", "workflow/Snakefile"),
         *("--workflow-profile", str(snakemake), "--cores", str(cores)),
         *("--config", f"profile={options.profile}", f"datasets={json.dumps(datasets)}", f"results={RESULTS}"),
     ]
     environment = os.environ | {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
-    if options.cluster == LOCAL:
-        status = subprocess.run(command, env=environment).returncode
-    else:
-        status = follow([*command, "cluster=true", "--jobs", str(cores)], environment, progress)
+    if options.cluster != LOCAL:
+        command += ["cluster=true", "--jobs", str(cores)]
+    log = build / "log.txt"
+    try:
+        status = follow(command, environment, stages, log, cores)
+        missing = stages.missing()
+    except (ResultsError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    if not status and missing:
+        print(f"error: {len(missing)} files were not made, {missing[0]} is the first", file=sys.stderr)
+        status = 1
     if status:
-        print("not finished; call again to go on", flush=True)
+        print(f"not finished; call again to go on. What was said: {log.resolve()}", flush=True)
         try:
             check_results(trials)  # Snakemake does not say that the disk is full
         except ResultsError as error:
             print(f"error: {error}", file=sys.stderr)
-    else:
-        print(f"the book of this run: {page}", flush=True)
+        return status
+    own, kept = (load(trials, folder) for folder in (RESULTS, RECORD))
+    within, compared = agreement(own, kept)
+    if compared:
+        print(f"{within} of {compared} trials are within the spread of the record")
+    print(f"the book of this run: {(build / 'html' / 'index.html').resolve()}", flush=True)
+    return 0
+
+
+class Stages:
+    """What a run is made of, and which of it has come about, judged by the files that it leaves.
+
+    Parameters
+    ----------
+    trials : the whole plan
+    build : folder of chapters and book
+    cores : on which trials run side by side; chapters do not
+    """
+
+    def __init__(self, trials: Sequence[Trial], build: Path, cores: int) -> None:
+        self.trials = trials
+        chapters = dict.fromkeys([*(trial.experiment for trial in trials), *PAGES])
+        self.paths = {f"chapter {name}": build / "chapters" / f"{name}.ipynb" for name in chapters}
+        self.paths["the book"] = build / "html" / "index.html"
+        self._made = {name: made_at(path) for name, path in self.paths.items()}
+        left = {f"chapter {trial.experiment}" for trial in unfinished(trials, RESULTS)}
+        kept = {f"chapter {name}" for name in chapters if name not in PAGES} - left if left else self.paths.keys()
+        takes = {name: BOOK_SECONDS if name == "the book" else CHAPTER_SECONDS for name in self.paths}
+        further = {name: cores * takes[name] for name in self.paths if name not in kept or self._made[name] is None}
+        self.progress = Progress(trials, RESULTS, RECORD, further=further)
+
+    def missing(self) -> list[Path]:
+        """What is not there, or not whole."""
+        records = [trial.record_path(RESULTS) for trial in unfinished(self.trials, RESULTS)]
+        return [*records, *(path for path in self.paths.values() if made_at(path) is None)]
+
+    def news(self) -> Iterator[str]:
+        """What has come about since the last call: a line each, counted at once."""
+        progress = self.progress
+        for trial in [step for step in progress.pending if isinstance(step, Trial)]:
+            if record := read_record(trial.record_path(RESULTS)):
+                progress.add(trial)
+                yield result_in_words(trial, record)
+        for name, path in self.paths.items():
+            if (made := made_at(path)) not in (None, self._made[name]):
+                self._made[name] = made
+                if name in progress.pending:
+                    progress.add(name)
+                yield name
+
+
+def made_at(path: Path) -> int | None:
+    """When a file was written; None if it is not there."""
+    try:
+        return path.stat().st_mtime_ns
+    except OSError:
+        return None
+
+
+def follow(command: list[str], environment: dict[str, str], stages: Stages, log: Path, jobs: int) -> int:
+    """Runs Snakemake, and says what it has done, by the files that come about, and why something failed.
+
+    Parameters
+    ----------
+    command, environment : of Snakemake
+    stages : what is to come about
+    log : file for what Snakemake and its jobs say themselves
+    jobs : at a time
+    """
+    log.parent.mkdir(parents=True, exist_ok=True)
+    told = ""
+    with log.open("w", encoding="utf-8") as stream, log.open(encoding="utf-8", errors="replace") as said:
+
+        def report() -> None:
+            nonlocal told
+            for news in stages.news():
+                print(stages.progress.line(news, jobs), flush=True)
+                told = news
+            for line in said.readlines():
+                if line.startswith("error: "):
+                    print(line, end="", file=sys.stderr, flush=True)
+                    told = line
+
+        with subprocess.Popen(command, env=environment, stdout=stream, stderr=subprocess.STDOUT) as process:
+            while True:
+                try:
+                    status = process.wait(REPORT_SECONDS)
+                    break
+                except subprocess.TimeoutExpired:
+                    report()
+                except KeyboardInterrupt:
+                    process.wait()  # it stops what runs, and on a cluster takes back what waits
+                    raise
+        report()
+        said.seek(0)
+        if status and not told.startswith("error: "):
+            print("".join(said.readlines()[-TAIL:]), end="", file=sys.stderr, flush=True)
     return status
+
+
+def load(trials: Iterable[Trial], folder: Path) -> list[dict[str, Any]]:
+    """The records of a folder of the profile, experiments and data sets of the trials."""
+    places = dict.fromkeys((trial.profile, trial.experiment, trial.dataset) for trial in trials)
+    return [record for profile, name, dataset in places for record in load_records(folder, profile, name, [dataset])]
+
+
+def other_commits(trials: Iterable[Trial]) -> str:
+    """A line that names the commits by which finished trials were run, if they are not of the present one."""
+    present = provenance_of_code()["commit"]
+    records = [record for trial in trials if (record := read_record(trial.record_path(RESULTS)))]
+    counts = Counter(str(record["git"]["commit"]) for record in records)
+    others = {commit: count for commit, count in counts.items() if commit != str(present)}
+    if not others:
+        return ""
+    told = ", ".join(f"{commit[:7]} ({count})" for commit, count in others.items())
+    return (
+        f"{sum(others.values())} of {len(records)} records are of other commits than the present"
+        f" {str(present)[:7]}: {told}; they count as finished, move them away to run them anew"
+    )
 
 
 def profile_of_snakemake(cluster: str) -> Path:
@@ -127,32 +275,6 @@ def count_cores(option: str, every: int | None) -> int:
     if not option.isdecimal() or int(option) < 1:
         raise ValueError(f"cores must be 'all' or an integer >= 1, got {option!r}")
     return int(option)
-
-
-def follow(command: list[str], environment: dict[str, str], progress: Progress) -> int:
-    """Runs Snakemake and says from time to time how far its trials have come elsewhere, judged by what they write."""
-    said = ""
-    with subprocess.Popen(command, env=environment) as process:
-        while True:
-            try:
-                return process.wait(REPORT_SECONDS)
-            except subprocess.TimeoutExpired:
-                line = state(progress)
-                if line != said:
-                    print(line, flush=True)
-                said = line
-            except KeyboardInterrupt:
-                process.wait()  # it takes back what waits and runs
-                raise
-
-
-def state(progress: Progress) -> str:
-    for trial in tuple(progress.pending):
-        if record := read_record(trial.record_path(RESULTS)):
-            progress.add(trial, record)
-    running = sum(is_reserved(trial.record_path(RESULTS)) for trial in progress.pending)
-    left = f"; about {duration_in_words(progress.seconds_left(running))} left with so many" if running else ""
-    return f"{progress.finished} of {progress.total} trials finished, {running} running{left}"
 
 
 def check_results(trials: list[Trial]) -> None:

@@ -4,7 +4,8 @@ import argparse
 import os
 import signal
 import sys
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import fields
 from pathlib import Path
@@ -12,16 +13,27 @@ from typing import Any
 
 from gdlayer.checks import one_of, positive_int
 from gdlayer.datasets import DataError
-from gdlayer.experiments import experiments, trial_types
+from gdlayer.experiments import experiments, trial_of, trial_types
 from gdlayer.experiments.memory import keep_freed_memory
 from gdlayer.experiments.parallel import run_all, unfinished
 from gdlayer.experiments.profiles import asked_by, choose_datasets, in_order, plan
-from gdlayer.experiments.progress import Progress, duration_in_words
-from gdlayer.experiments.record import ResultsError, committed_record, read_record
+from gdlayer.experiments.progress import (
+    Progress,
+    cell_in_words,
+    duration_in_words,
+    metrics_in_words,
+    result_in_words,
+    seconds_each,
+)
+from gdlayer.experiments.record import ResultsError, committed_record, every_record, load_records, read_record
 from gdlayer.experiments.search import as_table
 from gdlayer.experiments.settings import hyperparameters
+from gdlayer.experiments.spread import Spread
 from gdlayer.experiments.trial import PROFILES, Search, Trial
 from gdlayer.extras import MissingExtraError
+
+TELL_SECONDS = 5.0
+"""Between two lines that say how far a cell's training is."""
 
 
 class TrialsFailedError(Exception):
@@ -46,9 +58,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _run(options: argparse.Namespace) -> None:
     trial = _trials(options)[0]
-    record = _execute(trial, options)
-    trials = plan(trial.profile, trial.experiment, (trial.dataset,))
-    _report(trial, record, Progress(trials, options.results, committed_record(), options.device), options)
+    print(result_in_words(trial, _execute(trial, options)), flush=True)
 
 
 def _plan(options: argparse.Namespace) -> None:
@@ -99,22 +109,53 @@ def _cell(options: argparse.Namespace) -> None:
         if not seeds:
             hyperparameters(asked)  # tells which setting it lacks, if it lacks one
             cells = ", ".join(" ".join(map(str, cell)) for cell in sorted({t.short_cell[1:] for t in planned}))
-            raise ValueError(f"{_words(asked)} is no cell of profile {asked.profile!r}, which has {cells}")
-        print(f"{_words(asked)}, profile {asked.profile}")
+            raise ValueError(f"{cell_in_words(asked)} is no cell of profile {asked.profile!r}, which has {cells}")
+        place = options.results / "cells"
+        needed = {trial.needs for trial in seeds if trial.needs and not read_record(trial.needs.record_path(place))}
+        takes = seconds_each([*needed, *seeds], [] if reference is None else [r for _, r in every_record(reference)])
+        left = duration_in_words(None if takes is None else sum(takes))
+        print(f"{cell_in_words(asked)}, profile {asked.profile}: about {left}", flush=True)
         paper = experiments()[asked.experiment].published if asked.dataset not in asked.not_in_paper else {}
         for metric, value in ((m, v) for (cell, m), v in paper.items() if cell == asked.paper_cell(*asked.cell)):
             print(f"  paper            {metric.replace('_', ' ')} {value:.1f} %")
+        kept = [] if reference is None else load_records(reference, asked.profile, asked.experiment, [asked.dataset])
+        for told in _expected(asked, kept):
+            print(f"  to expect        {told}", flush=True)
         for trial in seeds:
             before = read_record(trial.record_path(options.results))
             if before is None and reference is not None:
                 before = read_record(trial.record_path(reference))
             options.force = True
-            again = _execute(trial, options, options.results / "cells")
-            on_record = f"; on record {_metrics(before)}" if before else ""
-            print(
-                f"  run now, seed {trial.seed}  {_metrics(again)} in {duration_in_words(again['seconds'])}{on_record}",
-                flush=True,
-            )
+            again = _execute(trial, options, place, _steps_told())
+            on_record = f"; on record {metrics_in_words(before)}" if before else ""
+            took = duration_in_words(again["seconds"])
+            print(f"  run now, seed {trial.seed}  {metrics_in_words(again)} in {took}{on_record}", flush=True)
+
+
+def _expected(asked: Trial, kept: Sequence[dict[str, Any]]) -> Iterator[str]:
+    """A line per metric: the record's mean, and how far from it another seed or machine may lie."""
+    spread = Spread(kept)
+    cell = [record["metrics"] for record in kept if trial_of(record["trial"]).cell == asked.cell]
+    for metric in cell[0] if cell else ():
+        if (bound := spread.of(asked, metric, len(cell))) is not None:
+            mean = sum(metrics[metric] for metrics in cell) / len(cell)
+            told = f"{metric.replace('_', ' ')} {100 * mean:.2f} ± {100 * bound:.2f} %"
+            yield f"{told}: the record's mean of {len(cell)} seed{'s' * (len(cell) > 1)}, and where 95 % of runs lie"
+
+
+def _steps_told() -> Callable[[int, int], None] | None:
+    """Tells every few seconds how far a training is; not on a terminal, which has a bar."""
+    if sys.stderr.isatty():
+        return None
+    last = time.monotonic()
+
+    def tell(step: int, steps: int) -> None:
+        nonlocal last
+        if time.monotonic() - last > TELL_SECONDS and step < steps:
+            last = time.monotonic()
+            _say(f"  step {step} of {steps}")
+
+    return tell
 
 
 def _planned(profile: str, name: str, datasets: tuple[str, ...]) -> list[Trial]:
@@ -141,7 +182,12 @@ def _trials(options: argparse.Namespace) -> list[Trial]:
     return [cls(**{**given, "dataset": dataset}) for dataset in _datasets(options)]
 
 
-def _execute(trial: Trial, options: argparse.Namespace, results: Path | None = None) -> dict[str, Any]:
+def _execute(
+    trial: Trial,
+    options: argparse.Namespace,
+    results: Path | None = None,
+    told: Callable[[int, int], object] | None = None,
+) -> dict[str, Any]:
     import torch
 
     from gdlayer.experiments.run import run
@@ -154,7 +200,8 @@ def _execute(trial: Trial, options: argparse.Namespace, results: Path | None = N
     torch.backends.cudnn.allow_tf32 = False  # on a GPU, convolutions in fp32 would round to 10 bits
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # without it cuBLAS refuses, being asked for the above
     keep = getattr(options, "keep_weights", False)
-    return run(trial, results or options.results, device=options.device, force=options.force, keep_weights=keep)
+    place = results or options.results
+    return run(trial, place, device=options.device, force=options.force, keep_weights=keep, told=told)
 
 
 def _run_missing(trials: Sequence[Trial], options: argparse.Namespace) -> None:
@@ -176,11 +223,11 @@ def _run_missing(trials: Sequence[Trial], options: argparse.Namespace) -> None:
         with closing(run_all(missing, options.results, jobs=options.jobs, device=options.device)) as several:
             for done in several:
                 if done.record:
-                    progress.add(done.trial, done.record)
-                    _report(done.trial, done.record, progress, options)
+                    progress.add(done.trial)
+                    print(progress.line(result_in_words(done.trial, done.record), options.jobs), flush=True)
                 else:
                     failed += 1
-                    _say(f"{_words(done.trial)} seed {done.trial.seed}: {done.error}")
+                    _say(f"{cell_in_words(done.trial)} seed {done.trial.seed}: {done.error}")
     except KeyboardInterrupt:
         _say("the trials that ran are stopped, their checkpoints stay")
         raise
@@ -193,23 +240,6 @@ def _run_missing(trials: Sequence[Trial], options: argparse.Namespace) -> None:
 def _announce(progress: Progress, options: argparse.Namespace) -> None:
     left = duration_in_words(progress.seconds_left(options.jobs))
     _say(f"{progress.total} trials, {progress.finished} finished; about {left} left with {options.jobs} at a time")
-
-
-def _report(trial: Trial, record: dict[str, Any], progress: Progress, options: argparse.Namespace) -> None:
-    left = duration_in_words(progress.seconds_left(options.jobs))
-    print(
-        f"[{progress.finished}/{progress.total}] {_words(trial)} seed {trial.seed}: "
-        f"{_metrics(record)} in {duration_in_words(record['seconds'])}; about {left} left",
-        flush=True,
-    )
-
-
-def _words(trial: Trial) -> str:
-    return " ".join(map(str, (trial.experiment, *trial.short_cell, "on", trial.dataset)))
-
-
-def _metrics(record: dict[str, Any]) -> str:
-    return ", ".join(f"{name.replace('_', ' ')} {100 * value:.2f} %" for name, value in record["metrics"].items())
 
 
 def _say(line: str) -> None:

@@ -1,7 +1,8 @@
 """How far a plan has come and how long the rest will take."""
 
+import time
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from statistics import mean
 from typing import Any
@@ -13,10 +14,12 @@ from gdlayer.experiments.trial import Trial
 
 STARTUP_SECONDS = 4.0
 """Of one trial's process: imports, data, first step."""
+TRUST_SECONDS = 60.0
+"""That a run lasts until its own speed counts as much as what was expected."""
 
 
 class Progress:
-    """How far a plan has come: reads the records once, and is told of each trial that finishes.
+    """How far a run has come: reads the records once, and is told of each step that ends.
 
     Parameters
     ----------
@@ -25,39 +28,57 @@ class Progress:
     reference : folder of further records to judge the duration by, if there is one
     device : "cpu" or "cuda"
         What the rest will run on.
+    further : {name: seconds}
+        Steps besides the trials, and how long each takes where one trial runs at a time.
     """
 
     def __init__(
-        self, trials: Iterable[Trial], results: Path, reference: Path | None = None, device: str = "cpu"
+        self,
+        trials: Iterable[Trial],
+        results: Path,
+        reference: Path | None = None,
+        device: str = "cpu",
+        further: Mapping[str, float] | None = None,
     ) -> None:
-        self.device = device
-        self.pending: list[Trial] = []
-        self._records: list[dict[str, Any]] = []
+        own: list[dict[str, Any]] = []
+        waiting: list[Trial] = []
         for trial in trials:
             record = read_record(trial.record_path(results))
-            self._records.append(record) if record else self.pending.append(trial)
-        self._reference = [] if reference is None else [record for _, record in every_record(reference)]
+            own.append(record) if record else waiting.append(trial)
+        kept = [] if reference is None else [record for _, record in every_record(reference)]
+        known = seconds_each(waiting, own, kept, device=device)
+        self._known = known is not None
+        self.pending: dict[Trial | str, float] = {}
+        """Steps that have not ended, with the seconds that each is expected to take."""
+        self.pending.update(zip(waiting, known or [1.0] * len(waiting), strict=True))
+        self.pending.update(further or {})
+        self.finished = len(own)
+        self.total = len(own) + len(self.pending)
+        self._work = 0.0
+        self._started = time.monotonic()
 
-    @property
-    def finished(self) -> int:
-        return len(self._records)
-
-    @property
-    def total(self) -> int:
-        return len(self._records) + len(self.pending)
-
-    def add(self, trial: Trial, record: dict[str, Any]) -> None:
-        """Counts a pending trial as finished."""
-        self.pending.remove(trial)
-        self._records.append(record)
+    def add(self, step: Trial | str) -> None:
+        """Counts a pending step as finished."""
+        self._work += self.pending.pop(step)
+        self.finished += 1
 
     def seconds_left(self, jobs: int) -> float | None:
-        """Estimated seconds until every trial has its record, ``jobs`` at a time; None if nothing tells.
+        """Estimated seconds until every step has ended, ``jobs`` at a time; None if nothing tells.
 
-        Judged by the finished ones, or else by the reference, see :func:`seconds_each`.
+        What the steps are expected to take, at the speed seen so far: at first ``jobs`` expected seconds a second, and
+        the longer the run, the more by its clock.
         """
-        known = seconds_each(self.pending, self._records, self._reference, device=self.device)
-        return None if known is None else sum(known) / jobs
+        left = sum(self.pending.values())
+        weight = TRUST_SECONDS if self._known else 0.0
+        elapsed = time.monotonic() - self._started
+        done = self._work + weight * jobs
+        if not left:
+            return 0.0
+        return left * (elapsed + weight) / done if done else None
+
+    def line(self, told: str, jobs: int) -> str:
+        """What has just ended, with its number and how long the rest will take."""
+        return f"[{self.finished}/{self.total}] {told}; about {duration_in_words(self.seconds_left(jobs))} left"
 
 
 def seconds_each(
@@ -105,6 +126,21 @@ def kinds(trial: dict[str, Any], settings: dict[str, Any]) -> list[tuple[str, ..
     home, layer, precision = trial_types()[trial["experiment"]].belongs_to, trial["layer"], settings["precision"]
     names = (trial[name] for name in experiments()[home].trial.cell_fields() if isinstance(trial[name], str))
     return [(home, layer, precision, *names), (home, layer, precision), (home, layer), (home,)]
+
+
+def cell_in_words(trial: Trial) -> str:
+    """ "table1 ours 1000 on fashion-mnist"."""
+    return " ".join(map(str, (trial.experiment, *trial.short_cell, "on", trial.dataset)))
+
+
+def result_in_words(trial: Trial, record: dict[str, Any]) -> str:
+    """What a trial came to, in a line."""
+    took = duration_in_words(record["seconds"])
+    return f"{cell_in_words(trial)} seed {trial.seed}: {metrics_in_words(record)} in {took}"
+
+
+def metrics_in_words(record: dict[str, Any]) -> str:
+    return ", ".join(f"{name.replace('_', ' ')} {100 * value:.2f} %" for name, value in record["metrics"].items())
 
 
 def duration_in_words(seconds: float | None) -> str:

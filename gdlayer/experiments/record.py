@@ -61,11 +61,6 @@ def reserve(path: Path) -> Iterator["Reservation"]:
         lock.release()
 
 
-def is_reserved(path: Path) -> bool:
-    """Whether a process holds the place of a record, or was killed while it did."""
-    return _part(path).exists()
-
-
 def _part(path: Path) -> Path:
     return path.with_name(f".{path.name}.part")
 
@@ -225,7 +220,7 @@ def provenance(device: str, threads: int) -> dict[str, Any]:
     import torch
 
     return {
-        "git": _git(),
+        "git": provenance_of_code(),
         "versions": {
             "gdlayer": gdlayer.__version__,
             "python": platform.python_version(),
@@ -278,7 +273,9 @@ def committed_record() -> Path | None:
     return None if root is None else root / "data" / "results"
 
 
-def _git() -> dict[str, Any]:
+def provenance_of_code() -> dict[str, Any]:
+    """The commit that this package lies in, and whether it has changes; None where there is no git to tell."""
+
     def git(*arguments: str) -> str:
         return subprocess.run(["git", *arguments], cwd=root, capture_output=True, text=True, check=True).stdout.strip()
 

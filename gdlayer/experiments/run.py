@@ -59,7 +59,13 @@ class Workplace:
 
 
 def run(
-    trial: Trial, results: Path, *, device: str = "cpu", force: bool = False, keep_weights: bool = False
+    trial: Trial,
+    results: Path,
+    *,
+    device: str = "cpu",
+    force: bool = False,
+    keep_weights: bool = False,
+    told: Callable[[int, int], object] | None = None,
 ) -> dict[str, Any]:
     """Runs a trial and writes its record; a finished record is returned as it is.
 
@@ -73,6 +79,8 @@ def run(
         Run even if the record exists, and replace it when done.
     keep_weights : bool
         Write the trained network beside the record (:func:`~gdlayer.experiments.weights.load_kept`).
+    told : function, optional
+        As for :func:`gdlayer.experiments.training.train`.
 
     Raises
     ------
@@ -94,7 +102,7 @@ def run(
         if not force and (finished := read_record(path)):  # by the process that held the place until now
             return finished
         workplace = Workplace(torch.device(device), results, path)
-        record = conduct(trial, settings, workplace, keep_weights)
+        record = conduct(trial, settings, workplace, keep_weights, told)
         place.write(record)
         workplace.checkpoint.unlink(missing_ok=True)
     return record
@@ -122,7 +130,13 @@ def check_block(trial: Trial, results: Path, machine: str) -> None:
             )
 
 
-def conduct(trial: Trial, settings: dict[str, Any], workplace: Workplace, keep_weights: bool = False) -> dict[str, Any]:
+def conduct(
+    trial: Trial,
+    settings: dict[str, Any],
+    workplace: Workplace,
+    keep_weights: bool = False,
+    told: Callable[[int, int], object] | None = None,
+) -> dict[str, Any]:
     """Trains what the trial's experiment prepares, and makes the record."""
     started = datetime.now(UTC)
     task = experiments()[trial.belongs_to].prepare(trial, settings, workplace)
@@ -134,6 +148,7 @@ def conduct(trial: Trial, settings: dict[str, Any], workplace: Workplace, keep_w
         Recipe.of(settings, trial.seed),
         checkpoint=workplace.checkpoint,
         settings=settings,
+        told=told,
     )
     if task.finish is not None:
         task.finish()

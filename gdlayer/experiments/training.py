@@ -159,6 +159,7 @@ def train(
     checkpoint_seconds: float = CHECKPOINT_SECONDS,
     settings: dict[str, Any] | None = None,
     capture: bool = True,
+    told: Callable[[int, int], object] | None = None,
 ) -> Run:
     """Trains ``model`` in place by Adam on cross-entropy, batches drawn without replacement epoch by epoch.
 
@@ -180,6 +181,8 @@ def train(
     capture : bool
         On a GPU, replay the step on a full batch from a CUDA graph, unless a module other than N-jet layers has
         ``capturable = False``. The outcome is the same.
+    told : function, optional
+        Called about 20 times with the number of steps done and of all.
 
     Returns
     -------
@@ -255,6 +258,8 @@ def train(
                     point |= evaluate()
                     model.train()
                 run.curve.append(point)
+                if told is not None:
+                    told(run.step, recipe.steps)
                 loss_sum.zero_()
                 hits.zero_()
                 seen = 0

@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 from markupsafe import Markup
 
+from gdlayer.experiments.spread import agreement
 from gdlayer.report import markup
 from gdlayer.report.claims import FAILS, HOLDS, NOT_RUN, TOO_FEW, UNCLEAR, UNTESTABLE, VERDICTS, Question, Row
 from gdlayer.report.conclusion import places
@@ -98,13 +99,26 @@ def further(question: Question) -> str:
 
 
 def render(tables: Mapping[str, Loaded]) -> Markup:
-    """HTML of the answers, a card per experiment.
+    """HTML of the answers, a card per experiment; of a user's own run also how far it agrees with the record.
 
     Parameters
     ----------
     tables : {experiment: as :func:`gdlayer.report.loaded.load` gives it}
     """
-    return markup.division("answers", *(_division(card(loaded), link=True) for loaded in tables.values()))
+    answers = markup.division("answers", *(_division(card(loaded), link=True) for loaded in tables.values()))
+    return answers + (markup.paragraph(told) if (told := agreement_in_words(tables)) else Markup())
+
+
+def agreement_in_words(tables: Mapping[str, Loaded]) -> str:
+    """How many trials of a user's own run lie within the spread of the record; "" where there is nothing to compare."""
+    counts = [agreement(loaded.records, loaded.kept) for loaded in tables.values()]
+    within, compared = (sum(count) for count in zip(*counts, strict=True))
+    if not compared:
+        return ""
+    return (
+        f"{within} of {compared} trials of this run lie within the spread of the record: no metric differs by more than"
+        " twice the standard deviation of the difference of two seeds."
+    )
 
 
 def answer(loaded: Loaded) -> Markup:

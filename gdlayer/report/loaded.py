@@ -1,11 +1,12 @@
 """What a chapter shows: an experiment's records under one profile, and what of the plan is still to run."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from gdlayer.experiments import experiments
+from gdlayer.experiments import experiments, trial_of
 from gdlayer.experiments.experiment import Experiment
+from gdlayer.experiments.profiles import plan
 from gdlayer.experiments.record import (
     ResultsError,
     committed_data,
@@ -39,6 +40,8 @@ class Loaded(NamedTuple):
     record: pd.DataFrame | None
     committed: Path | None
     """Folder of the repository's record, if there is one."""
+    kept: Sequence[dict[str, Any]] = ()
+    """Beside a user's own run: all records of the repository of the same profile and data sets, further seeds too."""
 
 
 def load(
@@ -56,8 +59,8 @@ def load(
     datasets : str
         Names separated by commas; by default all that have records, or if none has the paper's own.
     committed : folder
-        Of the repository's record, by default found where there is one. Its fullest profile is shown beside other
-        results, and it tells how long trials take.
+        Of the repository's record, by default found where there is one. What it has of the same profile, data sets and
+        seeds is shown beside other results, and it tells how long trials take.
 
     Raises
     ------
@@ -73,9 +76,11 @@ def load(
     records = load_records(folder, profile, experiment, names)
     kept = []
     if committed is not None and folder.resolve() != committed.resolve():
-        kept = load_records(committed, choose_profile(committed, FULLEST, experiment, names), experiment, names)
+        kept = load_records(committed, profile, experiment, names)
     known = [] if committed is None else [record for _, record in every_record(committed)]
     found = experiments()[experiment]
+    asked = {*plan(profile, experiment, [name for name in names if name in found.trial.datasets])} if kept else {}
+    beside = [record for record in kept if trial_of(record["trial"]) in asked]
     return Loaded(
         found,
         folder,
@@ -84,8 +89,9 @@ def load(
         records,
         summarise(records, found),
         planned(profile, experiment, names, records, known),
-        summarise(kept, found) if kept else None,
+        summarise(beside, found) if beside else None,
         committed,
+        kept,
     )
 
 

@@ -11,6 +11,19 @@ from gdlayer.experiments.table1.trial import Table1Precision, Table1Trial
 from gdlayer.experiments.table3.trial import Table3Trial
 
 
+class Clock:
+    """Seconds as a test sets them."""
+
+    now = 0.0
+
+
+@pytest.fixture(autouse=True)
+def clock(monkeypatch):
+    clock = Clock()
+    monkeypatch.setattr("time.monotonic", lambda: clock.now)
+    return clock
+
+
 def test_seconds_left_by_the_cost_of_the_same_layer(results, tmp_path):
     trials = plan("smoke", "table1", (SAMPLE,))
     reference = tmp_path / "reference"
@@ -88,10 +101,35 @@ def test_the_records_are_read_once(results, monkeypatch):
     finish(trials[0], results, seconds=8.0)
     progress = Progress(trials, results)
     assert (progress.finished, progress.total) == (1, len(trials))
-    before = progress.seconds_left(1)
     monkeypatch.setattr("gdlayer.experiments.progress.read_record", lambda _: pytest.fail("read again"))
-    made = finish(trials[1], results, seconds=8.0)
-    progress.add(trials[1], made)
+    progress.add(trials[1])
     assert (progress.finished, progress.total) == (2, len(trials))
-    assert before is not None
-    assert progress.seconds_left(1) == pytest.approx(before - 8 - STARTUP_SECONDS)
+    assert trials[1] not in progress.pending
+
+
+def test_the_estimate_goes_by_the_speed_of_the_run(results, clock):
+    """With chapters and book in it; at first by what was expected."""
+    trials = plan("smoke", "table1", (SAMPLE,))
+    for trial in trials[1:]:
+        finish(trial, results, seconds=96.0)
+    progress = Progress(trials, results, further={"chapter table1": 60.0, "the book": 140.0})
+    expected = 96 + STARTUP_SECONDS
+    assert (progress.finished, progress.total) == (len(trials) - 1, len(trials) + 2)
+    assert progress.seconds_left(2) == pytest.approx((expected + 200) / 2)
+    clock.now = 1e6  # expected to last 50 s
+    progress.add(trials[0])
+    assert progress.line("this", 2).startswith(f"[{len(trials)}/{len(trials) + 2}] this; about ")
+    left = progress.seconds_left(2)
+    assert left == pytest.approx(200 * 1e6 / expected, rel=0.6)
+    progress.add("chapter table1")
+    progress.add("the book")
+    assert progress.line("that", 2) == f"[{len(trials) + 2}/{len(trials) + 2}] that; about 0 s left"
+
+
+def test_where_nothing_is_known_the_run_itself_tells(results, clock):
+    trials = plan("smoke", "table1", (SAMPLE,))
+    progress = Progress(trials, results)
+    assert progress.seconds_left(1) is None
+    clock.now = 30.0
+    progress.add(trials[0])
+    assert progress.seconds_left(1) == pytest.approx(30 * (len(trials) - 1))

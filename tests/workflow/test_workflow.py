@@ -1,6 +1,7 @@
 """``make reproduce`` up to the point where it hands over, what it hands over, and the execution of chapters."""
 
 import contextlib
+import dataclasses
 import json
 import os
 import re
@@ -16,13 +17,14 @@ import pytest
 import refresh
 import reproduce
 import soak
+import writable
 from invented import finish
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError
 
 from gdlayer.experiments import experiments
 from gdlayer.experiments.profiles import plan
-from gdlayer.experiments.progress import STARTUP_SECONDS, Progress
+from gdlayer.experiments.progress import STARTUP_SECONDS, duration_in_words
 from gdlayer.experiments.trial import Trial
 
 REPOSITORY = Path(reproduce.__file__).parents[1]
@@ -146,36 +148,49 @@ def test_results_that_cannot_be_written(tmp_path):
 # The hand-over
 
 
-@pytest.mark.parametrize(
-    ("status", "last"), [(0, "the book of this run: {page}"), (1, "not finished; call again to go on")]
-)
-def test_snakemake_gets_the_profile_and_its_data(monkeypatch, capsys, tmp_path, status, last):
+def make_everything(stages: reproduce.Stages) -> None:
+    """What Snakemake would make."""
+    write_records([step for step in stages.progress.pending if isinstance(step, Trial)])
+    for path in stages.paths.values():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("made")
+
+
+@pytest.mark.parametrize("status", [0, 1])
+def test_snakemake_gets_the_profile_and_its_data(monkeypatch, capsys, tmp_path, status):
     calls = []
 
-    def called(command: list[object], **options: Any) -> subprocess.CompletedProcess[str]:
-        calls.append([str(word) for word in command])
-        assert options["env"]["PATH"].startswith(str(Path(sys.executable).parent))
-        return subprocess.CompletedProcess([], status)
+    def called(command: list[str], environment: dict[str, str], stages: reproduce.Stages, log: Path, jobs: int) -> int:
+        calls.append(command)
+        assert environment["PATH"].startswith(str(Path(sys.executable).parent))
+        if status == 0:
+            make_everything(stages)
+        return status
 
-    monkeypatch.setattr(subprocess, "run", called)
+    monkeypatch.setattr(reproduce, "follow", called)
     write_records([*OF["table1"][:2], *OF["table2"][:2], *OF["table3"], *OF["ablations"], *OF["scale"]])
     pending = len(OF["table1"]) - 2 + len(OF["table2"]) - 2
     tables = [Path("results", "smoke", f"{name}.csv") for name in EMBEDDED]
     for table in tables:
         table.touch()
+    monkeypatch.setattr(reproduce, "other_commits", lambda _: "")
     monkeypatch.setattr(sys, "argv", ["reproduce.py", "--profile", "smoke", "--cores", "3"])
     assert reproduce.main() == status
     out, err = capsys.readouterr()
-    seconds = pending * (8 + STARTUP_SECONDS) / 3  # 4 steps at 2 s or 2 at 4 s, and the start of each
+    # 4 steps at 2 s or 2 at 4 s, and the start of each; chapters are not side by side
+    seconds = pending * (8 + STARTUP_SECONDS) / 3 + 10 * reproduce.CHAPTER_SECONDS + reproduce.BOOK_SECONDS
+    html = tmp_path / "_build" / "smoke" / "html" / "index.html"
     assert out.splitlines() == [
         "table1: fashion-mnist-sample",
         "table2: textures-synthetic",
         "table3: nuclei-synthetic",
         "ablations: fashion-mnist-sample",
         "scale: fashion-mnist-sample",
-        f"profile smoke: {len(TRIALS)} trials, {len(TRIALS) - pending} finished; about {seconds:.0f} s left on 3 cores,"
-        " then the book",
-        last.format(page=tmp_path / "_build" / "smoke" / "html" / "index.html"),
+        f"profile smoke: {len(TRIALS)} trials, 10 chapters and the book; {len(TRIALS) - pending} of {len(TRIALS) + 11}"
+        f" finished; about {duration_in_words(seconds)} left on 3 cores",
+        f"not finished; call again to go on. What was said: {tmp_path / '_build' / 'smoke' / 'log.txt'}"
+        if status
+        else f"the book of this run: {html}",
     ]
     assert err == ""
     assert [table.exists() for table in tables] == [False, False, True, True, True]  # made anew if a record is missing
@@ -188,17 +203,54 @@ def test_snakemake_gets_the_profile_and_its_data(monkeypatch, capsys, tmp_path, 
     assert (REPOSITORY / command[command.index("--workflow-profile") + 1] / "config.yaml").exists()
 
 
+def test_what_snakemake_did_not_make_is_an_error(monkeypatch, capsys):
+    """Whatever it says."""
+    monkeypatch.setattr(reproduce, "follow", lambda *_: 0)
+    monkeypatch.setattr(sys, "argv", ["reproduce.py", "--profile", "smoke"])
+    write_records(TRIALS[1:])
+    assert reproduce.main() == 1
+    out, err = capsys.readouterr()
+    path = TRIALS[0].record_path(Path("results"))
+    assert err == f"error: 12 files were not made, {path} is the first\n"
+    assert out.splitlines()[-1].startswith("not finished; call again to go on. What was said: ")
+
+
+def test_the_end_says_what_lies_within_the_spread_of_the_record(monkeypatch, capsys):
+    """Of the trials that have a record with seeds."""
+    kept = [dataclasses.replace(trial, seed=seed) for trial in OF["table1"][:2] for seed in range(3)]
+    for trial, value in zip(kept, (0.5, 0.6, 0.7, 0.5, 0.6, 0.7), strict=True):
+        finish(trial, reproduce.RECORD, metrics={"test_accuracy": value})
+    write_records(OF["table1"][:1], metrics={"test_accuracy": 0.75})
+    write_records(OF["table1"][1:2], metrics={"test_accuracy": 0.9})
+    monkeypatch.setattr(reproduce, "follow", lambda _, __, stages, *___: make_everything(stages) or 0)
+    monkeypatch.setattr(sys, "argv", ["reproduce.py", "--profile", "smoke"])
+    assert reproduce.main() == 0
+    assert capsys.readouterr().out.splitlines()[-2] == "1 of 2 trials are within the spread of the record"
+
+
+def test_records_of_other_commits_are_named(monkeypatch):
+    monkeypatch.setattr(reproduce, "provenance_of_code", lambda: {"commit": "0123456789"})
+    write_records(TRIALS[:2], git={"commit": "0123456789", "dirty": False})
+    assert reproduce.other_commits(TRIALS) == ""
+    write_records(TRIALS[2:4], git={"commit": "89abcdef01", "dirty": False})
+    write_records(TRIALS[4:5], git={"commit": None, "dirty": None})
+    assert reproduce.other_commits(TRIALS) == (
+        "3 of 5 records are of other commits than the present 0123456: 89abcde (2), None (1); they count as finished,"
+        " move them away to run them anew"
+    )
+
+
 @pytest.mark.parametrize(("cores", "jobs"), [("all", "100"), ("7", "7")])
 def test_a_cluster_gets_its_own_profile(monkeypatch, capsys, cores, jobs):
     """With as many queue entries at a time as that says, unless told."""
     calls = []
     monkeypatch.setattr(reproduce, "check_slurm", lambda profile: None)
-    monkeypatch.setattr(reproduce, "follow", lambda command, *_: calls.append(command) or 0)
+    monkeypatch.setattr(reproduce, "follow", lambda command, *_: calls.append(command) or 1)
     monkeypatch.setattr(sys, "executable", "/usr/bin/python3")
     monkeypatch.setattr(sys, "argv", ["reproduce.py", "--profile=smoke", "--cluster=slurm", f"--cores={cores}"])
     write_records(TRIALS[:1])
-    assert reproduce.main() == 0
-    assert f" left on {jobs} cores of slurm, then the book\n" in capsys.readouterr().out
+    assert reproduce.main() == 1
+    assert f" left on {jobs} cores of slurm\n" in capsys.readouterr().out
     (command,) = calls
     assert command[command.index("--workflow-profile") + 1] == str(REPOSITORY / "workflow" / "profiles" / "slurm")
     assert command[command.index("--cores") + 1] == command[command.index("--jobs") + 1] == jobs
@@ -288,25 +340,72 @@ def test_on_a_cluster_all_but_the_trials_is_one_queue_entry():
     assert groups == [f"{rule}=book" for rule in rules if rule not in ("all", "trial")]
 
 
-def test_a_cluster_is_followed_by_what_its_trials_write(monkeypatch, capsys, tmp_path):
-    """Every so often, if there is something new; what runs is what has taken its place."""
-    monkeypatch.setattr(reproduce, "REPORT_SECONDS", 0.5)
+def follow(script: str, stages: reproduce.Stages) -> int:
+    return reproduce.follow(["sh", "-c", script], dict(os.environ), stages, Path("_build", "log.txt"), 2)
+
+
+def test_what_comes_about_is_told_and_counted(capsys):
+    """Trials, chapters and book by what they write, in one count; nothing that was there or that Snakemake says."""
     trials = OF["table1"][:4]
-    write_records(trials[:1])
-    progress = Progress(trials, Path("results"))
-    assert reproduce.follow(["sleep", "1.2"], dict(os.environ), progress) == 0
-    assert capsys.readouterr().out == "1 of 4 trials finished, 0 running\n"
-    write_records(trials[1:2])
-    for trial in trials[2:]:
-        path = trial.record_path(Path("results"))
-        path.with_name(f".{path.name}.part").touch()
-    assert reproduce.follow(["sh", "-c", "sleep 0.7; exit 3"], dict(os.environ), progress) == 3
-    seconds = 8 + STARTUP_SECONDS  # two, two at a time
-    assert capsys.readouterr().out == f"2 of 4 trials finished, 2 running; about {seconds:.0f} s left with so many\n"
+    write_records([*trials[:2], *trials[3:]], metrics={"test_accuracy": 0.5})
+    made = trials[3].record_path(Path("results"))
+    made.rename("made.json")
+    chapter = Path("_build", "smoke", "chapters", "table1.ipynb")
+    chapter.parent.mkdir(parents=True)
+    chapter.touch()
+    stages = reproduce.Stages(trials, Path("_build", "smoke"), 2)
+    script = f"echo Building DAG of jobs; sleep 1.2; mv made.json {made}; sleep 1.2; touch {chapter}"
+    assert follow(script, stages) == 0
+    first, second = capsys.readouterr().out.splitlines()
+    assert first.startswith("[3/11] table1 ours 1000 on fashion-mnist-sample seed 0: test accuracy 50.00 % in ")
+    assert re.fullmatch(r"\[4/11\] chapter table1; about \d+ (s|min) left", second)
+    assert Path("_build", "log.txt").read_text() == "Building DAG of jobs\n"
+    assert [path.parent.name for path in stages.missing()] == ["fashion-mnist-sample", *["chapters"] * 5, "html"]
+
+
+def test_a_chapter_without_a_new_record_is_not_waited_for():
+    write_records(OF["table1"])
+    stages = reproduce.Stages(OF["table1"], Path("_build", "smoke"), 2)
+    make_everything(stages)
+    write_records(OF["table3"][:1])
+    assert reproduce.Stages(OF["table1"], Path("_build", "smoke"), 2).progress.pending == {}
+    pending = reproduce.Stages([*OF["table1"], *OF["table3"]], Path("_build", "smoke"), 2).progress.pending
+    assert "chapter table3" in pending
+    assert "chapter overview" in pending
+    assert "chapter table1" not in pending
+
+
+def test_why_something_failed_is_told(capsys):
+    """Its error once; where none is told, the end of what was said."""
+    stages = reproduce.Stages(TRIALS, Path("_build", "smoke"), 2)
+    assert follow("echo noise; echo error: no room; exit 3", stages) == 3
+    assert capsys.readouterr().err == "error: no room\n"
+    assert follow("for i in $(seq 40); do echo line $i; done; exit 1", stages) == 1
+    assert capsys.readouterr().err.splitlines() == [f"line {i}" for i in range(26, 41)]
+
+
+def test_caches_go_where_they_can_be_written(monkeypatch, tmp_path):
+    for variable in writable.PLACES:
+        monkeypatch.delenv(variable, raising=False)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert writable.provide_caches(tmp_path / "instead") == ""
+    assert "XDG_CACHE_HOME" not in os.environ
+    assert not (tmp_path / "instead").exists()
+    (tmp_path / "file").touch()
+    for place, name in (("XDG_CACHE_HOME", ".cache"), ("IPYTHONDIR", ".ipython")):
+        monkeypatch.setenv(place, str(tmp_path / "file" / name))
+    assert writable.provide_caches(tmp_path / "instead") == (
+        f"{tmp_path}/file/.cache, {tmp_path}/file/.ipython cannot be written: caches go to {tmp_path}/instead"
+    )
+    assert os.environ["XDG_CACHE_HOME"] == str(tmp_path / "instead" / ".cache")
+    assert (tmp_path / "instead" / ".ipython").is_dir()
+    assert "XDG_DATA_HOME" not in os.environ
+    monkeypatch.setenv("HOME", "/proc/nonexistent")
+    assert "/proc/nonexistent/.config" in writable.provide_caches(tmp_path / "instead")
 
 
 def test_what_is_embedded_is_announced(monkeypatch, capsys):
-    monkeypatch.setattr(subprocess, "run", lambda *_, **__: subprocess.CompletedProcess([], 0))
+    monkeypatch.setattr(reproduce, "follow", lambda _, __, stages, *___: make_everything(stages) or 0)
     monkeypatch.setattr(sys, "argv", ["reproduce.py", "--cores", "all"])
     assert reproduce.main() == 0
     lines = capsys.readouterr().out.splitlines()
@@ -325,7 +424,9 @@ def test_what_is_embedded_is_announced(monkeypatch, capsys):
         assert note.startswith(f"note: {names}: ")
     assert lines[5:10] == [f"{name}: {dataset}" for name, dataset in EMBEDDED.items()]
     planned = sum(len(plan("quick", name, (dataset,))) for name, dataset in EMBEDDED.items())
-    assert lines[10].startswith(f"profile quick: {planned} trials, 0 finished; about an unknown time")
+    assert lines[10].startswith(
+        f"profile quick: {planned} trials, 10 chapters and the book; 0 of {planned + 11} finished; "
+    )
 
 
 def test_snakemake_plans_what_is_missing():
@@ -354,6 +455,21 @@ def test_snakemake_plans_what_is_missing():
         of_all.format(page, datasets) in output
         for page in ("preface", "overview", "protocol", "records", "replication")
     )
+
+
+def test_what_is_missing_behind_a_whole_book_is_made():
+    """A record that was deleted, or moved away because it was damaged."""
+    prepare_a_dry_run()
+    paths = write_records(TRIALS)
+    make_everything(reproduce.Stages(TRIALS, Path("_build", "smoke"), 2))
+    for name in EMBEDDED:
+        Path("results", "smoke", f"{name}.csv").touch()
+    for path in reproduce.Stages(TRIALS, Path("_build", "smoke"), 2).paths.values():
+        path.touch()
+    paths[0].unlink()
+    output = dry_run({name: [dataset] for name, dataset in EMBEDDED.items()})
+    assert re.search(r"^trial +1$", output, re.MULTILINE), output
+    assert re.search(r"^book +1$", output, re.MULTILINE), output
 
 
 def test_a_trial_waits_for_the_record_of_its_source():
@@ -539,6 +655,15 @@ def test_a_chapter_is_executed_whole_or_not_at_all():
     assert done.returncode == 1
     assert "ZeroDivisionError: division by zero" in done.stderr
     assert Path("out/chapter.ipynb").read_bytes() == before
+
+
+def test_what_a_library_says_on_stderr_enters_no_chapter():
+    write_chapter('profile = "quick"', "import sys\nprint('shown')\nprint('building the font cache', file=sys.stderr)")
+    done = run("execute_chapter.py", "chapter.ipynb", "out.ipynb")
+    assert (done.returncode, done.stderr) == (0, "building the font cache\n")
+    refresh.execute(Path("chapter.ipynb"))
+    for path in ("out.ipynb", "chapter.ipynb"):
+        assert [output.text for output in nbformat.read(path, 4).cells[1].outputs] == ["shown\n"]
 
 
 def test_a_chapter_is_executed_in_its_place():
