@@ -55,11 +55,11 @@ $(VENV)/.%: requirements-%.lock $(READY)
 	@$(LOCKED) -r $<
 	@touch $@
 
-reproduce: $(READY) $(if $(filter slurm,$(CLUSTER)),$(VENV)/.cluster)  ## every trial of PROFILE (quick), then tables, chapters and a book of your own run; CLUSTER=slurm there
+reproduce: $(READY) $(if $(filter slurm,$(CLUSTER)),$(VENV)/.cluster)  ## every trial of PROFILE (quick, 10 minutes), then tables, chapters and a book of your own run; CLUSTER=slurm there
 	@$(BIN)/python workflow/reproduce.py --profile $(PROFILE) --cores $(CORES) $(if $(CLUSTER),--cluster $(CLUSTER))
 
-cell: $(READY)  ## one cell again, beside the paper's: TABLE=1 LAYER=ours N=5000, or TABLE=2 SOURCE=..., TABLE=3 SPLIT=...
-	@$(BIN)/python -m gdlayer.experiments cell table$(TABLE) $(CELL) --profile $(PROFILE)
+cell: $(READY)  ## one cell again, beside the paper's: TABLE=1 LAYER=ours N=5000, or TABLE=2 SOURCE=..., TABLE=3 SPLIT=..., TABLE=ablations, TABLE=scale
+	@$(BIN)/python -m gdlayer.experiments cell $(if $(filter 1 2 3,$(TABLE)),table)$(TABLE) $(CELL) --profile $(PROFILE)
 
 book: $(READY)  ## the book of the committed record: _build/html
 	@$(BIN)/python workflow/build_book.py _build/html
@@ -74,7 +74,7 @@ bench: $(READY)  ## time and memory beside nn.Conv2d, a quarter of an hour: DEVI
 	@$(BIN)/python -m gdlayer.benchmarks --device $(DEVICE) $(if $(PARTS),--only $(PARTS))
 
 # every step, even after one that failed
-test: $(READY)  ## lint, types, tests, the book in a browser, notebooks, and a smoke reproduction; also each by its name
+test: $(READY)  ## lint, types, tests, the book in a browser, notebooks, and a smoke reproduction (10 minutes); also each by its name
 	@failed=; for step in $(STEPS); do $(MAKE) --no-print-directory $$step || failed="$$failed $$step"; done; \
 	test -z "$$failed" || { echo "make test: failed:$$failed" >&2; exit 1; }
 

@@ -134,11 +134,11 @@ class Stages:
         chapters = dict.fromkeys([*(trial.experiment for trial in trials), *PAGES])
         self.paths = {f"chapter {name}": build / "chapters" / f"{name}.ipynb" for name in chapters}
         self.paths["the book"] = build / "html" / "index.html"
-        self._made = {name: made_at(path) for name, path in self.paths.items()}
+        self._before = {name: made_at(path) for name, path in self.paths.items()}
         left = {f"chapter {trial.experiment}" for trial in unfinished(trials, RESULTS)}
         kept = {f"chapter {name}" for name in chapters if name not in PAGES} - left if left else self.paths.keys()
         takes = {name: BOOK_SECONDS if name == "the book" else CHAPTER_SECONDS for name in self.paths}
-        further = {name: cores * takes[name] for name in self.paths if name not in kept or self._made[name] is None}
+        further = {name: cores * takes[name] for name in self.paths if name not in kept or self._before[name] is None}
         self.progress = Progress(trials, RESULTS, RECORD, further=further)
 
     def missing(self) -> list[Path]:
@@ -153,12 +153,11 @@ class Stages:
             if record := read_record(trial.record_path(RESULTS)):
                 progress.add(trial)
                 yield result_in_words(trial, record)
-        for name, path in self.paths.items():
-            if (made := made_at(path)) not in (None, self._made[name]):
-                self._made[name] = made
-                if name in progress.pending:
-                    progress.add(name)
-                yield name
+        for name in [name for name, before in self._before.items() if made_at(self.paths[name]) not in (None, before)]:
+            del self._before[name]  # once: Snakemake sets the time of what a job has made
+            if name in progress.pending:
+                progress.add(name)
+            yield name
 
 
 def made_at(path: Path) -> int | None:

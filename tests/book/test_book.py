@@ -85,6 +85,9 @@ def test_the_repository_has_its_address_from_one_place(tmp_path: Path):
     shutil.copy(ROOT / "_config.yml", tmp_path)
     (tmp_path / "pyproject.toml").write_text("[project]", "utf-8")
     config = yaml.safe_load(configuration(tmp_path))
+    assert "announcement" not in config["sphinx"]["config"]["html_theme_options"]
+    yours = yaml.safe_load(configuration(tmp_path, "quick"))["sphinx"]["config"]["html_theme_options"]["announcement"]
+    assert yours.startswith("This is the book of your own run, profile quick: ")
     assert config["repository"]["url"] == ""
     assert not any(key.startswith("use_") and key.endswith("_button") for key in config["html"])
     (tmp_path / "pyproject.toml").write_text('[project.urls]\nRepository = "https://forge.test/a/b"', "utf-8")

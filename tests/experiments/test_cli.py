@@ -62,9 +62,7 @@ def test_run(capsys, monkeypatch):
     assert record is not None
     accuracy = f"{100 * record['metrics']['test_accuracy']:.2f}"
     assert re.fullmatch(
-        rf"\[1/{len(LAYERS)}\] table1 free-form 1000 on fashion-mnist-sample seed 0: "
-        rf"test accuracy {accuracy} % in \d+ s; "
-        r"about \d+ (s|min) left\n",
+        rf"table1 free-form 1000 on fashion-mnist-sample seed 0: test accuracy {accuracy} % in \d+ s\n",
         out,
     )
     assert err == ""
@@ -143,7 +141,7 @@ def test_a_trials_command_is_that_trial(capsys, monkeypatch, tmp_path):
         assert module == "gdlayer.experiments"
         assert cli.main(arguments) == 0
         words = f"{trial.experiment} {' '.join(map(str, trial.short_cell))} on {trial.dataset} seed {trial.seed}"
-        assert f"] {words}: test accuracy 50.00 %, iou 25.00 % in 3 s; " in capsys.readouterr().out
+        assert capsys.readouterr().out == f"{words}: test accuracy 50.00 %, iou 25.00 % in 3 s\n"
     assert executed == [(trial, results) for trial in trials]
 
 
@@ -152,7 +150,7 @@ def test_cell_shows_the_papers_number_and_the_record_and_leaves_the_record(capsy
     assert cli.main(["cell", *arguments]) == 0
     first = capsys.readouterr().out.splitlines()
     assert first[:2] == [
-        "table1 ours 1000 on fashion-mnist-sample, profile smoke",
+        "table1 ours 1000 on fashion-mnist-sample, profile smoke: about an unknown time",
         "  paper            test accuracy 80.5 %",
     ]
     assert re.fullmatch(r"  run now, seed 0  test accuracy \d+\.\d\d % in \d+ s", first[2])
@@ -196,7 +194,13 @@ def test_cells_of_the_other_tables(capsys, monkeypatch, arguments, paper):
 def test_cell_has_an_example_for_every_table(capsys, monkeypatch):
     """So that nobody has to know its fields: ``make cell TABLE=2``."""
     monkeypatch.setattr(cli, "_execute", lambda *_: {"metrics": {"dice": 0.5}, "seconds": 3})
-    for name, cell in (("table1", "ours 5000"), ("table2", "ours-7x7 scratch"), ("table3", "gaussian-unet tile")):
+    for name, cell in (
+        ("table1", "ours 5000"),
+        ("table2", "ours-7x7 scratch"),
+        ("table3", "gaussian-unet tile"),
+        ("ablations", "trains-none 1000"),
+        ("scale", "scale-channels 5000"),
+    ):
         assert cli.main(["cell", name]) == 0
         assert capsys.readouterr().out.startswith(f"{name} {cell} on ")
 
@@ -209,6 +213,25 @@ def test_cell_finds_the_committed_record(capsys, monkeypatch):
     assert capsys.readouterr().out.splitlines()[-1].endswith("in 3 s; on record test accuracy 75.00 %")
 
 
+def test_cell_says_what_to_expect(capsys, monkeypatch):
+    """By the seeds on record."""
+    for seed, value in enumerate((0.5, 0.6, 0.7)):
+        finish(smoke(seed=seed), Path("committed"), metrics={"test_accuracy": value})
+    monkeypatch.setattr(cli, "committed_record", lambda: Path("committed"))
+    monkeypatch.setattr(cli, "_execute", lambda *_: {"metrics": {"test_accuracy": 0.5}, "seconds": 3})
+    assert cli.main(["cell", "table1", *CELL, *SMOKE]) == 0
+    bound = 2 * 10 * (1 + 1 / 3) ** 0.5
+    told = f"test accuracy 60.00 ± {bound:.2f} %: the record's mean of 3 seeds, and where 95 % of runs lie"
+    assert capsys.readouterr().out.splitlines()[2] == f"  to expect        {told}"
+
+
+def test_cell_tells_how_far_it_is(capsys, monkeypatch):
+    """Where there is no terminal with a bar."""
+    monkeypatch.setattr(cli, "TELL_SECONDS", 0.0)
+    assert cli.main(["cell", "table1", *CELL, *SMOKE]) == 0
+    assert capsys.readouterr().err == "  step 1 of 4\n  step 2 of 4\n  step 3 of 4\n"
+
+
 def test_as_a_process(tmp_path):
     """Once from outside, all test images, in a directory that has nothing of the repository."""
     trial = smoke("free-form")
@@ -216,9 +239,7 @@ def test_as_a_process(tmp_path):
         [sys.executable, *trial.command(tmp_path / "out")], capture_output=True, text=True, timeout=120, cwd=tmp_path
     )
     assert (done.returncode, done.stderr) == (0, "")
-    assert done.stdout.startswith(
-        f"[1/{len(LAYERS)}] table1 free-form 1000 on fashion-mnist-sample seed 0: test accuracy "
-    )
+    assert done.stdout.startswith("table1 free-form 1000 on fashion-mnist-sample seed 0: test accuracy ")
     record = read_record(trial.record_path(tmp_path / "out"))
     assert record is not None
     assert record["data"]["n_test"] == 1000

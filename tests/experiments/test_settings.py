@@ -75,7 +75,9 @@ def test_hyperparameters_are_the_choices_and_the_budget(profile):
         rates = choices["learning_rate"]
         choices["learning_rate"] = rates[layer] if layer in rates else rates["otherwise"]
         steps = budget["steps"] if isinstance(budget["steps"], int) else budget["steps"][str(n)]
-        own = {"steps": steps, "evaluations": budget["evaluations"], "precision": budget["precision"]}
+        own = {name: budget[name] for name in ("evaluations", "precision", "n_test") if name in budget} | {
+            "steps": steps
+        }
         settings = hyperparameters(trial)
         assert settings == choices | own
         assert json.loads(json.dumps(settings)) == settings

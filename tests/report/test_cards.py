@@ -1,7 +1,7 @@
 """The answers of the experiments in short."""
 
 import pytest
-from invented import FULL, Page, as_in_the_paper, nets, save
+from invented import FULL, Page, as_in_the_paper, net, nets, save
 
 from gdlayer.report import cards
 from gdlayer.report.cards import card, counted, number, word
@@ -78,3 +78,13 @@ def test_cards_and_the_table_of_the_readme(tmp_path):
     assert first.startswith("| [Table 1](book/table1.ipynb): Is the layer more")
     assert "| **In part**: holds in 12 of 15 cases, fails in 3 | Ours, 1,000 images: +0.6 [+0.6, +0.6] (DAU)" in first
     assert second.endswith("| **Too few runs so far**: too few seeds in 2 of 2 cases | — |")
+
+
+def test_a_run_of_ones_own_closes_with_how_far_it_agrees(tmp_path):
+    """The record itself has nothing to be compared with."""
+    kept, own = tmp_path / "kept", tmp_path / "own"
+    save(kept, *(net("unet", 0.5 + s / 10, seed=s) for s in range(3)), net("unet-bn", 0.5))
+    save(own, net("unet", 0.7), net("unet-bn", 0.9), net("gaussian-unet", 0.5))
+    beside = {"table3": load(own, "paper", "table3", "tnbc-derived", kept)}
+    assert "1 of 2 trials of this run lie within the spread of the record: " in cards.render(beside)
+    assert "spread" not in cards.render({"table3": load(kept, "paper", "table3", "tnbc-derived", kept)})

@@ -11,28 +11,30 @@ from gdlayer.report.loaded import choose_profile, load
 
 
 def test_load_brings_the_record_beside_a_users_own_run(tmp_path):
+    """Of the same profile and seeds; further seeds tell its spread."""
     kept, own = tmp_path / "kept", tmp_path / "own"
     save(kept, net("unet", 0.5, profile="quick"), net("unet", 0.4, profile="quick", dataset="monuseg-crops"))
-    save(own, net("unet", 0.8, profile="smoke"))
-    loaded = load(str(own), "smoke", "table3", "tnbc-derived,monuseg-crops", kept)
-    assert len(loaded.records) == 1
-    assert (loaded.folder, loaded.profile) == (own, "smoke")
+    save(kept, net("unet", 0.7, profile="quick", seed=1), net("unet", 0.9))
+    save(own, net("unet", 0.8, profile="quick"))
+    loaded = load(str(own), "quick", "table3", "tnbc-derived,monuseg-crops", kept)
+    assert (len(loaded.records), len(loaded.kept)) == (1, 3)
+    assert (loaded.folder, loaded.profile) == (own, "quick")
     assert loaded.datasets == ("tnbc-derived", "monuseg-crops")
     assert select(loaded.cells, {"metric": "pixel_accuracy"})["mean"].tolist() == pytest.approx([80])
     assert loaded.record is not None
     assert select(loaded.record, {"metric": "pixel_accuracy"})["mean"].tolist() == pytest.approx([40, 50])
     assert (loaded.plan["planned"].sum(), loaded.plan["missing"].sum()) == (16, 15)
     alone = load(str(kept), "quick", "table3", "tnbc-derived", kept)
-    assert (len(alone.records), alone.record) == (1, None)
-    assert load(str(own), "smoke", "table3", "tnbc", kept).record is None
+    assert (len(alone.records), alone.record) == (2, None)
+    assert load(str(own), "quick", "table3", "tnbc", kept).record is None
+    assert load(str(own), "smoke", "table3", "tnbc-derived", kept).record is None
 
 
 def test_the_full_protocol_is_shown_as_soon_as_it_has_a_record(tmp_path):
-    """Without any of the quick record's cells in it; and so is the record beside a user's own run."""
-    kept, own = tmp_path / "kept", tmp_path / "own"
+    """Without any of the quick record's cells in it."""
+    kept = tmp_path / "kept"
     quick = [net(layer, 0.5, profile="quick") for layer in Table3Trial.layers]
     save(kept, *quick)
-    save(own, net("unet", 0.6, profile="quick"))
     before = load(kept, "fullest", "table3", "tnbc-derived", kept)
     assert (before.profile, len(before.records)) == ("quick", 4)
     save(kept, net("unet", 0.9))
@@ -40,9 +42,6 @@ def test_the_full_protocol_is_shown_as_soon_as_it_has_a_record(tmp_path):
     assert (loaded.profile, len(loaded.records)) == ("paper", 1)
     assert set(loaded.cells["profile"]) == {"paper"}
     assert load(kept, "fullest", "table3", "monuseg-crops", kept).profile == "quick"
-    beside = load(own, "quick", "table3", "tnbc-derived", kept).record
-    assert beside is not None
-    assert set(beside["profile"]) == {"paper"}
 
 
 def test_a_folder_that_is_not_there_is_no_empty_record(tmp_path, monkeypatch):
