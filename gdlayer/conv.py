@@ -72,6 +72,9 @@ class GaussianDerivativeConv2d(Geometry, SynthesizedConv2d):
     sigma has a lower bound and may have an upper one: the parameter s trains, and sigma is a function of it
     (:class:`~gdlayer.geometry.Geometry`).
 
+    A state dict of a layer with other bounds, or another kernel size, order, ``sampling`` or ``normalise``, is refused:
+    the same numbers would make other filters.
+
     Parameters
     ----------
     in_channels, out_channels : int
@@ -99,8 +102,7 @@ class GaussianDerivativeConv2d(Geometry, SynthesizedConv2d):
         Round kernels, :math:`\sigma_1 = \sigma_2`: one parameter instead of two.
     sigma_min, sigma_max : float
         Bounds of sigma in pixels, both positive; None means no upper bound. ``sigma_max`` is above
-        :data:`~gdlayer.geometry.NARROWEST`. A state dict of a layer with other bounds is refused, because the same s
-        would mean another sigma.
+        :data:`~gdlayer.geometry.NARROWEST`.
     sampling : "point", "integrated" or "discrete"
         What stands for a kernel at a pixel (:func:`~gdlayer.gaussian_derivative_kernels`): its value at the
         centre, as in the paper; its average over the pixel; or its discrete analogue.
@@ -263,6 +265,11 @@ class GaussianDerivativeConv2d(Geometry, SynthesizedConv2d):
             self.lam.normal_().mul_(share)
         else:
             self.omega.normal_().mul_(std[:, None, None, :])
+
+    def meaning(self) -> dict[str, Any]:
+        """What the kernels are, besides their parameters."""
+        names = ("kernel_size", "order", "sampling", "normalise")
+        return {**super().meaning(), **{name: getattr(self, name) for name in names}}
 
     def kernels(self) -> Tensor:
         """The kernels phi of eq. (1), as ``sampling`` and ``normalise`` say: (B, N, kh, kw), in float32 or better."""

@@ -12,6 +12,7 @@ from torch.nn import functional as F
 from gdlayer.checks import boolean, positive_number, some_of
 from gdlayer.computed import Computed
 from gdlayer.modes import recorded
+from gdlayer.state import OwnState, written
 
 GEOMETRY = ("sigma", "mu", "theta")
 NARROWEST = 0.15
@@ -21,7 +22,7 @@ At the start a kernel's centre is at most :math:`\sqrt 2` from the nearest pixel
 in float32, and with it :math:`\|\phi\|`, by which weights are divided (:mod:`gdlayer.initialization`)."""
 
 
-class Geometry(nn.Module):
+class Geometry(OwnState):
     r"""The part of a layer that holds sigma, mu and theta of B bases of N kernels.
 
     What trains in the place of sigma is s, the parameter ``raw_sigma``:
@@ -162,43 +163,40 @@ class Geometry(nn.Module):
             return inverse_softplus(above)
         return torch.log(above / (self.sigma_max - sigma).clamp_min(margin))
 
-    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any, **kwargs: Any) -> None:
-        """As torch has it, with a warning where the bounds of ``raw_sigma`` are left out."""
-        if f"{prefix}raw_sigma" in state_dict and f"{prefix}_extra_state" not in state_dict:
-            warnings.warn(
-                f"{prefix}raw_sigma comes without {prefix}_extra_state, its (sigma_min, sigma_max): sigma changes "
-                f"unless they were those of the layer, {self.get_extra_state().tolist()}",
-                stacklevel=2,
-            )
-        super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
+    def meaning(self) -> dict[str, Any]:
+        """The bounds: the same s means another sigma between others."""
+        return {"sigma_min": self.sigma_min, "sigma_max": self.sigma_max}
 
-    def get_extra_state(self) -> Tensor:
-        """(sigma_min, sigma_max) for the state dict: the same s means another sigma between other bounds."""
-        return torch.tensor([self.sigma_min, self._sigma_limit], dtype=torch.float64, device="cpu")
+    def up_to_date(self, state_dict: dict[str, Any], prefix: str = "") -> None:
+        """As every layer does; where older state dicts have the bounds of sigma alone, the rest is that of the layer.
 
-    def set_extra_state(self, state: Tensor) -> None:
-        """Compares the bounds of a state dict that is loaded with those of the layer.
-
-        Raises
-        ------
-        RuntimeError
-            If they differ by more than the rounding to the dtype of ``state`` and of an average, or are no bounds.
+        Unlike other layers, one without ``_extra_state`` lacks a key, of which a warning tells.
         """
-        ours = self.get_extra_state()
-        try:
-            theirs = state.tolist() if isinstance(state, Tensor) else state
-            known = isinstance(state, Tensor) and state.is_floating_point() and state.shape == ours.shape
-            # an average of states by differences has inf - inf in the place of no upper bound
-            same = known and torch.allclose(
-                state.cpu().double().nan_to_num(nan=math.inf, posinf=math.inf), ours.to(state.dtype).double(), rtol=1e-6
+        key = f"{prefix}_extra_state"
+        known, state = key in state_dict, state_dict.get(key)
+        super().up_to_date(state_dict, prefix)
+        if not known:
+            del state_dict[key]
+            if f"{prefix}raw_sigma" in state_dict:
+                warnings.warn(
+                    f"{prefix}raw_sigma comes without {key}: sigma and the kernels change unless they are of a layer "
+                    f"with {self.meaning()}",
+                    stacklevel=2,
+                )
+        elif isinstance(state, Tensor) and _are_bounds(state):
+            # an average by differences has inf - inf in the place of no upper bound
+            theirs = state.to("cpu", torch.float64).nan_to_num(nan=math.inf, posinf=math.inf)
+            ours = torch.tensor([self.sigma_min, self._sigma_limit], dtype=state.dtype, device="cpu").double()
+            low, high = (
+                (self.sigma_min, self._sigma_limit) if torch.allclose(theirs, ours, rtol=1e-6) else theirs.tolist()
             )
-        except RuntimeError:  # a tensor without values: on the meta device, sparse, nested
-            theirs, same = state, False
-        if not same:
-            raise RuntimeError(
-                f"raw_sigma of the state dict means another sigma: its (sigma_min, sigma_max) must be {ours.tolist()}, "
-                f"those of the layer, got {theirs!r}"
-            )
+            bounds = {"sigma_min": low, "sigma_max": None if high == math.inf else high}
+            state_dict[key] = written({**self.meaning(), **bounds})
+
+
+def _are_bounds(state: Tensor) -> bool:
+    has_values = state.layout is torch.strided and not state.is_meta
+    return has_values and state.is_floating_point() and state.shape == (2,)
 
 
 def inverse_softplus(y: Tensor) -> Tensor:

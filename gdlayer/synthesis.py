@@ -104,6 +104,16 @@ class SynthesizedConv2d(OwnState):
             "deploy() the layer first for code that fuses it or expects its filters"
         )
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Copies and pickles hold no constants: they are computed anew."""
+        left_out = self._non_persistent_buffers_set
+        buffers = {name: buffer for name, buffer in self._buffers.items() if name not in left_out}
+        return {**{name: value for name, value in vars(self).items() if name != "_constants"}, "_buffers": buffers}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)
+        self._set_constants()
+
     @abstractmethod
     def filters(self) -> Tensor:
         """The dense filters W (f_out, f_in/groups, kh, kw), computed in float32 or better also under autocast."""

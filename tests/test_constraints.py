@@ -385,50 +385,95 @@ def test_state_dicts_of_other_constraints_are_refused_by_shape(options, names):
         assert re.findall(r"size mismatch for (\w+)", str(caught.value)) == names
 
 
-BOUNDS: list[dict[str, Any]] = [{}, {"sigma_min": 0.8}, {"sigma_max": 3.0}, {"sigma_max": 4.0}]
+SAID = {
+    "sigma_min": "0.5",
+    "sigma_max": "None",
+    "kernel_size": "[3, 3]",
+    "order": "3",
+    "sampling": "'point'",
+    "normalise": "0.0",
+}
+OTHERS: list[tuple[dict[str, Any], dict[str, str]]] = [
+    ({}, {}),
+    ({"sigma_min": 0.8}, {"sigma_min": "0.8"}),
+    ({"sigma_max": 3.0}, {"sigma_max": "3.0"}),
+    ({"sigma_max": 4.0, "kernel_size": (5, 4)}, {"sigma_max": "4.0", "kernel_size": "[5, 4]"}),
+    ({"order": [(0, 1)]}, {"order": "[[0, 1]]"}),
+    ({"order": [(1, 0)], "sampling": "discrete"}, {"order": "[[1, 0]]", "sampling": "'discrete'"}),
+    ({"normalise": 0.25}, {"normalise": "0.25"}),
+]
 
 
-@pytest.mark.parametrize(("source", "target"), list(combinations(BOUNDS, 2)), ids=str)
+@pytest.mark.parametrize(("source", "target"), list(combinations(OTHERS, 2)), ids=str)
 @pytest.mark.parametrize("strict", [False, True])
-def test_state_dicts_of_other_bounds_are_refused(source, target, strict):
+def test_state_dicts_of_other_layers_are_refused(source, target, strict):
     def model(options: dict[str, Any]) -> nn.Module:
-        return nn.ModuleDict({"stem": ConvBlock(GaussianDerivativeConv2d(2, 4, 3, **options))})
+        return nn.ModuleDict({"stem": ConvBlock(GaussianDerivativeConv2d(2, 4, **{"kernel_size": 3, **options}))})
 
-    def bounds(options: dict[str, Any]) -> str:
-        return str([options.get("sigma_min", 0.5), options.get("sigma_max", math.inf)])
-
-    for old, new in ((source, target), (target, source)):
-        message = f"its (sigma_min, sigma_max) must be {bounds(new)}, those of the layer, got {bounds(old)}"
+    for (old, had), (new, has) in ((source, target), (target, source)):
+        had, has = SAID | had, SAID | has
+        message = "stem.conv._extra_state: " + "; ".join(
+            f"{name} must be {has[name]}, that of the layer, got {had[name]}" for name in SAID if had[name] != has[name]
+        )
         for state in (model(old).state_dict(), through_a_file(model(old).state_dict()), dict(model(old).state_dict())):
             with pytest.raises(RuntimeError, match=re.escape(message)):
                 model(new).load_state_dict(state, strict=strict)
         model(old).load_state_dict(through_a_file(model(old).state_dict()), strict=strict)
 
 
+def bounds(*values: float, dtype: torch.dtype = torch.float64) -> Tensor:
+    """What state dicts held before of all that they say now."""
+    return torch.tensor(values, dtype=dtype)
+
+
+@pytest.mark.parametrize(
+    ("options", "state"),
+    [
+        ({}, bounds(0.5, math.inf)),
+        ({}, bounds(0.5, math.nan)),  # an average by differences: inf - inf
+        ({"sigma_min": 0.3, "sigma_max": 2.7, "sampling": "discrete"}, bounds(0.3, 2.7)),
+        ({"sigma_min": 0.3, "sigma_max": 2.7}, bounds(0.3, 2.7, dtype=torch.bfloat16)),
+    ],
+    ids=str,
+)
+def test_state_dicts_that_hold_the_bounds_alone(options, state):
+    layer, other = make(2, 4, 3, **options), make(2, 4, 3, **options)
+    other.load_state_dict({**layer.state_dict(), "_extra_state": state})
+    x = torch.randn(1, 2, 4, 4, dtype=torch.float64)
+    assert torch.equal(other(x), layer(x))
+    message = "_extra_state: sigma_min must be 0.4, that of the layer, got "
+    with pytest.raises(RuntimeError, match=re.escape(message)):
+        make(2, 4, 3, sigma_min=0.4).load_state_dict({**layer.state_dict(), "_extra_state": state})
+
+
 @pytest.mark.parametrize(
     ("junk", "quoted"),
     [
-        (torch.tensor([math.nan, math.inf]), "[nan, inf]"),
-        (torch.tensor([0.5]), "[0.5]"),
-        (torch.tensor([0, 1]), "[0, 1]"),
+        (torch.tensor([0.5]), "tensor([0.5000])"),
+        (torch.tensor([0, 1]), "tensor([0, 1])"),
         ((0.5, math.inf), "(0.5, inf)"),
         (torch.empty(2, device="meta"), "tensor(..., device='meta', size=(2,))"),
         (torch.tensor([0.5, math.inf]).to_sparse(), "tensor(indices=tensor("),
-        (torch.tensor([0.5, math.inf], dtype=torch.complex64), "[(0.5+0j), (inf+0j)]"),
+        (torch.tensor([0.5, math.inf], dtype=torch.complex64), "tensor([0.5000+0.j,    inf+0.j])"),
+        (torch.full((80,), math.nan), "tensor([nan, nan"),
+        (torch.tensor([49.0]), "tensor([49.])"),  # JSON, but of a number
         ("0.5", "'0.5'"),
         (None, "None"),
     ],
     ids=str,
 )
-def test_junk_in_the_place_of_bounds_is_refused(junk, quoted):
+def test_junk_in_the_place_of_what_a_state_dict_says_is_refused(junk, quoted):
     layer = make(2, 4, 3)
-    with pytest.raises(RuntimeError, match=re.escape(f"must be [0.5, inf], those of the layer, got {quoted}")):
+    message = f"_extra_state: it must be that of a GaussianDerivativeConv2d, got {quoted}"
+    with pytest.raises(RuntimeError, match=re.escape(message)):
         layer.load_state_dict({**layer.state_dict(), "_extra_state": junk})
 
 
-def test_bounds_may_be_rounded():
+def test_what_a_state_dict_says_is_finite_float32_and_may_be_rounded():
     """As when a whole state dict is converted to half precision."""
     layer, other = make(2, 4, 3, sigma_min=0.3), make(2, 4, 3, sigma_min=0.3)
+    said = layer.state_dict()["_extra_state"]
+    assert (said.dtype, said.device.type, bool(said.isfinite().all())) == (torch.float32, "cpu", True)
     other.load_state_dict({name: value.bfloat16() for name, value in layer.state_dict().items()})
     assert torch.equal(other.mu, layer.mu.bfloat16().double())
 
@@ -436,7 +481,7 @@ def test_bounds_may_be_rounded():
 @pytest.mark.parametrize(
     ("options", "average"),
     [
-        ({}, lambda a, b: a.lerp(b, 0.1)),  # inf - inf where there is no upper bound
+        ({}, lambda a, b: a.lerp(b, 0.1)),
         ({"sigma_min": 0.3, "sigma_max": 2.7}, lambda a, b: 0.9 * a + 0.1 * b),  # rounds
     ],
     ids=["by differences", "by sums"],
@@ -446,7 +491,6 @@ def test_state_dicts_may_be_averaged(options, average):
     state = layer.state_dict()
     for _ in range(100):
         state = {name: average(value, layer.state_dict()[name]) for name, value in state.items()}
-    assert not torch.equal(state["_extra_state"], layer.get_extra_state())
     other.load_state_dict(state)
     torch.testing.assert_close(other.sigma, layer.sigma)
 
@@ -456,8 +500,9 @@ def test_a_state_dict_without_bounds():
     model, other = nn.Sequential(make(2, 4, 3)), nn.Sequential(make(2, 4, 3))
     state = dict(model.named_parameters())
     message = (
-        "0.raw_sigma comes without 0._extra_state, its (sigma_min, sigma_max): sigma changes unless they were those of "
-        "the layer, [0.5, inf]"
+        "0.raw_sigma comes without 0._extra_state: sigma and the kernels change unless they are of a layer with "
+        "{'sigma_min': 0.5, 'sigma_max': None, 'kernel_size': (3, 3), 'order': 3, 'sampling': 'point', "
+        "'normalise': 0.0}"
     )
     with pytest.warns(UserWarning, match=f"^{re.escape(message)}$"):
         other.load_state_dict(state, strict=False)

@@ -106,16 +106,21 @@ def load_weights(model: nn.Module, path: Path) -> None:
             raise DataCorruptError(f"{path} is damaged or no file of weights ({type(error).__name__})") from error
     if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
         raise DataCorruptError(f"{path} holds no state dict")
-    for prefix, layer in model.named_modules():
-        if isinstance(layer, OwnState):
-            layer.up_to_date(state, f"{prefix}." if prefix else "")
+    layers = {f"{path}." if path else "": layer for path, layer in model.named_modules() if isinstance(layer, OwnState)}
+    for prefix, layer in layers.items():
+        layer.up_to_date(state, prefix)
     expected = {name: tuple(value.shape) for name, value in model.state_dict().items()}
     found = {name: tuple(value.shape) for name, value in state.items()}
     for name in {**expected, **found}:
-        if found.get(name) != expected.get(name):
+        if found.get(name) != expected.get(name) and not name.endswith("_extra_state"):
             raise DataCorruptError(
                 f"{path} holds other weights: {name} has shape {found.get(name)}, expected {expected.get(name)}"
             )
+    for prefix, layer in layers.items():
+        try:
+            layer.set_extra_state(state[f"{prefix}_extra_state"])
+        except (KeyError, RuntimeError) as error:
+            raise DataCorruptError(f"{path} holds other weights: {prefix}_extra_state: {error}") from error
     model.load_state_dict(state, assign=next(model.parameters()).is_meta)
 
 

@@ -1,6 +1,6 @@
 """Displaced aggregation units: filters as mixtures of shifted isotropic Gaussians, references [8, 13, 14]."""
 
-from typing import Unpack
+from typing import Any, Unpack
 
 import torch
 from torch import Tensor, nn
@@ -73,10 +73,10 @@ class DAUConv2d(SynthesizedConv2d):
         device, dtype = options.get("device"), options.get("dtype")
         if kernel_size < 3:
             raise ValueError(f"kernel_size must be 3 or more, got {kernel_size}")
-        if positive_number("sigma_min", sigma_min) >= 0.5:
+        self.sigma_min = positive_number("sigma_min", sigma_min)
+        if self.sigma_min >= 0.5:
             raise ValueError(f"sigma_min must be between 0 and 0.5 pixels, got {sigma_min!r}")
         self.units = int_pair("units", units)
-        self.sigma_min = sigma_min
         self.max_shift = kernel_size // 2 - 0.01
         self.init = one_of("init", init, ("variance_preserving", "authors"))
         self.gain = positive_number("gain", gain)
@@ -105,6 +105,9 @@ class DAUConv2d(SynthesizedConv2d):
             self.w.mul_(mixing_std(kernels, self.in_channels, self.gain) / 0.1)
         if self.bias is not None:
             self.bias.zero_()
+
+    def meaning(self) -> dict[str, Any]:
+        return {"kernel_size": self.kernel_size, "sigma_min": self.sigma_min}
 
     def _profiles(self) -> tuple[Tensor, Tensor]:
         """The factors of g_k / sum g_k along x and y, each (f_out, f_in, units, k)."""

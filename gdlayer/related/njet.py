@@ -1,7 +1,7 @@
 """Resolution learning: a Gaussian derivative basis with one learned scale per layer, reference [15]."""
 
 import math
-from typing import Unpack
+from typing import Any, Unpack
 
 import torch
 from torch import Tensor, nn
@@ -76,7 +76,11 @@ class NJetConv2d(SynthesizedConv2d):
         super().__init__(in_channels, out_channels, 7, bias=bias, **options)
         device, dtype = options.get("device"), options.get("dtype")
         self.orders = jet_orders(order)
-        if not positive_number("sigma_min", sigma_min) < 1 < positive_number("sigma_max", sigma_max):
+        self.sigma_min, self.sigma_max = (
+            positive_number("sigma_min", sigma_min),
+            positive_number("sigma_max", sigma_max),
+        )
+        if not self.sigma_min < 1 < self.sigma_max:
             raise ValueError(f"sigma_min must be below 1 pixel and sigma_max above, got {sigma_min} and {sigma_max}")
         self.bounds = math.log2(sigma_min), math.log2(sigma_max)
         self.init = one_of("init", init, ("variance_preserving", "authors"))
@@ -101,6 +105,9 @@ class NJetConv2d(SynthesizedConv2d):
             self.alpha.mul_(mixing_std(kernels, self.in_channels, self.gain)[:, None, None])
         if self.bias is not None:
             self.bias.zero_()
+
+    def meaning(self) -> dict[str, Any]:
+        return {"sigma_min": self.sigma_min, "sigma_max": self.sigma_max}
 
     def kernels(self) -> Tensor:
         """The kernels at the present scale, shape (N, k, k)."""

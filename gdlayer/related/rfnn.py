@@ -1,6 +1,6 @@
 """Structured receptive fields: learned combinations of a fixed Gaussian derivative basis, reference [10]."""
 
-from typing import Unpack
+from typing import Any, Unpack
 
 import torch
 from torch import Tensor, nn
@@ -98,6 +98,9 @@ class RFNNConv2d(SynthesizedConv2d):
             self.alpha.normal_().mul_(mixing_std(self.kernels, self.in_channels, self.gain))
         if self.bias is not None:
             self.bias.zero_()
+
+    def meaning(self) -> dict[str, Any]:
+        return {"kernel_size": self.kernel_size, "sigma": self.sigma}
 
     def filters(self) -> Tensor:
         kernels = self._fixed_kernels() if self.kernels.is_meta else self.kernels  # as alpha may be assigned alone

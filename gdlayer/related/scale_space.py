@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -88,6 +89,9 @@ class ScaleSpaceConv2d(OwnState):
         impulse[size // 2, size // 2] = 1
         kernels = F.conv2d(_smoothed(impulse[None, None], self.sigma), self._jet(self.sigma)[:, None])[0]
         self.coefficients.normal_().mul_(mixing_std(kernels, self.in_channels, self.gain))
+
+    def meaning(self) -> dict[str, Any]:
+        return {"sigma": self.sigma}
 
     def _jet(self, sigma: float) -> Tensor:
         """The scale-normalised differences, (6, 3, 3): 1, sigma and sigma^2 / 2 times those of order 0, 1 and 2."""

@@ -1,7 +1,7 @@
 """Semi-structured filters: free-form filters composed with one learned Gaussian per layer, reference [9]."""
 
 import math
-from typing import Unpack
+from typing import Any, Unpack
 
 import torch
 from torch import Tensor, nn
@@ -100,7 +100,11 @@ class SemiStructuredConv2d(SynthesizedConv2d):
         for name, channels in (("in_channels", self.in_channels), ("out_channels", self.out_channels)):
             if channels % self.groups:
                 raise ValueError(f"{name} must be a multiple of groups, got {channels} and {groups}")
-        if not positive_number("sigma_min", sigma_min) < 1 < positive_number("sigma_max", sigma_max):
+        self.sigma_min, self.sigma_max = (
+            positive_number("sigma_min", sigma_min),
+            positive_number("sigma_max", sigma_max),
+        )
+        if not self.sigma_min < 1 < self.sigma_max:
             raise ValueError(f"sigma_min must be below 1 pixel and sigma_max above, got {sigma_min} and {sigma_max}")
         self.bounds = math.log(sigma_min), math.log(sigma_max)
         self.init = one_of("init", init, ("variance_preserving", "authors"))
@@ -135,6 +139,9 @@ class SemiStructuredConv2d(SynthesizedConv2d):
             self.free.normal_().mul_(mixing_std(gaussian, self.free.shape[1], self.gain)[0])
         if self.bias is not None:
             self.bias.zero_()
+
+    def meaning(self) -> dict[str, Any]:
+        return {"sigma_min": self.sigma_min, "sigma_max": self.sigma_max}
 
     def gaussian(self) -> Tensor:
         """The samples of the Gaussian, (2 ey + 1, 2 ex + 1), at its present reach; they sum to one."""

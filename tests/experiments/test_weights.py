@@ -1,11 +1,13 @@
 """The trained network of a trial, kept beside its record on request."""
 
 import re
+from typing import Any
 
 import pytest
 import torch
 from invented import finish, smoke
 
+from gdlayer.conv import GaussianDerivativeConv2d
 from gdlayer.datasets import DataCorruptError
 from gdlayer.experiments import __main__ as cli
 from gdlayer.experiments.record import ResultsError, read_record
@@ -14,6 +16,7 @@ from gdlayer.experiments.settings import hyperparameters
 from gdlayer.experiments.table1.layers import LAYERS
 from gdlayer.experiments.table1.prepare import build_network
 from gdlayer.experiments.weights import load_kept, save_weights, weights_path
+from gdlayer.networks.transfer import load_weights
 
 
 def network(layer: str, seed: int = 0) -> torch.nn.Sequential:
@@ -66,3 +69,18 @@ def test_what_cannot_be_loaded_is_told(results, tmp_path):
     run(trial, results, keep_weights=True, force=True)
     with pytest.raises(DataCorruptError, match="holds other weights"):
         load_kept(network("dau"), path)
+
+
+def test_weights_of_another_layer_with_the_same_shapes_are_told(tmp_path):
+    def model(**options: Any) -> torch.nn.Module:
+        return torch.nn.Sequential(GaussianDerivativeConv2d(1, 2, 3, **options))
+
+    path, other = tmp_path / "weights.pt", model(sampling="integrated")
+    before = {name: value.clone() for name, value in other.named_parameters()}
+    save_weights(model(), path)
+    message = (
+        f"{path} holds other weights: 0._extra_state: sampling must be 'integrated', that of the layer, got 'point'"
+    )
+    with pytest.raises(DataCorruptError, match=f"^{re.escape(message)}$"):
+        load_weights(other, path)
+    assert all(torch.equal(value, before[name]) for name, value in other.named_parameters())

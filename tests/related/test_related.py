@@ -1,5 +1,6 @@
 """The layers compared with, against their published formulas, written out as loops over numbers."""
 
+import json
 import math
 import re
 from collections.abc import Callable
@@ -17,7 +18,14 @@ from torch import nn
 from gdlayer.basis import normalised_kernels
 from gdlayer.geometry import clipped
 from gdlayer.padding import PADDING_MODES
-from gdlayer.related import DAUConv2d, NJetConv2d, RFNNConv2d
+from gdlayer.related import (
+    DAUConv2d,
+    NJetConv2d,
+    RFNNConv2d,
+    ScaleSpaceConv2d,
+    SemiStructuredConv2d,
+    TranslationInsensitiveConv2d,
+)
 from gdlayer.related.rfnn import ORDERS
 from gdlayer.synthesis import SynthesizedConv2d
 
@@ -321,6 +329,26 @@ def test_rfnn_kernels_are_computed_in_float64():
     empty = rfnn(1, 2, device="meta").to_empty(device="cpu").double()
     empty.reset_parameters()
     assert torch.equal(empty.kernels, exact)
+
+
+@pytest.mark.parametrize(
+    ("make", "options", "other", "name"),
+    [
+        (DAUConv2d, {"kernel_size": 7}, {"kernel_size": 9}, "kernel_size"),
+        (DAUConv2d, {"kernel_size": 7}, {"kernel_size": 7, "sigma_min": 0.2}, "sigma_min"),
+        (RFNNConv2d, {"kernel_size": 7, "sigma": 1}, {"kernel_size": 7, "sigma": 1.5}, "sigma"),
+        (TranslationInsensitiveConv2d, {"stride": 1}, {"stride": 2}, "kernel_size"),
+        (NJetConv2d, {}, {"sigma_max": 8.0}, "sigma_max"),
+        (SemiStructuredConv2d, {"kernel_size": 3}, {"kernel_size": 3, "sigma_min": 0.2}, "sigma_min"),
+        (ScaleSpaceConv2d, {"sigma": 1.0}, {"sigma": 2.0}, "sigma"),
+    ],
+    ids=str,
+)
+def test_state_dicts_of_other_layers_are_refused(make, options, other, name):
+    ours, theirs = make(2, 4, **options), make(2, 4, **other)
+    message = f"_extra_state: {name} must be {json.dumps(ours.meaning()[name])}, that of the layer, got "
+    with pytest.raises(RuntimeError, match=re.escape(message + json.dumps(theirs.meaning()[name]))):
+        ours.load_state_dict(theirs.state_dict())
 
 
 # Parameters, gradients, initialisation

@@ -139,7 +139,7 @@ def test_second_moment_is_kept_at_scale_1():
 
 def test_state_and_dtype():
     layer = layer_of().float()
-    assert list(layer.state_dict()) == ["coefficients"]
+    assert list(layer.state_dict()) == ["coefficients", "_extra_state"]
     other = ScaleSpaceConv2d(2, 3, sigma=1.3)
     other.load_state_dict(layer.state_dict())
     x = torch.randn(1, 2, 8, 8)
