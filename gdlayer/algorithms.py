@@ -197,7 +197,7 @@ def dense(
 ) -> Tensor:
     """F.conv2d, for large kernels on a CPU in the memory format in which it is fast; the output has that of x."""
     settings = (filters, bias, stride, padding, dilation, groups)
-    if x.dim() != 4 or x.device.type != "cpu" or max(filters.shape[-2:]) <= LARGEST_DEPTHWISE or recorded():
+    if recorded() or x.dim() != 4 or x.device.type != "cpu" or max(filters.shape[-2:]) <= LARGEST_DEPTHWISE:
         return F.conv2d(x, *settings)
     if groups == x.shape[1] > 1:
         return _like(x, F.conv2d(x.contiguous(memory_format=torch.channels_last), *settings))
