@@ -118,6 +118,9 @@ class SynthesizedConv2d(OwnState):
     def filters(self) -> Tensor:
         """The dense filters W (f_out, f_in/groups, kh, kw), computed in float32 or better also under autocast."""
 
+    def meaning(self) -> dict[str, Any]:
+        return {"kernel_size": self.kernel_size}
+
     def _set_constants(self) -> None:
         """Sets the buffers that are no parameters and in no state dict, on the device of the parameters.
 

@@ -107,7 +107,7 @@ class DAUConv2d(SynthesizedConv2d):
             self.bias.zero_()
 
     def meaning(self) -> dict[str, Any]:
-        return {"kernel_size": self.kernel_size, "sigma_min": self.sigma_min}
+        return {**super().meaning(), "sigma_min": self.sigma_min}
 
     def _profiles(self) -> tuple[Tensor, Tensor]:
         """The factors of g_k / sum g_k along x and y, each (f_out, f_in, units, k)."""

@@ -100,7 +100,7 @@ class RFNNConv2d(SynthesizedConv2d):
             self.bias.zero_()
 
     def meaning(self) -> dict[str, Any]:
-        return {"kernel_size": self.kernel_size, "sigma": self.sigma}
+        return {**super().meaning(), "sigma": self.sigma}
 
     def filters(self) -> Tensor:
         kernels = self._fixed_kernels() if self.kernels.is_meta else self.kernels  # as alpha may be assigned alone
