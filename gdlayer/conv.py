@@ -26,7 +26,7 @@ from gdlayer.basis import SAMPLINGS, KernelConstants, jet_orders, kernel_constan
 from gdlayer.checks import boolean, nonnegative_number, one_of, positive_int, positive_number
 from gdlayer.geometry import GEOMETRY, Geometry
 from gdlayer.initialization import RELU_GAIN, mixing_std
-from gdlayer.modes import as_leaf, autocast_off, autocast_on, exporting_by_trace, recorded, tracing
+from gdlayer.modes import as_leaf, autocast_off, autocast_on, recorded, tracing
 from gdlayer.padding import pad
 from gdlayer.plain import plain_conv2d
 from gdlayer.sampling import SamplingReport, sampling_report
@@ -306,7 +306,7 @@ class GaussianDerivativeConv2d(Geometry, SynthesizedConv2d):
     def _mix(self, phi: Tensor) -> Tensor:
         """The filters (f_out, f_in/groups, kh, kw) made of kernels phi (B, N, kh kw)."""
         # eq. (4), J = lambda (beta phi * I), is eq. (3) with omega = lambda beta: einsum("bjn,bni->bjin", lam, beta)
-        omega = self.lam[:, :, None, :] * self.beta.mT[:, None, :, :] if self.separated else self.omega
+        omega = self.lam[:, :, None, :] * self.beta.transpose(1, 2)[:, None, :, :] if self.separated else self.omega
         # eq. (3), and eq. (2) where B = 1: the sums over n of omega phi, einsum("bjin,bnp->bjip", omega, phi)
         filters = torch.bmm(omega.reshape(self.bases, -1, omega.shape[-1]).to(phi.dtype), phi)
         return filters.view(self.out_channels, -1, *self.kernel_size).to(omega.dtype)
@@ -345,7 +345,7 @@ class GaussianDerivativeConv2d(Geometry, SynthesizedConv2d):
         """x (..., f_in, h, w) -> J (..., f_out, h_out, w_out), by :meth:`chosen`."""
         if isinstance(x, Proxy):
             return as_leaf(self, x)
-        if self.chosen(x) == "dense" or exporting_by_trace() or not self._fits(x):
+        if self.chosen(x) == "dense" or not self._fits(x):
             return super().forward(x)
         with autocast_off(x.device):
             kernels = self._sampled_kernels()

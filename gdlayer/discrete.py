@@ -60,7 +60,7 @@ def spectrum(points: Tensor, orders: Sequence[tuple[int, int]], kernel_size: tup
     halves = torch.cat((weight[middle : middle + 1] / 2, weight[middle + 1 :]))
     omega = math.pi * torch.stack(torch.broadcast_tensors(t[middle:, None], t)).flatten(1)
     (x, y), (cos_x, cos_y) = 2 * torch.sin(omega / 2), torch.cos(omega / 2)
-    angle = omega.mT @ points
+    angle = omega.T @ points
     return Spectrum(
         omega,
         measure=(halves[:, None] * weight).flatten() / 2,
@@ -118,7 +118,7 @@ def discrete_kernels(
         return bracket(here, there, even, odd)
 
     squares = bracket(axes.square(), mirrored.square(), 1.0, at.cos_x * at.cos_y)
-    gaussian = torch.exp(-0.5 * (sigma.square().movedim(-1, 0)[..., None] * squares).sum(0))
+    gaussian = torch.exp(-0.5 * (sigma.square().movedim(sigma.dim() - 1, 0)[..., None] * squares).sum(0))
     amplitude = at.measure * gaussian * torch.stack([derivative(n, p, q) for n, (p, q) in enumerate(orders)], -2)
 
     m_1, m_2 = mu[..., None].unbind(-2)

@@ -52,11 +52,6 @@ def recorded() -> bool:
     return torch._C._functorch.peek_interpreter_stack() is not None  # type: ignore[reportAttributeAccessIssue]
 
 
-def exporting_by_trace() -> bool:
-    """Whether the older ONNX exporter records the operations: it knows only some of them."""
-    return tracing() and torch.onnx.is_in_onnx_export()
-
-
 def with_known_signature(function: type[FunctionType]) -> type[FunctionType]:
     """Class decorator for autograd functions: stores the signature of ``forward``, for which torch asks at every call.
 

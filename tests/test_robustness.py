@@ -15,7 +15,7 @@ import onnxruntime
 import pytest
 import replica
 import torch
-from layer_table import KINDS, even_same, through_a_file
+from layer_table import KINDS, even_same, every_layer, through_a_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -244,19 +244,27 @@ def test_onnx(make, images):
 
 # What PyTorch says of its older exporter, the default before 2.9; of sizes read in Python; of its shape inference.
 @pytest.mark.filterwarnings(
-    "ignore::DeprecationWarning", "ignore::torch.jit.TracerWarning", "ignore:ComputeShapeFromReshape:UserWarning"
+    "ignore::DeprecationWarning",
+    "ignore::torch.jit.TracerWarning",
+    "ignore:ComputeShapeFromReshape:UserWarning",
+    "ignore:Constant folding:UserWarning",
 )
-@pytest.mark.parametrize(
-    "options",
-    [{}, {"separated": True, "algorithm": "factorised"}, {"trainable": ()}, {"groups": 2, "stride": 2}],
-    ids=str,
-)
-def test_onnx_by_the_older_exporter(options, images, tmp_path):
-    """Also where gradients are on."""
-    layer = GaussianDerivativeConv2d(2, 4, 3, bases=2, **options).eval()
-    torch.onnx.export(layer, (images,), str(tmp_path / "layer.onnx"), dynamo=False)
-    output = onnx_outputs((tmp_path / "layer.onnx").read_bytes(), images)
-    np.testing.assert_allclose(output, layer(images).detach().numpy(), rtol=0, atol=1e-5)
+@pytest.mark.parametrize("options", [{}, {"stride": 2}], ids=str)
+@every_layer
+def test_export_by_trace(make, options, images, tmp_path):
+    """Also where gradients are on, for images of other sizes, and without what OpenVINO does not know or gets wrong."""
+    layer = make(2, 4, **options).eval()
+    operations = str(torch.jit.trace(layer, (images,)).inlined_graph)  # type: ignore[attr-defined]
+    for unknown in ("mT", "exp2", "diag_embed", "tensordot", "einsum"):
+        assert f"aten::{unknown}(" not in operations
+    sizes = {"x": {0: "batch", 2: "height", 3: "width"}}
+    for opset in (13, 20):
+        file = tmp_path / f"{opset}.onnx"
+        arguments: dict[str, Any] = {"dynamo": False, "opset_version": opset, "dynamic_axes": sizes}
+        torch.onnx.export(layer, (images,), str(file), input_names=["x"], **arguments)
+        for x in (images, torch.randn(1, 2, 11, 12)):
+            expected = layer(x).detach().numpy()
+            np.testing.assert_allclose(onnx_outputs(file.read_bytes(), x), expected, rtol=0, atol=1e-5)
 
 
 # Training

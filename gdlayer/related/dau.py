@@ -123,7 +123,7 @@ class DAUConv2d(SynthesizedConv2d):
                 self.mu.clamp_(-self.max_shift, self.max_shift)
         gx, gy = self._profiles()
         with autocast_off(self.mu.device):
-            return (gy * self.w[..., None]).mT @ gx  # the sum over units k
+            return (gy * self.w[..., None]).transpose(-2, -1) @ gx  # the sum over units k
 
     def extra_repr(self) -> str:
         return f"{super().extra_repr()}, units={self.units}"

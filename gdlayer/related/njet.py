@@ -10,7 +10,7 @@ from gdlayer.basis import jet_orders, normalised_kernels
 from gdlayer.checks import one_of, positive_number
 from gdlayer.geometry import clipped
 from gdlayer.initialization import RELU_GAIN, mixing_std
-from gdlayer.modes import autocast_off
+from gdlayer.modes import autocast_off, tracing
 from gdlayer.synthesis import ConvOptions, SynthesizedConv2d
 
 
@@ -92,7 +92,8 @@ class NJetConv2d(SynthesizedConv2d):
     @property
     def sigma(self) -> Tensor:
         """The scale of the layer, in pixels."""
-        return torch.exp2(clipped(self.log2_sigma, *self.bounds))
+        s = clipped(self.log2_sigma, *self.bounds)
+        return 2.0**s if tracing() else torch.exp2(s)  # exporters by trace know no exp2
 
     @torch.no_grad()
     def reset_parameters(self) -> None:
@@ -130,7 +131,10 @@ class NJetConv2d(SynthesizedConv2d):
 
     def filters(self) -> Tensor:
         with autocast_off(self.alpha.device):
-            return torch.einsum("nio,nyx->oiyx", self.alpha, self.kernels())
+            kernels = self.kernels()
+            weights = self.alpha.permute(2, 1, 0).reshape(1, -1, len(kernels))
+            filters = torch.bmm(weights, kernels.reshape(1, len(kernels), -1))  # the sum over n
+            return filters.view(self.out_channels, self.in_channels, *self.kernel_size)
 
     def extra_repr(self) -> str:
         return f"{super().extra_repr()}, kernels={len(self.orders)}, sigma={self.sigma.item():.3f}"

@@ -105,7 +105,8 @@ class RFNNConv2d(SynthesizedConv2d):
     def filters(self) -> Tensor:
         kernels = self._fixed_kernels() if self.kernels.is_meta else self.kernels  # as alpha may be assigned alone
         with autocast_off(self.alpha.device):
-            return torch.tensordot(self.alpha, kernels, 1)
+            filters = self.alpha.flatten(0, 1) @ kernels.flatten(1)  # the sum over n
+            return filters.view(*self.alpha.shape[:2], *self.kernel_size)
 
     def extra_repr(self) -> str:
         return f"{super().extra_repr()}, sigma={self.sigma}, num_kernels={len(self.kernels)}"
