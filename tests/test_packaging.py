@@ -145,7 +145,7 @@ def run(execute) -> Callable[..., str]:
 
     def run(code: str, *arguments: str, extras: Sequence[str] = ()) -> str:
         done = execute(code, *arguments, extras=extras)
-        assert (done.returncode, done.stderr) == (0, "")
+        assert (done.returncode, re.sub(r"  step \d+ of \d+\n", "", done.stderr)) == (0, "")  # on a slow machine
         return done.stdout
 
     return run

@@ -113,8 +113,8 @@ def _cell(options: argparse.Namespace) -> None:
         place = options.results / "cells"
         needed = {trial.needs for trial in seeds if trial.needs and not read_record(trial.needs.record_path(place))}
         takes = seconds_each([*needed, *seeds], [] if reference is None else [r for _, r in every_record(reference)])
-        left = duration_in_words(None if takes is None else sum(takes))
-        print(f"{cell_in_words(asked)}, profile {asked.profile}: about {left}", flush=True)
+        lasts = "" if takes is None else f": about {duration_in_words(sum(takes))}"
+        print(f"{cell_in_words(asked)}, profile {asked.profile}{lasts}", flush=True)
         paper = experiments()[asked.experiment].published if asked.dataset not in asked.not_in_paper else {}
         for metric, value in ((m, v) for (cell, m), v in paper.items() if cell == asked.paper_cell(*asked.cell)):
             print(f"  paper            {metric.replace('_', ' ')} {value:.1f} %")
