@@ -26,7 +26,7 @@ from gdlayer.basis import SAMPLINGS, KernelConstants, jet_orders, kernel_constan
 from gdlayer.checks import boolean, nonnegative_number, one_of, positive_int, positive_number
 from gdlayer.geometry import GEOMETRY, Geometry
 from gdlayer.initialization import RELU_GAIN, mixing_std
-from gdlayer.modes import as_leaf, autocast_off, autocast_on, recorded, tracing
+from gdlayer.modes import as_leaf, autocast_off, autocast_on, of_whole_parameters, recorded, tracing
 from gdlayer.padding import pad
 from gdlayer.plain import plain_conv2d
 from gdlayer.sampling import SamplingReport, sampling_report
@@ -271,6 +271,7 @@ class GaussianDerivativeConv2d(Geometry, SynthesizedConv2d):
         names = ("kernel_size", "order", "sampling", "normalise")
         return {**super().meaning(), **{name: getattr(self, name) for name in names}}
 
+    @of_whole_parameters
     def kernels(self) -> Tensor:
         """The kernels phi of eq. (1), as ``sampling`` and ``normalise`` say: (B, N, kh, kw), in float32 or better."""
         return self._sampled_kernels().unflatten(-1, self.kernel_size)
@@ -294,6 +295,7 @@ class GaussianDerivativeConv2d(Geometry, SynthesizedConv2d):
         gamma = self.normalise if normalised else 0
         return sampled_kernels(sigma, mu, theta, constants, self.orders, gamma)
 
+    @of_whole_parameters
     def filters(self) -> Tensor:
         """The filters of eqs (2) and (3), the sums over n of omega times kernel: (f_out, f_in/groups, kh, kw).
 
@@ -312,6 +314,7 @@ class GaussianDerivativeConv2d(Geometry, SynthesizedConv2d):
         return filters.view(self.out_channels, -1, *self.kernel_size).to(omega.dtype)
 
     @torch.no_grad()
+    @of_whole_parameters
     def check_derivatives(self, tolerance: float = 0.1) -> SamplingReport:
         """How far the samples of each kernel are from the derivative that they stand for.
 
@@ -363,6 +366,7 @@ class GaussianDerivativeConv2d(Geometry, SynthesizedConv2d):
         return factorised(self.beta, self.lam, phi, self.groups)
 
     @torch.no_grad()
+    @of_whole_parameters
     def deploy(self, algorithm: str = "auto") -> nn.Module:
         """Modules of torch alone with the present filters and the same outputs; this layer does not change.
 

@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from gdlayer.checks import boolean, positive_number, some_of
 from gdlayer.computed import Computed
-from gdlayer.modes import recorded
+from gdlayer.modes import of_whole_parameters, recorded
 from gdlayer.state import OwnState, written
 
 GEOMETRY = ("sigma", "mu", "theta")
@@ -139,6 +139,7 @@ class Geometry(OwnState):
         with torch.no_grad():
             self.raw_sigma.copy_(self._raw(stored))
 
+    @of_whole_parameters
     def geometry(self) -> tuple[Tensor, Tensor, Tensor]:
         """sigma (B, N, 2), mu (B, N, 2) and theta (B, N) of every kernel, shared or not, in float32 or better."""
         dtype = self._kernel_dtype

@@ -1,13 +1,17 @@
 """Modes of torch that change how a layer is computed: autocast, a compiler, a tracer; and what spares its time."""
 
+import functools
 import inspect
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
-from typing import Any, TypeVar, cast
+from typing import Any, ParamSpec, TypeVar, cast
 
 import torch
 from torch import nn
 from torch.fx import Proxy, Tracer
 
+P = ParamSpec("P")
+T = TypeVar("T")
 FunctionType = TypeVar("FunctionType", bound=torch.autograd.Function)
 
 
@@ -50,6 +54,38 @@ def recorded() -> bool:
     if compiling() or tracing():
         return True
     return torch._C._functorch.peek_interpreter_stack() is not None  # type: ignore[reportAttributeAccessIssue]
+
+
+def of_whole_parameters(method: Callable[P, T]) -> Callable[P, T]:
+    """Decorator for a module's method: it sees all of parameters that are sharded over processes, as by FSDP2.
+
+    Then every process must call it. Gradients go back to the shards.
+    """
+
+    @functools.wraps(method)
+    def call(*args: P.args, **kwargs: P.kwargs) -> T:
+        if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
+            return method(*args, **kwargs)
+        shards = [
+            (module._parameters, name, parameter)
+            for module in cast(nn.Module, args[0]).modules()
+            for name, parameter in module._parameters.items()
+            if is_sharded(parameter)
+        ]
+        try:
+            for parameters, name, parameter in shards:
+                parameters[name] = cast(Any, parameter).full_tensor().clone()  # which a projection may change
+            return method(*args, **kwargs)
+        finally:
+            for parameters, name, parameter in shards:
+                parameters[name] = parameter
+
+    return call
+
+
+def is_sharded(tensor: Any) -> bool:
+    """Whether it is a DTensor, of which each process holds a part."""
+    return hasattr(tensor, "full_tensor")
 
 
 def with_known_signature(function: type[FunctionType]) -> type[FunctionType]:

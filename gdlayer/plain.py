@@ -37,8 +37,8 @@ def plain_conv2d(
     -------
     Module
         nn.Conv2d where both sides are padded by the same number. Otherwise, and that is for "same" padding only,
-        nn.Sequential of a padding module and nn.Conv2d; or, where padding depends on the size of the image, as with an
-        odd kernel at stride 2, an fx.GraphModule of F.pad and nn.Conv2d.
+        nn.Sequential of a padding module and nn.Conv2d. Where padding depends on the size of the image, as with an odd
+        kernel at stride 2, the padding module is an fx.GraphModule of F.pad, which is right for every size.
     """
     kernel_size = filters.shape[2], filters.shape[3]
     axes = tuple(zip(kernel_size, stride, dilation, strict=True))
@@ -62,7 +62,7 @@ def plain_conv2d(
         if bias is not None and conv.bias is not None:
             conv.bias.copy_(bias)
     if fixed is None:
-        return _traced(_SamePadded(conv, axes, padding_mode))
+        return nn.Sequential(_traced(_SamePad(axes, padding_mode)), conv)
     if equal:
         return conv
     (top, bottom), (left, right) = fixed
@@ -84,20 +84,19 @@ def _same_for_all_sizes(axes: Sequence[tuple[int, int, int]]) -> tuple[tuple[int
     return tuple(fixed)
 
 
-class _SamePadded(nn.Module):
-    """Padding by the size of the image, then a convolution."""
+class _SamePad(nn.Module):
+    """Padding by the size of the image."""
 
-    def __init__(self, conv: nn.Conv2d, axes: Sequence[tuple[int, int, int]], padding_mode: str) -> None:
+    def __init__(self, axes: Sequence[tuple[int, int, int]], padding_mode: str) -> None:
         super().__init__()
-        self.conv = conv
         self.axes = axes
         self.mode = "constant" if padding_mode == "zeros" else padding_mode
 
     def forward(self, input: Tensor) -> Tensor:
         (top, bottom), (left, right) = (same_padding(input.shape[axis], *self.axes[axis]) for axis in (-2, -1))
-        return self.conv(F.pad(input, (left, right, top, bottom), self.mode))
+        return F.pad(input, (left, right, top, bottom), self.mode)
 
 
 def _traced(module: nn.Module) -> fx.GraphModule:
     """Its operations alone, without its class, which other programs need not know."""
-    return fx.GraphModule(module, fx.Tracer().trace(module), "SamePaddedConv2d")
+    return fx.GraphModule(module, fx.Tracer().trace(module), "SamePad2d")

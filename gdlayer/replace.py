@@ -13,9 +13,11 @@ from torch import nn
 from torch.nn.modules.conv import _ConvNd
 from torch.nn.parameter import is_lazy
 
-from gdlayer.checks import int_pair, is_integer, one_of
+from gdlayer.checks import boolean, int_pair, is_integer, one_of
 from gdlayer.conv import GaussianDerivativeConv2d
 from gdlayer.fit import fit_filters
+from gdlayer.fold import foldable, folded
+from gdlayer.modes import is_sharded
 from gdlayer.padding import Conv2dSame
 from gdlayer.synthesis import SynthesizedConv2d, check_finite
 
@@ -108,7 +110,8 @@ def replace_conv2d(
 
     A new layer takes over channels, stride, padding, dilation, groups, padding mode, the values of the bias, device,
     dtype and training mode. Its parameters are trainable even if those of the old layer were frozen. A convolution
-    used in several places becomes one layer used in the same places. All new layers are built before the model is
+    used in several places becomes one layer used in the same places, those in plain lists, tuples and dicts included.
+    All new layers are built before the model is
     changed, so an error leaves ``model`` as it was. Create the optimiser afterwards: an earlier one holds the old
     parameters.
 
@@ -198,11 +201,30 @@ def replace_conv2d(
         raise ValueError(f"layers must leave an nn.Conv2d to replace, got {layers!r}{_reasons(skipped)}")
     if growth == "warn" and not named:
         _warn_of_growth(replaced)
-    parents = {name: model.get_submodule(name.rpartition(".")[0]) for conv in new for name in places[conv]}
-    for conv, layer in new.items():
-        for name in places[conv]:
-            setattr(parents[name], name.rpartition(".")[2], layer)
+    for module in list(model.modules()):
+        _exchange(vars(module), new, set())
     return ReplacementReport(tuple(replaced), skipped)
+
+
+def _exchange(value: Any, new: Mapping[nn.Conv2d, nn.Module], seen: set[int]) -> Any:
+    """``value`` with new layers in the place of convolutions: lists and dicts are changed, tuples are made anew.
+
+    What a module holds in plain lists or dicts is often used in its ``forward``.
+    """
+    if isinstance(value, nn.Conv2d):
+        return new.get(value, value)
+    if not isinstance(value, dict | list | tuple) or id(value) in seen:
+        return value
+    seen.add(id(value))
+    if isinstance(value, tuple):
+        items = [_exchange(item, new, seen) for item in value]
+        if all(a is b for a, b in zip(items, value, strict=True)):
+            return value
+        return value._make(items) if hasattr(value, "_make") else tuple(items)  # type: ignore[attr-defined]
+    for key, item in list(value.items() if isinstance(value, dict) else enumerate(value)):
+        if (exchanged := _exchange(item, new, seen)) is not item:
+            value[key] = exchanged
+    return value
 
 
 def _options_of(
@@ -359,7 +381,7 @@ def _successor(conv: nn.Conv2d, options: dict[str, Any]) -> GaussianDerivativeCo
     return layer.train(conv.training)
 
 
-def deploy(model: nn.Module, algorithm: str = "auto") -> nn.Module:
+def deploy(model: nn.Module, algorithm: str = "auto", *, fold_batch_norm: bool = False) -> nn.Module:
     """A copy of ``model`` in which plain convolutions replace all layers that compute their filters.
 
     >>> import torch
@@ -375,7 +397,8 @@ def deploy(model: nn.Module, algorithm: str = "auto") -> nn.Module:
 
     These layers are the subclasses of :class:`~gdlayer.synthesis.SynthesizedConv2d`: the Gaussian derivative layer and
     the layers it is compared with. Each is replaced with the result of its ``deploy()``, modules of torch alone: one
-    nn.Conv2d, or three in a row for a separated layer that is cheaper so, see
+    nn.Conv2d, with a padding module before it where "same" padding is not the same on both sides, or three in a row for
+    a separated layer that is cheaper so, see
     :meth:`GaussianDerivativeConv2d.deploy() <gdlayer.GaussianDerivativeConv2d.deploy>`. Outputs are the same. A layer
     used in several places becomes one module used in the same places. Hooks on these layers are not copied.
 
@@ -385,6 +408,11 @@ def deploy(model: nn.Module, algorithm: str = "auto") -> nn.Module:
         Not changed. It may itself be such a layer.
     algorithm : "auto" or "dense"
         "dense" makes one convolution of each layer; "auto" leaves that to the layer.
+    fold_batch_norm : bool
+        Folds each nn.BatchNorm2d, or nn.SyncBatchNorm, into the convolution before it, ours or an nn.Conv2d, and leaves
+        an nn.Identity in its place. torch.fx must be able to trace the model, in evaluation mode. A normalisation is
+        left as it is where it has no running statistics, where something else reads the output of the convolution, or
+        where one of the two is called more than once.
 
     Returns
     -------
@@ -394,10 +422,29 @@ def deploy(model: nn.Module, algorithm: str = "auto") -> nn.Module:
     Raises
     ------
     ValueError
-        If a parameter of one of these layers is NaN or infinite. The message gives its path in ``model``.
+        If a parameter of one of these layers is NaN or infinite: the message gives its path in ``model``. If parameters
+        are sharded over processes, unless ``model`` is itself a layer; or if ``fold_batch_norm`` is asked of a model in
+        training mode, or of one that torch.fx cannot trace.
     """
     one_of("algorithm", algorithm, ("auto", "dense"))
+    boolean("fold_batch_norm", fold_batch_norm)
+    if isinstance(model, SynthesizedConv2d):
+        return model.deploy(algorithm)
+    if any(map(is_sharded, model.parameters())):
+        raise ValueError(
+            f"model must have whole parameters, got a {type(model).__name__} that is sharded over processes: get its "
+            "full state dict by torch.distributed.checkpoint.state_dict, load it into a model that is not sharded, and "
+            "deploy that"
+        )
     layers = {name: module for name, module in model.named_modules() if isinstance(module, SynthesizedConv2d)}
     for name, layer in layers.items():
         check_finite(layer, name)
-    return deepcopy(model, {id(layer): layer.deploy(algorithm) for layer in layers.values()})
+    deployed = {id(layer): layer.deploy(algorithm) for layer in layers.values()}
+    for conv, norm in foldable(model) if fold_batch_norm else ():
+        deployed[id(conv)] = folded(deployed[id(conv)] if id(conv) in deployed else deepcopy(conv), norm)
+        deployed[id(norm)] = nn.Identity().train(norm.training)
+    plain = deepcopy(model, deployed)
+    modes = {name: module.training for name, module in model.named_modules(remove_duplicate=False)}
+    for name, module in plain.named_modules(remove_duplicate=False):  # copies of an fx.GraphModule forget theirs
+        module.training = modes.get(name, module.training)
+    return plain

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.fx import Proxy
 
 from gdlayer.checks import int_pair, one_of, positive_int
-from gdlayer.modes import as_leaf, autocast_off
+from gdlayer.modes import as_leaf, autocast_off, of_whole_parameters
 from gdlayer.padding import PADDING_MODES, padded_conv2d, padding_of
 from gdlayer.plain import plain_conv2d
 from gdlayer.state import OwnState
@@ -29,9 +29,10 @@ class SynthesizedConv2d(OwnState):
     r"""A cross-correlation :math:`J_j = \sum_i W_j^i * I_i + c_j` with filters W computed at every call.
 
     Subclasses define :meth:`filters`, and ``mixing``, the names of the mixing weights: none is called ``weight``, which
-    others' code takes for the filters. Sizes, strides, padding and bias follow nn.Conv2d, with one difference:
-    ``padding="same"`` gives ceil(in / stride) for every stride, as in Keras; where the padding is odd, the extra row
-    or column goes to the bottom and right.
+    others' code takes for the filters. Sizes, strides, padding and bias follow nn.Conv2d, with two
+    differences. ``padding`` is "same" unless given, where nn.Conv2d has 0. And "same", which nn.Conv2d refuses above
+    stride 1, gives ceil(in / stride) for every stride, as in Keras; where the padding is odd, the extra row or column
+    goes to the bottom and right.
 
     Parameters
     ----------
@@ -146,11 +147,15 @@ class SynthesizedConv2d(OwnState):
         )
 
     @torch.no_grad()
+    @of_whole_parameters
     def deploy(self, algorithm: str = "auto") -> nn.Module:
         """Modules of torch alone with the present filters and the same outputs; this layer does not change.
 
-        It is one nn.Conv2d, if padding is the same on both sides. If not, padding is a step of its own:
-        :func:`~gdlayer.plain.plain_conv2d`.
+        It is one nn.Conv2d, if padding is the same on both sides. If not, as with "same" for an even kernel, or at
+        stride 2, it is an nn.Sequential of a padding module and nn.Conv2d (:func:`~gdlayer.plain.plain_conv2d`). With
+        ``padding=kernel_size // 2`` in the place of "same", the layer is one nn.Conv2d at stride 2 too.
+
+        If parameters are sharded over processes, every process must call it, and gets the whole of the filters.
 
         Parameters
         ----------

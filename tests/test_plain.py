@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import torch
-from layer_table import perturbed
+from layer_table import convolution_in, perturbed
 from torch import Tensor, fx, nn
 
 from gdlayer import GaussianDerivativeConv2d, deploy
@@ -22,6 +22,7 @@ FORMS: dict[str, tuple[dict[str, Any], list[type[nn.Module]]]] = {
     "1 x 1, stride 3": ({"kernel_size": 1, "stride": 3}, [nn.Conv2d]),
     "smaller than the stride": ({"kernel_size": 2, "stride": 3}, [nn.ZeroPad2d, nn.Conv2d]),
     "odd kernel, stride 2": ({"stride": 2}, [fx.GraphModule, nn.Conv2d]),
+    "odd kernel, stride 2, grouped": ({"stride": 2, "groups": 2}, [fx.GraphModule, nn.Conv2d]),
     "stride along one axis": ({"stride": (1, 2), "kernel_size": (4, 3)}, [fx.GraphModule, nn.Conv2d]),
     "stride and dilation": ({"stride": 3, "dilation": 2, "padding_mode": "reflect"}, [fx.GraphModule, nn.Conv2d]),
     "padding given": ({"stride": 2, "padding": 1}, [nn.Conv2d]),
@@ -40,9 +41,10 @@ def make(in_channels: int, out_channels: int, **options: Any) -> GaussianDerivat
 def test_modules_are_torch_s_own_and_right_for_every_size(options, expected):
     layer = make(2, 4, **options)
     plain = layer.deploy()
-    kinds = [type(module) for module in plain.modules() if type(module) is not nn.Sequential]
+    kinds = [type(module) for module in (plain if type(plain) is nn.Sequential else [plain])]
     assert len(kinds) == len(expected)
     assert all(issubclass(*pair) for pair in zip(kinds, expected, strict=True))
+    assert type(convolution_in(plain)) is nn.Conv2d
     for module in (plain, fx.symbolic_trace(plain)):
         for height in range(8, 14):
             x = torch.randn(2, 2, height, 21 - height, dtype=torch.float64)

@@ -3,14 +3,15 @@
 import copy
 import math
 import re
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from layer_table import convolution_in
-from torch import Tensor, nn
+from torch import Tensor, fx, nn
+from torch.fx.experimental import optimization
 
 from gdlayer import GaussianDerivativeConv2d, deploy, fit_filters, replace_conv2d
 from gdlayer.padding import PADDING_MODES, Conv2dSame
@@ -171,6 +172,40 @@ def test_the_same_padding_of_keras(stride, kernel, grown, size):
     torch.testing.assert_close(plain(x), source(x))
 
 
+class Pair(NamedTuple):
+    first: nn.Module
+    last: nn.Module
+
+
+class InContainers(nn.Module):
+    """Calls convolutions that it holds in lists, tuples and dicts, too, of which modules know nothing."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.head = nn.Conv2d(1, 4, 5), nn.Conv2d(4, 2, 5)
+        self.steps: list[Any] = [self.stem, torch.relu]
+        self.steps.append(self.steps)
+        self.ends = (1, {"pair": Pair(self.stem, self.head)})
+        self.unseen: Any
+        self.__dict__["unseen"] = self.head
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.unseen(self.steps[1](self.steps[0](x)))
+        assert torch.equal(y, self.ends[1]["pair"].last(torch.relu(self.ends[1]["pair"].first(x))))
+        return y
+
+
+def test_containers_hold_the_new_layers_too():
+    model = InContainers()
+    replace_conv2d(model, order=1)
+    x = torch.randn(1, 1, 12, 12)
+    model(x).sum().backward()
+    assert all(parameter.grad is not None for parameter in model.parameters())
+    assert type(model.steps[0]) is type(model.ends[1]["pair"].last) is GaussianDerivativeConv2d
+    assert model.steps[2] is model.steps
+    torch.testing.assert_close(deploy(model)(x), model(x))
+
+
 def test_by_default_what_can_be_replaced():
     model = Net().eval()
     report = replace_conv2d(model, kernel_size=5, order=2, bases=2, growth="allow")
@@ -283,7 +318,7 @@ def test_there_and_back():
     again = deploy(model)
     report = replace_conv2d(again, fit=True, order=5, growth="allow")
     assert all(layer.residual is not None and layer.residual < 1e-6 for layer in report.replaced)
-    assert ours(again) == ["0.conv", "2.0"]
+    assert ours(again) == ["0.1", "2.0"]
     torch.testing.assert_close(again(x), expected, rtol=1e-4, atol=1e-4)
 
 
@@ -556,6 +591,92 @@ def test_a_shared_layer_is_deployed_once():
     x = torch.randn(2, 3, 9, 9)
     torch.testing.assert_close(plain(x), model(x))
     assert len(ours(model)) == 6
+
+
+class Residual(nn.Module):
+    """Normalisations that fold, and by their names some that do not."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__()
+        self.conv = GaussianDerivativeConv2d(2, 4, **{"kernel_size": 3, "bias": False, **options})
+        self.norm = nn.BatchNorm2d(4)
+        self.separated = GaussianDerivativeConv2d(4, 4, 3, separated=True, algorithm="factorised")
+        self.after = nn.BatchNorm2d(4, affine=False)
+        self.points, self.other = nn.Conv2d(4, 4, 1), nn.BatchNorm2d(4)
+        self.kept = nn.BatchNorm2d(4)
+        self.batch = nn.BatchNorm2d(4, track_running_stats=False)
+        self.twice = nn.Sequential(GaussianDerivativeConv2d(4, 4, 3), nn.BatchNorm2d(4))
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = torch.relu(self.norm(self.conv(x)))
+        x = torch.relu(self.after(self.separated(x)))
+        y = self.points(x)
+        x = self.other(y) + self.kept(x)
+        y = self.twice[0](x)
+        return self.batch(self.twice(self.twice(x))) + self.twice[1](y) + y
+
+
+@pytest.mark.parametrize(
+    "options", [{}, {"stride": 2}, {"kernel_size": 4}, {"stride": 2, "padding_mode": "reflect"}], ids=str
+)
+def test_batch_norm_folds_into_what_is_before_it(options):
+    model = nn.Sequential(Residual(**options), nn.Flatten())
+    for norm in model.modules():
+        if isinstance(norm, nn.BatchNorm2d) and norm.running_mean is not None and norm.running_var is not None:
+            nn.init.normal_(norm.running_mean)
+            nn.init.uniform_(norm.running_var, 0.5, 2)
+    model.double()
+    message = "fold_batch_norm must be False for a model in training mode, got 0.norm in it"
+    with pytest.raises(ValueError, match=f"^{message}$"):
+        deploy(model, fold_batch_norm=True)
+    plain = deploy(model.eval(), fold_batch_norm=True)
+    left = [name for name, module in plain.named_modules() if isinstance(module, nn.BatchNorm2d)]
+    assert left == ["0.kept", "0.batch", "0.twice.1"]
+    assert not any(isinstance(module, SynthesizedConv2d) or module.training for module in plain.modules())
+    for size in (9, 10):
+        x = torch.randn(2, 2, size, size, dtype=torch.float64)
+        torch.testing.assert_close(plain(x), model(x))
+    assert isinstance(model[0].get_submodule("norm"), nn.BatchNorm2d)
+
+
+def test_batch_norm_folds_where_convolutions_were_replaced():
+    """Tools of others fold what is deployed, too."""
+    model = nn.Sequential(nn.Conv2d(2, 4, 5, stride=2, padding=2), nn.BatchNorm2d(4), nn.ReLU(), Conv2dSame(4, 4, 5, 2))
+    model.append(nn.BatchNorm2d(4))
+    replace_conv2d(model, order=2)
+    model(torch.randn(4, 2, 9, 9))
+    x = torch.randn(1, 2, 9, 10)
+    plain = deploy(model.eval())
+    folded = deploy(model, fold_batch_norm=True)
+    assert [type(module) for module in folded[1::3]] == [nn.Identity, nn.Identity]  # type: ignore[index]
+    theirs = torch.ao.quantization.fuse_modules(plain, [["0", "1", "2"], ["3.1", "4"]])
+    for fused in (folded, theirs, optimization.fuse(fx.symbolic_trace(plain))):
+        assert not any(isinstance(module, nn.BatchNorm2d) for module in fused.modules())
+        torch.testing.assert_close(fused(x), model(x), rtol=1e-4, atol=1e-5)
+
+
+class Branches(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return x if x.sum() > 0 else -x
+
+
+def test_what_cannot_be_traced_is_not_folded():
+    model = nn.Sequential(GaussianDerivativeConv2d(1, 2, 3), nn.BatchNorm2d(2), Branches()).eval()
+    assert type(deploy(model)) is nn.Sequential
+    message = "fold_batch_norm must be False where torch.fx cannot trace the model, got Sequential: "
+    with pytest.raises(ValueError, match=f"^{message}"):
+        deploy(model, fold_batch_norm=True)
+    with pytest.raises(TypeError, match=r"^fold_batch_norm must be True or False, got 1$"):
+        deploy(model, fold_batch_norm=1)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("training", [False, True])
+def test_a_graph_of_modules_keeps_its_mode(training):
+    """As of a feature extractor: a copy of an fx.GraphModule makes anew what holds its modules."""
+    model = nn.Sequential(nn.Sequential(GaussianDerivativeConv2d(1, 2, 3), nn.Dropout()), nn.ReLU())
+    traced = fx.symbolic_trace(model).train(training)
+    plain = deploy(traced)
+    assert {module.training for module in plain.modules()} == {training}
 
 
 def test_one_layer_and_none():

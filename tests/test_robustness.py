@@ -272,11 +272,16 @@ def test_export_by_trace(make, options, images, tmp_path):
 
 @pytest.mark.parametrize("how", ["replicated", "sharded"])
 def test_two_processes_train_as_one(tmp_path, how):
-    """DistributedDataParallel and fully_shard, half a batch each: gradients and weights of one process on the whole."""
+    """DistributedDataParallel and fully_shard, half a batch each: gradients and weights of one process on the whole.
+
+    Filters, penalties and plain convolutions are of whole layers, too.
+    """
     if how == "sharded" and not hasattr(importlib.import_module("torch.distributed.fsdp"), "fully_shard"):
         pytest.skip("this torch has no fully_shard")
     model, batches = replica.network(), torch.randn(3, 4, 1, 6, 6, dtype=torch.float64)
-    torch.save({"model": model.state_dict(), "batches": batches}, tmp_path / "start.pt")
+    others = replica.relatives()
+    start = {"model": model.state_dict(), "others": others.state_dict(), "batches": batches}
+    torch.save(start, tmp_path / "start.pt")
     environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(sys.path)}
 
     def run(rank: int) -> subprocess.CompletedProcess[str]:
@@ -294,6 +299,8 @@ def test_two_processes_train_as_one(tmp_path, how):
             torch.testing.assert_close(result["model"][name], parameter.detach(), rtol=1e-10, atol=1e-12)
         for layer, sigma in zip(model, result["sigma"], strict=True):
             torch.testing.assert_close(sigma, layer.sigma, rtol=1e-10, atol=1e-12)
+        for name, expected in replica.readings(model, others, batches[0]).items():
+            torch.testing.assert_close(result[name], expected, rtol=1e-10, atol=1e-12)
 
 
 @kinds

@@ -10,7 +10,7 @@ from gdlayer.basis import sampling_grid
 from gdlayer.checks import int_pair, odd_int, one_of, positive_number
 from gdlayer.geometry import inverse_softplus
 from gdlayer.initialization import RELU_GAIN, mixing_std
-from gdlayer.modes import autocast_off
+from gdlayer.modes import autocast_off, of_whole_parameters
 from gdlayer.synthesis import ConvOptions, SynthesizedConv2d
 
 
@@ -117,6 +117,7 @@ class DAUConv2d(SynthesizedConv2d):
         gx, gy = (torch.softmax(-0.5 * ((x - self.mu[..., i, None]) / sigma) ** 2, -1) for i in (0, 1))
         return gx, gy
 
+    @of_whole_parameters
     def filters(self) -> Tensor:
         if self.training:
             with torch.no_grad():

@@ -10,7 +10,7 @@ from gdlayer.basis import jet_orders, normalised_kernels
 from gdlayer.checks import one_of, positive_number
 from gdlayer.geometry import clipped
 from gdlayer.initialization import RELU_GAIN, mixing_std
-from gdlayer.modes import autocast_off, tracing
+from gdlayer.modes import autocast_off, of_whole_parameters, tracing
 from gdlayer.synthesis import ConvOptions, SynthesizedConv2d
 
 
@@ -110,6 +110,7 @@ class NJetConv2d(SynthesizedConv2d):
     def meaning(self) -> dict[str, Any]:
         return {"sigma_min": self.sigma_min, "sigma_max": self.sigma_max}
 
+    @of_whole_parameters
     def kernels(self) -> Tensor:
         """The kernels at the present scale, shape (N, k, k)."""
         if not (self.log2_sigma.is_cuda and torch.cuda.is_current_stream_capturing()):
@@ -129,6 +130,7 @@ class NJetConv2d(SynthesizedConv2d):
         self.kernel_size = (2 * half_size + 1, 2 * half_size + 1)
         return self.kernel_size
 
+    @of_whole_parameters
     def filters(self) -> Tensor:
         with autocast_off(self.alpha.device):
             kernels = self.kernels()

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from gdlayer.basis import normalised_kernels
 from gdlayer.checks import odd_int, one_of, positive_int, positive_number
 from gdlayer.initialization import RELU_GAIN, mixing_std
-from gdlayer.modes import autocast_off
+from gdlayer.modes import autocast_off, of_whole_parameters
 from gdlayer.synthesis import ConvOptions, SynthesizedConv2d
 
 ORDERS = ((0, 0), (1, 0), (0, 1), (2, 0), (0, 2), (1, 1), (3, 0), (0, 3), (2, 1), (1, 2))
@@ -102,6 +102,7 @@ class RFNNConv2d(SynthesizedConv2d):
     def meaning(self) -> dict[str, Any]:
         return {**super().meaning(), "sigma": self.sigma}
 
+    @of_whole_parameters
     def filters(self) -> Tensor:
         kernels = self._fixed_kernels() if self.kernels.is_meta else self.kernels  # as alpha may be assigned alone
         with autocast_off(self.alpha.device):

@@ -11,7 +11,7 @@ from torch.nn import functional as F
 from gdlayer.checks import one_of, positive_int, positive_number
 from gdlayer.geometry import clipped
 from gdlayer.initialization import RELU_GAIN, mixing_std
-from gdlayer.modes import as_leaf, autocast_off
+from gdlayer.modes import as_leaf, autocast_off, of_whole_parameters
 from gdlayer.padding import pad
 from gdlayer.plain import plain_conv2d
 from gdlayer.synthesis import ConvOptions, SynthesizedConv2d
@@ -143,6 +143,7 @@ class SemiStructuredConv2d(SynthesizedConv2d):
     def meaning(self) -> dict[str, Any]:
         return {"sigma_min": self.sigma_min, "sigma_max": self.sigma_max}
 
+    @of_whole_parameters
     def gaussian(self) -> Tensor:
         """The samples of the Gaussian, (2 ey + 1, 2 ex + 1), at its present reach; they sum to one."""
         return self._gaussian(self._reach())
@@ -179,6 +180,7 @@ class SemiStructuredConv2d(SynthesizedConv2d):
         size = dh * (kh - 1) + 1 + 2 * ey, dw * (kw - 1) + 1 + 2 * ex
         return size, self.padding if isinstance(self.padding, str) else (self.padding[0] + ey, self.padding[1] + ex)
 
+    @of_whole_parameters
     def filters(self) -> Tensor:
         with autocast_off(self.free.device):
             free = self.free.flatten(0, 1)[:, None]
