@@ -8,10 +8,10 @@ import torch
 from torch import Tensor
 from torch.autograd import forward_ad
 
-from gdlayer.checks import is_integer, nonnegative_number, one_of
+from gdlayer.checks import int_pair, is_integer, nonnegative_number, one_of
 from gdlayer.discrete import Spectrum, discrete_kernels, spectrum
 from gdlayer.hermite import gaussian_derivatives, standard_gaussian_derivatives
-from gdlayer.modes import autocast_off, recorded
+from gdlayer.modes import autocast_off, has_values, recorded
 from gdlayer.quadrature import gauss_legendre
 
 SAMPLINGS = ("point", "integrated", "discrete")
@@ -33,6 +33,14 @@ def jet_orders(order: int | Iterable[Sequence[int]]) -> tuple[tuple[int, int], .
     ValueError
         If K or an order is not an integer >= 0, or the list is empty or repeats a pair.
     """
+    orders = _pairs(order)
+    if len(set(orders)) != len(orders):
+        raise ValueError(f"order must list each pair (p, q) once, got {orders!r}")
+    return orders
+
+
+def _pairs(order: int | Iterable[Sequence[int]]) -> tuple[tuple[int, int], ...]:
+    """:func:`jet_orders`, where a pair may stand twice."""
     if is_integer(order):
         if order < 0:
             raise ValueError(f"order must be an integer >= 0 or a list of pairs (p, q), got {order}")
@@ -44,8 +52,8 @@ def jet_orders(order: int | Iterable[Sequence[int]]) -> tuple[tuple[int, int], .
     for pair in orders:
         if len(pair) != 2 or not all(is_integer(d) and d >= 0 for d in pair):
             raise ValueError(f"each derivative order must be a pair (p, q) of integers >= 0, got {pair!r}")
-    if not orders or len(set(orders)) != len(orders):
-        raise ValueError(f"order must list at least one pair (p, q), each once, got {orders!r}")
+    if not orders:
+        raise ValueError("order must list at least one pair (p, q), got none")
     return tuple((int(p), int(q)) for p, q in orders)
 
 
@@ -82,8 +90,8 @@ def gaussian_derivative_kernels(
     sigma: Tensor,
     mu: Tensor,
     theta: Tensor,
-    orders: Sequence[tuple[int, int]],
-    kernel_size: tuple[int, int],
+    orders: int | Iterable[Sequence[int]],
+    kernel_size: int | tuple[int, int],
     *,
     sampling: str = "point",
     normalise: float = 0.0,
@@ -104,6 +112,9 @@ def gaussian_derivative_kernels(
     Each kernel has its own :math:`\sigma, \mu, \theta`. The shift is applied in the rotated frame, so the kernel's
     centre is :math:`R_\theta^\top \mu`; the kernels are not normalised by their sum.
 
+    They are made for convolution. A layer correlates, which mirrors them: the ramp I = x correlated with the kernel
+    (1, 0) gives -1, and every odd p + q changes the sign so.
+
     ``sampling`` says what stands for a kernel at a pixel:
 
     - "point": its value at the centre, as in the paper;
@@ -122,11 +133,12 @@ def gaussian_derivative_kernels(
     Parameters
     ----------
     sigma, mu : tensors of shape (..., N, 2)
-        Standard deviations and shifts along u and v, in pixels.
+        Standard deviations, positive, and shifts along u and v, in pixels.
     theta : tensor of shape (..., N)
         Angle of the u axis against the columns' axis x, counter-clockwise in the frame (x, y), in radians.
-    orders : N pairs (p, q)
-    kernel_size : (kh, kw)
+    orders : int or N pairs (p, q)
+        As of :func:`jet_orders`; a pair may stand several times.
+    kernel_size : int or (kh, kw)
     sampling : "point", "integrated" or "discrete"
     normalise : float
         gamma >= 0 of scale-normalised derivatives (Lindeberg): the factor :math:`\sigma_1^{\gamma p}\,
@@ -139,20 +151,42 @@ def gaussian_derivative_kernels(
     Raises
     ------
     ValueError, TypeError
-        If a shape does not fit the number of orders, or an option is not what its entry allows.
+        If an argument is not what its entry allows, a shape does not fit the number of orders, sigma, mu and theta are
+        not of one floating-point dtype, or a number of theirs is not finite, or one of the kernels. Numbers are not
+        looked at on the device "meta" and while torch records or transforms the operations.
     """
     one_of("sampling", sampling, SAMPLINGS)
     nonnegative_number("normalise", normalise)
+    orders, kernel_size = _pairs(orders), int_pair("kernel_size", kernel_size)
     n = len(orders)
     for name, parameter, shape in (("sigma", sigma, (n, 2)), ("mu", mu, (n, 2)), ("theta", theta, (n,))):
+        if not isinstance(parameter, Tensor) or not parameter.is_floating_point():
+            kind = parameter.dtype if isinstance(parameter, Tensor) else repr(parameter)
+            raise TypeError(f"{name} must be a tensor of a floating-point dtype, got {kind}")
         if parameter.shape[-len(shape) :] != shape:
             raise ValueError(
                 f"{name} must have shape (..., {', '.join(map(str, shape))}), got {tuple(parameter.shape)}"
             )
+    if not sigma.dtype == mu.dtype == theta.dtype:
+        raise TypeError(f"sigma, mu and theta must have the same dtype, got {sigma.dtype}, {mu.dtype}, {theta.dtype}")
+    readable = has_values(sigma, mu, theta)
+    if readable:
+        _check_all("sigma", sigma, sigma.isfinite() & (sigma > 0), "positive and finite")
+        _check_all("mu", mu, mu.isfinite(), "finite")
+        _check_all("theta", theta, theta.isfinite(), "finite")
     batch = torch.broadcast_shapes(sigma.shape[:-2], mu.shape[:-2], theta.shape[:-1])
     sigma, mu, theta = (t.expand(*batch, *shape) for t, shape in ((sigma, (n, 2)), (mu, (n, 2)), (theta, (n,))))
     constants = kernel_constants(orders, kernel_size, sampling, dtype=theta.dtype, device=theta.device)
-    return sampled_kernels(sigma, mu, theta, constants, orders, normalise).unflatten(-1, kernel_size)
+    kernels = sampled_kernels(sigma, mu, theta, constants, orders, normalise)
+    if readable:
+        allowed = f"finite in {kernels.dtype}, by lower orders, a smaller normalise or a larger sigma"
+        _check_all("kernels", kernels, kernels.isfinite(), allowed)
+    return kernels.unflatten(-1, kernel_size)
+
+
+def _check_all(name: str, values: Tensor, right: Tensor, allowed: str) -> None:
+    if not bool(right.all()):
+        raise ValueError(f"{name} must be {allowed}, got {values[~right][0].item()}")
 
 
 def normalised_kernels(sigma: Tensor, orders: Sequence[tuple[int, int]], half_size: int) -> Tensor:

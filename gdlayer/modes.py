@@ -7,7 +7,8 @@ from contextlib import AbstractContextManager, nullcontext
 from typing import Any, ParamSpec, TypeVar, cast
 
 import torch
-from torch import nn
+from torch import Tensor, nn
+from torch._subclasses import FakeTensor
 from torch.fx import Proxy, Tracer
 
 P = ParamSpec("P")
@@ -86,6 +87,11 @@ def of_whole_parameters(method: Callable[P, T]) -> Callable[P, T]:
 def is_sharded(tensor: Any) -> bool:
     """Whether it is a DTensor, of which each process holds a part."""
     return hasattr(tensor, "full_tensor")
+
+
+def has_values(*tensors: Tensor) -> bool:
+    """Whether their numbers can be read, and a question about them recorded by nobody."""
+    return not recorded() and not any(t.is_meta or isinstance(t, FakeTensor) for t in tensors)
 
 
 def with_known_signature(function: type[FunctionType]) -> type[FunctionType]:

@@ -65,8 +65,8 @@ def test_explicit_orders_are_taken_as_they_are(explicit):
         ([(0, -1)], "each derivative order must be a pair (p, q) of integers >= 0, got (0, -1)"),
         ([(0.0, 1)], "each derivative order must be a pair (p, q) of integers >= 0, got (0.0, 1)"),
         ([(True, 1)], "each derivative order must be a pair (p, q) of integers >= 0, got (True, 1)"),
-        ([], "order must list at least one pair (p, q), each once, got ()"),
-        ([(0, 1), (0, 1)], "order must list at least one pair (p, q), each once, got ((0, 1), (0, 1))"),
+        ([], "order must list at least one pair (p, q), got none"),
+        ([(0, 1), (0, 1)], "order must list each pair (p, q) once, got ((0, 1), (0, 1))"),
     ],
 )
 def test_bad_orders(order, message):
@@ -328,6 +328,69 @@ def test_bad_shapes(name, shape, message):
     parameters[name] = torch.ones(shape)
     with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
         gaussian_derivative_kernels(**parameters, orders=jet_orders(1), kernel_size=(3, 3))
+
+
+def test_integers_stand_for_a_jet_and_a_square_window():
+    parameters = geometry(2, n=6)
+    kernels = gaussian_derivative_kernels(*parameters, 2, 5)
+    assert torch.equal(kernels, gaussian_derivative_kernels(*parameters, jet_orders(2), (5, 5)))
+    twice = gaussian_derivative_kernels(*(t[:, [0, 0]] for t in parameters), [(1, 0), (1, 0)], 5)  # type: ignore[misc]
+    assert torch.equal(twice[:, 0], twice[:, 1])
+
+
+FLOATING = "must be a tensor of a floating-point dtype, got"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "message"),
+    [
+        ({"orders": -1}, ValueError, "order must be an integer >= 0 or a list of pairs (p, q), got -1"),
+        (
+            {"orders": [(0, -1)]},
+            ValueError,
+            "each derivative order must be a pair (p, q) of integers >= 0, got (0, -1)",
+        ),
+        ({"orders": []}, ValueError, "order must list at least one pair (p, q), got none"),
+        ({"kernel_size": 0}, ValueError, "kernel_size must be an integer >= 1 or a pair of them, got 0"),
+        ({"kernel_size": (3, 2.5)}, TypeError, "kernel_size must be an integer >= 1 or a pair of them, got (3, 2.5)"),
+        ({"sigma": torch.tensor([[1.0, 0.0]])}, ValueError, "sigma must be positive and finite, got 0.0"),
+        ({"sigma": torch.tensor([[-0.5, 1.0]])}, ValueError, "sigma must be positive and finite, got -0.5"),
+        ({"sigma": torch.tensor([[1.0, math.nan]])}, ValueError, "sigma must be positive and finite, got nan"),
+        ({"mu": torch.tensor([[math.inf, 0.0]])}, ValueError, "mu must be finite, got inf"),
+        ({"theta": torch.tensor([math.nan])}, ValueError, "theta must be finite, got nan"),
+        ({"sigma": torch.ones(1, 2, dtype=torch.int64)}, TypeError, f"sigma {FLOATING} torch.int64"),
+        ({"mu": torch.ones(1, 2, dtype=torch.complex64)}, TypeError, f"mu {FLOATING} torch.complex64"),
+        ({"theta": [0.0]}, TypeError, f"theta {FLOATING} [0.0]"),
+        (
+            {"theta": torch.zeros(1, dtype=torch.float64)},
+            TypeError,
+            "sigma, mu and theta must have the same dtype, got torch.float32, torch.float32, torch.float64",
+        ),
+        *(
+            (
+                overflow,
+                ValueError,
+                "kernels must be finite in torch.float32, by lower orders, a smaller normalise or a "
+                f"larger sigma, got {value}",
+            )
+            for overflow, value in (
+                ({"orders": [(60, 0)]}, "-inf"),
+                ({"sigma": torch.full((1, 2), 1e-30)}, "nan"),
+                ({"orders": [(0, 1)], "sigma": torch.full((1, 2), 2.0), "normalise": 1000}, "inf"),
+            )
+        ),
+    ],
+    ids=str,
+)
+def test_wrong_arguments(arguments, error, message):
+    given = {"sigma": torch.ones(1, 2), "mu": torch.zeros(1, 2), "theta": torch.zeros(1), "orders": 0, "kernel_size": 3}
+    with pytest.raises(error, match=f"^{re.escape(message)}$"):
+        gaussian_derivative_kernels(**{**given, **arguments})
+
+
+def test_shapes_without_numbers():
+    parameters = (t.to("meta") for t in geometry(2, n=3))
+    assert gaussian_derivative_kernels(*parameters, 1, 5).shape == (2, 3, 5, 5)  # type: ignore[misc]
 
 
 @given(st.floats(-7, 7))

@@ -448,7 +448,7 @@ def test_right_arguments(arguments):
         ({"kernel_size": True}, TypeError, "kernel_size must be an integer >= 1 or a pair of them, got True"),
         ({"order": -1}, ValueError, "order must be an integer >= 0 or a list of pairs (p, q), got -1"),
         ({"order": 1.5}, ValueError, "order must be an integer >= 0 or a list of pairs (p, q), got 1.5"),
-        ({"order": []}, ValueError, "order must list at least one pair (p, q), each once, got ()"),
+        ({"order": []}, ValueError, "order must list at least one pair (p, q), got none"),
         ({"bases": 0}, ValueError, "bases must be an integer >= 1, got 0"),
         ({"bases": True}, TypeError, "bases must be an integer >= 1, got True"),
         ({"bases": 3}, ValueError, "out_channels must be a multiple of bases, got 8 and 3"),
