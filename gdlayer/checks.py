@@ -7,9 +7,11 @@ NumPy's integers, floats, booleans and strings are taken as Python's, and return
 import math
 from collections.abc import Iterable
 from numbers import Integral, Real
-from typing import TypeGuard
+from typing import TypeGuard, TypeVar
 
 import numpy as np
+
+Option = TypeVar("Option")
 
 
 def is_integer(value: object) -> TypeGuard[int]:
@@ -85,8 +87,8 @@ def boolean(name: str, value: bool) -> bool:
     return bool(value)
 
 
-def one_of(name: str, value: str, allowed: Iterable[str]) -> str:
-    """``value``, one of the ``allowed`` strings."""
+def one_of(name: str, value: Option, allowed: Iterable[Option]) -> Option:
+    """``value``, one of the ``allowed`` strings or other options."""
     options = tuple(allowed)
     if value not in options:
         raise ValueError(f"{name} must be one of {_quoted(options)}, got {value!r}")
@@ -102,5 +104,5 @@ def some_of(name: str, value: Iterable[str], allowed: Iterable[str]) -> tuple[st
     return tuple(options[options.index(item)] for item in given)
 
 
-def _quoted(options: Iterable[str]) -> str:
+def _quoted(options: Iterable[object]) -> str:
     return ", ".join(map(repr, options))

@@ -2,7 +2,7 @@
 
 import math
 import warnings
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import nullcontext
 from inspect import signature
 from typing import Any, Self
@@ -28,6 +28,7 @@ from gdlayer.geometry import GEOMETRY, Geometry
 from gdlayer.initialization import RELU_GAIN, mixing_std
 from gdlayer.modes import as_leaf, autocast_off, autocast_on, of_whole_parameters, recorded, tracing
 from gdlayer.padding import pad
+from gdlayer.parameters import check_settable
 from gdlayer.plain import plain_conv2d
 from gdlayer.sampling import SamplingReport, sampling_report
 from gdlayer.synthesis import SynthesizedConv2d, check_finite
@@ -241,25 +242,19 @@ class GaussianDerivativeConv2d(Geometry, SynthesizedConv2d):
     def _constants_for(self, device: torch.device, dtype: torch.dtype) -> KernelConstants:
         return kernel_constants(self.orders, self.kernel_size, self.sampling, dtype=dtype, device=device)
 
-    def _apply(self, fn: Callable[..., Any], recurse: bool = True) -> Self:
-        """As torch has it, to move and convert a module; the constants go with the parameters."""
-        super()._apply(fn, recurse)
-        self._set_constants()
-        return self
-
     @torch.no_grad()
     def reset_parameters(self) -> None:
         """Draws every parameter anew from torch's global generator, as ``init`` says; the bias becomes zero."""
+        check_settable(self)
         self._set_constants()
         self.reset_geometry()
         if self.bias is not None:
             self.bias.zero_()
+        std = self.per_block(mixing_std(self.kernels(), self.in_channels // self.groups, self.gain))  # (M, N)
         if self.init == "authors":
             for weights in self._mixing:
                 weights.uniform_(-1, 1)
-            return
-        std = self.per_block(mixing_std(self.kernels(), self.in_channels // self.groups, self.gain))  # (M, N)
-        if self.separated:
+        elif self.separated:
             share = self.gain / math.sqrt(len(self.orders))
             self.beta.normal_().mul_(std[:, :, None] / share)
             self.lam.normal_().mul_(share)

@@ -7,8 +7,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from gdlayer.checks import positive_number
+from gdlayer.checks import integer, positive_number
 from gdlayer.conv import GaussianDerivativeConv2d
+from gdlayer.parameters import check_settable
 
 SWEEPS = 50
 """Rounds of alternating least squares for a separated layer, after the last step of its geometry."""
@@ -76,17 +77,20 @@ def fit_filters(
     ------
     ValueError, TypeError
         If a shape does not fit, a filter is not finite, ``rcond`` or ``learning_rate`` is not a positive number,
-        ``steps`` is negative, ``steps`` is positive but no geometry is trainable, or ``bias`` is given to a layer
-        without one. The layer is then unchanged.
+        ``steps`` is negative, ``steps`` is positive but no geometry is trainable, ``bias`` is given to a layer
+        without one, filters are complex, or a kernel is not finite. The layer is then unchanged.
+    RuntimeError
+        If a parameter of the layer is computed from others, by a parametrisation or pruning.
     """
+    check_settable(layer)
     target = _framed(layer, filters)
     if bias is not None and (layer.bias is None or bias.shape != layer.bias.shape):
         expected = "None, as the layer has none" if layer.bias is None else f"of shape {tuple(layer.bias.shape)}"
         raise ValueError(f"bias must be {expected}, got shape {tuple(bias.shape)}")
     model = deepcopy(layer).to("cpu", torch.float64)
     geometry = [parameter for parameter in (model.raw_sigma, model.mu, model.theta) if parameter.requires_grad]
-    if steps < 0 or (steps > 0 and not geometry):
-        raise ValueError(f"steps must be 0, or positive and some of the geometry trainable, got {steps}")
+    if integer("steps", steps, 0) and not geometry:
+        raise ValueError(f"steps must be 0, as no geometry of the layer trains, got {steps}")
     rcond = positive_number("rcond", rcond)
     learning_rate = positive_number("learning_rate", learning_rate)
     optimiser = torch.optim.Adam(geometry, lr=learning_rate) if steps > 0 else None
@@ -121,10 +125,13 @@ def _framed(layer: GaussianDerivativeConv2d, filters: Tensor) -> Tensor:
         raise ValueError(
             f"filters must have shape {expected}, or less by even numbers in the last two, got {tuple(filters.shape)}"
         )
-    if not bool(filters.isfinite().all()):
+    if filters.is_complex():
+        raise TypeError(f"filters must be real, got {filters.dtype}")
+    target = filters.detach().to("cpu", torch.float64)
+    if not bool(target.isfinite().all()):
         raise ValueError("filters must be finite")
     top, left = frame[2] // 2, frame[3] // 2
-    return F.pad(filters.detach().to("cpu", torch.float64), (left, left, top, top))
+    return F.pad(target, (left, left, top, top))
 
 
 @torch.no_grad()
@@ -154,6 +161,11 @@ def _start_separated(model: GaussianDerivativeConv2d, target: Tensor, rcond: flo
 def _by_block(model: GaussianDerivativeConv2d, target: Tensor) -> tuple[Tensor, Tensor]:
     """Kernels (M, N, taps) and filters (M, f_out/M, f_in/groups, taps) of the M blocks; kh kw taps."""
     kernels = model.per_block(model.kernels().flatten(2))
+    if broken := int((~kernels.isfinite()).any(-1).sum()):
+        raise ValueError(
+            f"sigma, mu and theta must make finite kernels, got {broken} of {kernels.shape[:2].numel()} with NaN or "
+            "infinity"
+        )
     return kernels, target.flatten(2).unflatten(0, (len(kernels), -1))
 
 

@@ -12,6 +12,7 @@ from torch.nn import functional as F
 from gdlayer.checks import boolean, positive_number, some_of
 from gdlayer.computed import Computed
 from gdlayer.modes import of_whole_parameters, recorded
+from gdlayer.parameters import check_settable, parameters_behind
 from gdlayer.state import OwnState, written
 
 GEOMETRY = ("sigma", "mu", "theta")
@@ -31,13 +32,13 @@ class Geometry(OwnState):
         \sigma &= \sigma_{min} + \mathrm{softplus}(s) \quad \text{or, with an upper bound,} \\
         \sigma &= \sigma_{min} + \frac{\sigma_{max} - \sigma_{min}}{1 + e^{-s}}
 
-    Shared parameters have size 1 on axis N; an isotropic ``raw_sigma`` has size 1 on its last axis. ``theta`` is not
-    wrapped: training takes it past :math:`\pm\pi`, so that averages over a run are right.
+    Shared parameters have size 1 on axis N; an isotropic ``raw_sigma`` has size 1 on its last axis.
     """
 
     raw_sigma: nn.Parameter
     mu: nn.Parameter
     theta: nn.Parameter
+    shaping = "raw_sigma", "mu", "theta"
 
     def set_geometry(
         self,
@@ -92,16 +93,18 @@ class Geometry(OwnState):
     @property
     def trainable(self) -> tuple[str, ...]:
         """Those of "sigma", "mu" and "theta" whose parameter requires a gradient; can be assigned."""
-        return tuple(name for name, parameter in self._geometry_parameters().items() if parameter.requires_grad)
+        return tuple(name for name, behind in self._behind_geometry().items() if any(p.requires_grad for p in behind))
 
     @trainable.setter
     def trainable(self, names: Iterable[str]) -> None:
         trains = some_of("trainable", names, GEOMETRY)
-        for name, parameter in self._geometry_parameters().items():
-            parameter.requires_grad_(name in trains)
+        for name, behind in self._behind_geometry().items():
+            for parameter in behind:
+                parameter.requires_grad_(name in trains)
 
-    def _geometry_parameters(self) -> dict[str, nn.Parameter]:
-        return dict(zip(GEOMETRY, (self.raw_sigma, self.mu, self.theta), strict=True))
+    def _behind_geometry(self) -> dict[str, list[nn.Parameter]]:
+        behind = (list(parameters_behind(self, name).values()) for name in self.shaping)
+        return dict(zip(GEOMETRY, behind, strict=True))
 
     @property
     def sigma(self) -> Tensor:
@@ -121,6 +124,7 @@ class Geometry(OwnState):
 
     @sigma.setter
     def sigma(self, value: Tensor | float) -> None:
+        check_settable(self, "raw_sigma")
         shape = self._geometry_shape
         sigma = torch.as_tensor(value, dtype=self._kernel_dtype, device=self.raw_sigma.device)
         low, high = self.sigma_min, self._sigma_limit

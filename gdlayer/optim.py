@@ -8,9 +8,9 @@ from torch import Tensor, nn
 
 from gdlayer.basis import rotation
 from gdlayer.conv import GaussianDerivativeConv2d
+from gdlayer.parameters import parameters_behind
+from gdlayer.state import OwnState
 
-RAW_GEOMETRY = ("raw_sigma", "mu", "theta")
-MIXING = ("omega", "beta", "lam")
 REACH = 2.0
 """Standard deviations on either side that shall fit in the window: sigma up to a quarter of its width."""
 
@@ -22,7 +22,7 @@ def parameter_groups(
     mixing: Mapping[str, Any] | None = None,
     other: Mapping[str, Any] | None = None,
 ) -> list[dict[str, Any]]:
-    """Parameter groups for torch.optim: geometry and mixing weights of Gaussian derivative layers, and the rest.
+    """Parameter groups for torch.optim: what shapes the kernels of layers, what weights them, and the rest.
 
     >>> import torch
     >>> from torch import nn
@@ -34,15 +34,19 @@ def parameter_groups(
     [('geometry', 0.01, 0.0), ('mixing', 0.001, 0.05), ('other', 0.001, 0.05)]
 
     Sigma, mu and theta are in pixels and radians, where zero is no better than any other value. So they have no weight
-    decay unless ``geometry`` says otherwise; it would pull s, and not sigma, towards zero.
+    decay unless ``geometry`` says otherwise; it would pull s, and not sigma, towards zero. The same holds for scales,
+    shifts and shears of the layers in :mod:`gdlayer.related`.
+
+    What a parametrisation or pruning of torch.nn.utils puts in the place of a parameter is in the group of that
+    parameter.
 
     Parameters
     ----------
     model : Module
-        With Gaussian derivative layers at any depth, or none.
+        With Gaussian derivative layers or those of :mod:`gdlayer.related` at any depth, or none.
     geometry, mixing, other : mapping, optional
-        Options of the optimiser for sigma, mu and theta; for the mixing weights; and for all other parameters, those of
-        biases and other layers. The optimiser's own arguments hold for what they leave out.
+        Options of the optimiser for what shapes kernels, as sigma, mu and theta; for the mixing weights; and for all
+        other parameters, those of biases and other layers. The optimiser's own arguments hold for what they leave out.
 
     Returns
     -------
@@ -61,10 +65,11 @@ def parameter_groups(
             raise ValueError(f"{name} must hold options of the optimiser, got {min(taken)!r}, which is set here")
     role = {
         parameter: role
-        for layer in _layers(model)
-        for names, role in ((RAW_GEOMETRY, "geometry"), (MIXING, "mixing"))
+        for layer in model.modules()
+        if isinstance(layer, OwnState)
+        for names, role in ((layer.shaping, "geometry"), (layer.mixing, "mixing"))
         for name in names
-        if (parameter := getattr(layer, name, None)) is not None
+        for parameter in parameters_behind(layer, name).values()
     }
     members: dict[str, list[nn.Parameter]] = {name: [] for name in options}
     for parameter in model.parameters():

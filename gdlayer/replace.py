@@ -149,9 +149,10 @@ def replace_conv2d(
     Raises
     ------
     ValueError, TypeError
-        If ``layers`` leaves nothing to replace; if a named convolution has hooks, or weights that are lazy, complex,
-        computed, or shared with another module, or channels or groups that ``bases`` does not fit; or if the other
-        arguments do not fit. The message names the convolution, and ``model`` is unchanged.
+        If the model has no nn.Conv2d, or ``layers`` leaves none to replace; if a named convolution has hooks, or
+        weights that are lazy, complex, computed, or shared with another module, or channels or groups that ``bases``
+        does not fit; or if the other arguments do not fit. The message names the convolution, and ``model`` is
+        unchanged.
 
     Warns
     -----
@@ -197,6 +198,8 @@ def replace_conv2d(
             raise type(error)(f"{name}: {error}") from error
         new[conv] = layer
         replaced.append(Replacement(tuple(places[conv]), before, after, residual))
+    if not places:
+        raise ValueError(f"model must have an nn.Conv2d, got {type(model).__name__} without one{_reasons(skipped)}")
     if not new:
         raise ValueError(f"layers must leave an nn.Conv2d to replace, got {layers!r}{_reasons(skipped)}")
     if growth == "warn" and not named:

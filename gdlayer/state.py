@@ -17,6 +17,10 @@ class OwnState(nn.Module):
 
     once_weight: str | None = None
     """The parameter that older state dicts call ``weight``; they are loaded too."""
+    mixing: tuple[str, ...] = ()
+    """Names of the parameters that weight kernels."""
+    shaping: tuple[str, ...] = ()
+    """Names of the parameters that shape kernels, in pixels or radians or logarithms of them."""
 
     def meaning(self) -> dict[str, Any]:
         """What gives the numbers in the state dict their meaning, of types that JSON has."""

@@ -1,7 +1,8 @@
 """Convolutions whose filters are computed from other parameters: what they all share with nn.Conv2d."""
 
 from abc import abstractmethod
-from typing import Any, TypedDict, cast
+from collections.abc import Callable
+from typing import Any, Self, TypedDict, cast
 
 import torch
 from torch import Tensor, nn
@@ -13,6 +14,9 @@ from gdlayer.padding import PADDING_MODES, padded_conv2d, padding_of
 from gdlayer.plain import plain_conv2d
 from gdlayer.state import OwnState
 
+DTYPES = torch.float16, torch.bfloat16, torch.float32, torch.float64
+"""In which the parameters of a layer may be made."""
+
 
 class ConvOptions(TypedDict, total=False):
     """Keyword arguments that a layer passes on to :class:`SynthesizedConv2d`."""
@@ -21,8 +25,6 @@ class ConvOptions(TypedDict, total=False):
     padding: str | int | tuple[int, int]
     dilation: int | tuple[int, int]
     padding_mode: str
-    device: torch.device | str | None
-    dtype: torch.dtype | None
 
 
 class SynthesizedConv2d(OwnState):
@@ -53,7 +55,6 @@ class SynthesizedConv2d(OwnState):
     bias: nn.Parameter | None
     groups: int = 1
     """As of nn.Conv2d; a subclass may set more."""
-    mixing: tuple[str, ...] = ()
 
     def __init__(
         self,
@@ -70,6 +71,8 @@ class SynthesizedConv2d(OwnState):
         dtype: torch.dtype | None = None,
     ) -> None:
         super().__init__()
+        if dtype is not None:
+            one_of("dtype", dtype, DTYPES)
         self.register_load_state_dict_post_hook(_after_loading)
         self.in_channels = positive_int("in_channels", in_channels)
         self.out_channels = positive_int("out_channels", out_channels)
@@ -105,6 +108,15 @@ class SynthesizedConv2d(OwnState):
             "deploy() the layer first for code that fuses it or expects its filters"
         )
 
+    def _apply(self, fn: Callable[..., Any], recurse: bool = True) -> Self:
+        """As torch has it, to move and convert a module; constants are made anew where the parameters then are."""
+        super()._apply(fn, recurse)
+        for name, parameter in self.named_parameters(recurse=False):
+            if parameter.is_complex():
+                raise TypeError(f"{name} must be real, got {parameter.dtype}")
+        self._set_constants()
+        return self
+
     def __getstate__(self) -> dict[str, Any]:
         """Copies and pickles hold no constants: they are computed anew."""
         left_out = self._non_persistent_buffers_set
@@ -125,7 +137,8 @@ class SynthesizedConv2d(OwnState):
     def _set_constants(self) -> None:
         """Sets the buffers that are no parameters and in no state dict, on the device of the parameters.
 
-        It is called again after a state dict is loaded, for layers that come from the "meta" device.
+        It is called again after a conversion, and after a state dict is loaded: layers that come from the "meta" device
+        have uninitialised memory in their place.
         """
 
     def forward(self, x: Tensor) -> Tensor:

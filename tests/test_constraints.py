@@ -4,6 +4,7 @@ import copy
 import math
 import pickle
 import re
+from collections.abc import Callable
 from itertools import combinations
 from typing import Any
 
@@ -11,15 +12,17 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from layer_table import through_a_file
+from layer_table import dau, njet, rfnn, semi_structured, through_a_file
 from torch import Tensor, nn
 from torch.autograd import gradcheck
 from torch.func import functional_call
+from torch.nn.utils import parametrizations, parametrize, prune
 
 from gdlayer import ConvBlock, GaussianDerivativeConv2d, parameter_groups, replace_conv2d, window_penalty
 from gdlayer.algorithms import FULL, SEPARATED
 from gdlayer.fit import fit_filters
 from gdlayer.geometry import GEOMETRY, NARROWEST
+from gdlayer.related import ScaleSpaceConv2d
 
 SUBSETS = [subset for size in range(4) for subset in combinations(GEOMETRY, size)]
 CONSTRAINTS: dict[str, dict[str, Any]] = {
@@ -659,6 +662,99 @@ def test_weights_used_twice_are_in_the_group_of_their_layer():
     tied.table = layer.omega
     groups = parameter_groups(nn.ModuleList([tied, layer]))
     assert [len(group["params"]) for group in groups] == [3, 1, 1]
+
+
+RELATIVES: dict[str, tuple[nn.Module, set[str]]] = {
+    "rfnn": (rfnn(2, 4), set()),
+    "dau": (dau(2, 4), {"raw_sigma", "mu"}),
+    "njet": (njet(2, 4), {"log2_sigma"}),
+    "semi-structured": (semi_structured(2, 4), {"log_scale", "shear"}),
+    "scale-space": (ScaleSpaceConv2d(2, 4, sigma=1.0), set()),
+}
+
+
+@pytest.mark.parametrize(("layer", "geometry"), RELATIVES.values(), ids=RELATIVES.keys())
+def test_what_shapes_the_kernels_of_relatives_is_geometry(layer, geometry):
+    names = {id(p): name for name, p in layer.named_parameters()}
+    found = {group["name"]: {names[id(p)] for p in group["params"]} for group in parameter_groups(layer)}
+    assert found.get("geometry", set()) == geometry
+    assert found["mixing"] == set(names.values()) - geometry - {"bias"}
+
+
+class Doubled(nn.Module):
+    """A parametrisation with a parameter of its own."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.factor = nn.Parameter(torch.tensor(2.0))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.factor * x
+
+
+COMPUTED: dict[str, Callable[[nn.Module, str], object]] = {
+    "parametrised": lambda layer, name: parametrize.register_parametrization(layer, name, Doubled()),
+    "weight norm": parametrizations.weight_norm,
+    "pruned": lambda layer, name: prune.random_unstructured(layer, name, 0.5),
+}
+computed = pytest.mark.parametrize("compute", COMPUTED.values(), ids=COMPUTED.keys())
+
+
+@computed
+@pytest.mark.parametrize("layer", [make(2, 4, 3), make(2, 4, 3, separated=True), dau(2, 4)], ids=["full", "eq4", "dau"])
+def test_what_trains_in_the_place_of_a_parameter_is_in_its_group(compute, layer):
+    layer = copy.deepcopy(layer)
+    for name in (*layer.shaping, *layer.mixing):
+        compute(layer, name)
+    names = {id(p): name for name, p in layer.named_parameters()}
+    groups = {group["name"]: [names[id(p)] for p in group["params"]] for group in parameter_groups(layer)}
+    assert groups["other"] == ["bias"]
+    for group, expected in (("geometry", layer.shaping), ("mixing", layer.mixing)):
+        found = {
+            name.removeprefix("parametrizations.").partition(".")[0].removesuffix("_orig") for name in groups[group]
+        }
+        assert found == set(expected)
+
+
+@computed
+def test_what_is_computed_is_not_set_in_silence(compute):
+    layer = make(2, 4, 3)
+    compute(layer, "raw_sigma")
+    before = copy.deepcopy(layer.state_dict())
+    message = r"^raw_sigma must be a parameter of its own to be set, got one that is computed from .*raw_sigma"
+    with pytest.raises(RuntimeError, match=message):
+        layer.sigma = 1.5
+    with pytest.raises(RuntimeError, match=message):
+        layer.reset_parameters()
+    with pytest.raises(RuntimeError, match=message):
+        fit_filters(layer, torch.randn(4, 2, 3, 3))
+    assert all(torch.equal(value, before[name]) for name, value in layer.state_dict().items())
+    for made, name in (
+        (make(2, 4, 3), "omega"),
+        (dau(2, 4), "mu"),
+        (semi_structured(2, 4), "free"),
+        (rfnn(2, 4), "bias"),
+    ):
+        compute(made, name)
+        with pytest.raises(RuntimeError, match=f"^{name} must be a parameter of its own to be set, got"):
+            made.reset_parameters()
+
+
+@pytest.mark.parametrize(("layer", "name"), [(make(2, 4, 3), "theta"), (rfnn(2, 4), "alpha")], ids=["ours", "rfnn"])
+def test_a_pruned_layer_can_be_converted(layer, name):
+    layer = prune.random_unstructured(copy.deepcopy(layer).float(), name, 0.5).double()
+    assert layer(torch.ones(1, 2, 7, 7, dtype=torch.float64)).dtype == torch.float64
+
+
+@computed
+def test_what_trains_can_be_assigned_where_it_is_computed(compute):
+    layer = make(2, 4, 3)
+    compute(layer, "mu")
+    layer.trainable = ("theta",)
+    assert layer.trainable == ("theta",)
+    assert not any(p.requires_grad for name, p in layer.named_parameters() if "mu" in name)
+    layer.trainable = ("mu",)
+    assert layer.trainable == ("mu",)
 
 
 def test_options_go_to_their_group_and_geometry_does_not_decay():

@@ -276,8 +276,8 @@ def test_wrong_shapes(shape):
     [
         ({}, {"bias": torch.zeros(3)}, "bias must be of shape (4,), got shape (3,)"),
         ({"bias": False}, {"bias": torch.zeros(4)}, "bias must be None, as the layer has none, got shape (4,)"),
-        ({}, {"steps": -1}, "steps must be 0, or positive and some of the geometry trainable, got -1"),
-        ({"trainable": ()}, {"steps": 9}, "steps must be 0, or positive and some of the geometry trainable, got 9"),
+        ({}, {"steps": -1}, "steps must be an integer >= 0, got -1"),
+        ({"trainable": ()}, {"steps": 9}, "steps must be 0, as no geometry of the layer trains, got 9"),
         ({}, {"rcond": 0}, "rcond must be a positive number, got 0"),
         ({}, {"learning_rate": -1}, "learning_rate must be a positive number, got -1"),
         ({}, {"filters": torch.full((4, 2, 3, 3), torch.nan)}, "filters must be finite"),
@@ -290,6 +290,28 @@ def test_wrong_arguments(options, arguments, message):
     with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
         fit_filters(fitted, **{"filters": torch.ones(4, 2, 3, 3), **arguments})
     assert all(torch.equal(value, before[name]) for name, value in fitted.state_dict().items())
+
+
+def test_complex_filters_are_refused():
+    with pytest.raises(TypeError, match=r"^filters must be real, got torch\.complex64$"):
+        fit_filters(layer(2, 4, 3), torch.ones(4, 2, 3, 3, dtype=torch.complex64))
+
+
+@pytest.mark.parametrize(
+    ("spoilt", "arguments", "broken"),
+    [("mu", {}, 1), ("raw_sigma", {}, 1), (None, {"steps": 3, "learning_rate": 1e308}, 10)],
+)
+def test_kernels_that_are_not_finite_are_refused(spoilt, arguments, broken, separated):
+    """Before the fit, and where its own steps have spoilt them."""
+    fitted = layer(2, 4, 3, separated=separated)
+    if spoilt is not None:
+        with torch.no_grad():
+            getattr(fitted, spoilt)[0, 3] = torch.nan
+    before = copy.deepcopy(fitted.state_dict())
+    message = f"sigma, mu and theta must make finite kernels, got {broken} of 10 with NaN or infinity"
+    with pytest.raises(ValueError, match=f"^{message}$"):
+        fit_filters(fitted, torch.randn(4, 2, 3, 3), **arguments)
+    assert all(torch.equal(value, before[name]) or name == spoilt for name, value in fitted.state_dict().items())
 
 
 def test_fixed_geometry_needs_nothing_trainable():

@@ -8,6 +8,7 @@ from torch import nn
 
 from gdlayer import GaussianDerivativeConv2d
 from gdlayer.initialization import RELU_GAIN, mixing_std
+from gdlayer.related import NJetConv2d, RFNNConv2d
 
 
 def test_formula():
@@ -61,6 +62,44 @@ def test_second_moment_measured_on_white_input(separated):
         x = 3 * torch.randn(4, 8, 16, 16)
         ratios.append(layer(x).detach().square().mean() / x.square().mean())
     assert float(torch.stack(ratios).mean()) == pytest.approx(1, rel=0.15)
+
+
+@pytest.mark.parametrize("separated", [False, True])
+@pytest.mark.parametrize("bases", [1, 4])
+def test_a_window_of_one_pixel(separated, bases):
+    """A derivative may be zero there by chance, and its weight must not follow it to infinity."""
+    energies, largest = [], 0.0
+    for seed in range(100):
+        torch.manual_seed(seed)
+        layer = GaussianDerivativeConv2d(16, 16, 1, bases=bases, separated=separated, gain=1.0)
+        energies.append(layer.filters().detach().square().sum((1, 2, 3)).mean())
+        largest = max(largest, *(float(weights.detach().abs().max()) for weights in layer._mixing))
+    assert float(torch.stack(energies).mean()) == pytest.approx(1, rel=0.1)
+    assert largest < 50
+    rfnn = RFNNConv2d(256, 256, 1, sigma=1.0, gain=1.0)
+    assert float(rfnn.filters().detach().square().sum((1, 2, 3)).mean()) == pytest.approx(1, rel=0.1)
+
+
+@pytest.mark.parametrize("init", ["variance_preserving", "authors"])
+@pytest.mark.parametrize(
+    ("options", "norm"),
+    [
+        ({"order": [(60, 0)]}, "nan"),
+        ({"order": 40}, "inf"),
+        ({"normalise": 1000}, "(nan|inf|0)"),
+        ({"sigma_min": 1e10}, "0"),
+    ],
+    ids=str,
+)
+def test_kernels_beyond_the_dtype_are_refused(options, norm, init):
+    message = f"kernels must have norms that torch.float32 can hold squared, got {norm}: take lower orders, a smaller"
+    with pytest.raises(ValueError, match=f"^{message}"):
+        GaussianDerivativeConv2d(2, 4, 5, init=init, **options)
+    with pytest.raises(ValueError, match=r"^kernels must have norms that torch\.float32 can hold squared, got 0"):
+        RFNNConv2d(2, 4, 5, sigma=1e-3, init=init)
+    with pytest.raises(ValueError, match=r"^kernels must have norms that torch\.float32 can hold squared, got nan"):
+        NJetConv2d(2, 4, order=60, init=init)
+    assert GaussianDerivativeConv2d(2, 4, 5, init=init, order=[(60, 0)], dtype=torch.float64).filters().isfinite().all()
 
 
 @pytest.mark.parametrize("separated", [False, True])

@@ -18,7 +18,6 @@ from layer_table import (
     even_same,
     every_layer,
     every_option,
-    gaussian,
     perturbed,
     through_a_file,
 )
@@ -28,7 +27,16 @@ from torch.func import functional_call, stack_module_state, vmap
 from torch.fx import symbolic_trace
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
+from gdlayer import GaussianDerivativeConv2d
 from gdlayer.geometry import Geometry
+from gdlayer.related import (
+    DAUConv2d,
+    NJetConv2d,
+    RFNNConv2d,
+    ScaleSpaceConv2d,
+    SemiStructuredConv2d,
+    TranslationInsensitiveConv2d,
+)
 from gdlayer.synthesis import SynthesizedConv2d
 
 
@@ -176,6 +184,49 @@ def test_meta_device(make):
     assert layer(image(1, dtype=torch.float32)).isfinite().all()
 
 
+CLASSES: list[tuple[type[nn.Module], dict[str, Any]]] = [
+    (GaussianDerivativeConv2d, {"kernel_size": 5}),
+    (RFNNConv2d, {"kernel_size": 5, "sigma": 1.0}),
+    (DAUConv2d, {"kernel_size": 5}),
+    (NJetConv2d, {}),
+    (SemiStructuredConv2d, {"kernel_size": 3}),
+    (TranslationInsensitiveConv2d, {}),
+    (ScaleSpaceConv2d, {"sigma": 1.0}),
+]
+classes = pytest.mark.parametrize(("kind", "options"), CLASSES, ids=lambda value: getattr(value, "__name__", ""))
+
+
+@classes
+def test_skip_init(kind, options):
+    """No random number is drawn; parameters may then be given values one by one, without a state dict."""
+    layer = kind(2, 4, **options)
+    state = torch.get_rng_state()
+    skipped = nn.utils.skip_init(kind, 2, 4, **options)
+    assert torch.equal(torch.get_rng_state(), state)
+    with torch.no_grad():
+        for name, parameter in layer.named_parameters():
+            skipped.get_parameter(name).copy_(parameter)
+    x = image(1, dtype=torch.float32)
+    assert torch.equal(skipped(x), layer(x))
+    assert repr(skipped) == repr(layer)
+    assert repr(kind(2, 4, device="meta", **options))
+
+
+@classes
+@pytest.mark.parametrize("dtype", [torch.complex64, torch.int32, torch.bool, torch.float8_e4m3fn, "float32"], ids=str)
+def test_other_dtypes_are_refused(kind, options, dtype):
+    allowed = "torch.float16, torch.bfloat16, torch.float32, torch.float64"
+    with pytest.raises(ValueError, match=f"^{re.escape(f'dtype must be one of {allowed}, got {dtype!r}')}$"):
+        kind(2, 4, dtype=dtype, **options)
+
+
+@every_layer
+@pytest.mark.filterwarnings("ignore:Complex modules are a new feature")
+def test_a_conversion_to_complex_numbers_is_refused(make):
+    with pytest.raises(TypeError, match=r"must be real, got torch\.complex64$"):
+        make(2, 4).to(torch.complex64)
+
+
 def built_on_meta(make: Make, **options: Any) -> SynthesizedConv2d:
     if reads_its_size(make(1, 2)):
         pytest.skip("the size of its kernels is read from a parameter")
@@ -247,19 +298,6 @@ def test_an_average_of_equal_models_is_the_model(make, decay):
         average.update_parameters(layer)
     x = image(1, dtype=torch.float32)
     assert torch.equal(average(x), layer(x))
-
-
-def test_an_average_over_a_run_crosses_half_a_turn():
-    """Training does not wrap theta, which would throw averages to the other side."""
-    layer = gaussian(5)(2, 2)
-    nn.init.constant_(layer.theta, 3.1)
-    average = AveragedModel(layer)
-    average.update_parameters(layer)
-    layer.theta.grad = torch.full_like(layer.theta, -0.1)
-    torch.optim.SGD([layer.theta], lr=1).step()
-    layer(image(1, dtype=torch.float32))
-    average.update_parameters(layer)
-    assert torch.allclose(average.module.get_parameter("theta"), torch.tensor(3.15))
 
 
 @every_layer

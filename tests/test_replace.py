@@ -406,7 +406,7 @@ def test_hooks_of_older_normalisations_are_seen():
         ),
         (["stem"], {"kernel_size": 5.0}, TypeError, "stem: kernel_size must be an integer >= 1 or a pair of them"),
         (["stem"], {"fit": True, "rcond": 0}, ValueError, "stem: rcond must be a positive number, got 0"),
-        (["stem"], {"fit": True, "steps": -1}, ValueError, "stem: steps must be 0, or positive and some"),
+        (["stem"], {"fit": True, "steps": -1}, ValueError, "stem: steps must be an integer >= 0, got -1"),
         (["stem"], {"steps": 2}, ValueError, "steps must be 0 unless fit=True, got 2"),
         (
             ["stem"],
@@ -543,6 +543,10 @@ def test_a_convolution_alone():
         replace_conv2d(nn.Conv2d(1, 1, 3))
     with pytest.raises(ValueError, match=r"got 'conv'; it has no convolution$"):
         replace_conv2d(nn.Sequential(nn.ReLU()), "conv")
+    with pytest.raises(ValueError, match=r"^model must have an nn\.Conv2d, got Linear without one$"):
+        replace_conv2d(nn.Linear(2, 2))
+    with pytest.raises(ValueError, match=r"^model must have .* got Sequential without one\n  0: it is a Conv1d"):
+        replace_conv2d(nn.Sequential(nn.Conv1d(2, 2, 3)))
 
 
 # deploy

@@ -11,6 +11,7 @@ from gdlayer.checks import int_pair, odd_int, one_of, positive_number
 from gdlayer.geometry import inverse_softplus
 from gdlayer.initialization import RELU_GAIN, mixing_std
 from gdlayer.modes import autocast_off, of_whole_parameters
+from gdlayer.parameters import check_settable
 from gdlayer.synthesis import ConvOptions, SynthesizedConv2d
 
 
@@ -55,6 +56,7 @@ class DAUConv2d(SynthesizedConv2d):
 
     once_weight = "w"
     mixing = ("w",)
+    shaping = ("raw_sigma", "mu")
 
     def __init__(
         self,
@@ -67,10 +69,19 @@ class DAUConv2d(SynthesizedConv2d):
         sigma_min: float = 0.1,
         init: str = "variance_preserving",
         gain: float = RELU_GAIN,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
         **options: Unpack[ConvOptions],
     ) -> None:
-        super().__init__(in_channels, out_channels, odd_int("kernel_size", kernel_size), bias=bias, **options)
-        device, dtype = options.get("device"), options.get("dtype")
+        super().__init__(
+            in_channels,
+            out_channels,
+            odd_int("kernel_size", kernel_size),
+            bias=bias,
+            device=device,
+            dtype=dtype,
+            **options,
+        )
         if kernel_size < 3:
             raise ValueError(f"kernel_size must be 3 or more, got {kernel_size}")
         self.sigma_min = positive_number("sigma_min", sigma_min)
@@ -94,6 +105,7 @@ class DAUConv2d(SynthesizedConv2d):
     @torch.no_grad()
     def reset_parameters(self) -> None:
         """mu on its grid, sigma = 0.5, weights anew from torch's global generator; a bias becomes zero."""
+        check_settable(self)
         m = self.kernel_size[0] // 2 - 1
         x, y = ((torch.arange(n) + 0.5) * (2 * m + 1) / n - 0.5 - m for n in self.units)
         self.mu.copy_(torch.cartesian_prod(x, y))

@@ -10,7 +10,8 @@ from gdlayer.basis import jet_orders, normalised_kernels
 from gdlayer.checks import one_of, positive_number
 from gdlayer.geometry import clipped
 from gdlayer.initialization import RELU_GAIN, mixing_std
-from gdlayer.modes import autocast_off, of_whole_parameters, tracing
+from gdlayer.modes import autocast_off, has_values, of_whole_parameters, tracing
+from gdlayer.parameters import check_settable
 from gdlayer.synthesis import ConvOptions, SynthesizedConv2d
 
 
@@ -57,6 +58,7 @@ class NJetConv2d(SynthesizedConv2d):
     """
 
     mixing = ("alpha",)
+    shaping = ("log2_sigma",)
     capturable = False
     """A CUDA graph holds it at one size only, which sigma sets at every call, see :meth:`resize`."""
 
@@ -71,10 +73,11 @@ class NJetConv2d(SynthesizedConv2d):
         sigma_max: float = 16.0,
         init: str = "variance_preserving",
         gain: float = RELU_GAIN,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
         **options: Unpack[ConvOptions],
     ) -> None:
-        super().__init__(in_channels, out_channels, 7, bias=bias, **options)
-        device, dtype = options.get("device"), options.get("dtype")
+        super().__init__(in_channels, out_channels, 7, bias=bias, device=device, dtype=dtype, **options)
         self.orders = jet_orders(order)
         self.sigma_min, self.sigma_max = (
             positive_number("sigma_min", sigma_min),
@@ -98,12 +101,13 @@ class NJetConv2d(SynthesizedConv2d):
     @torch.no_grad()
     def reset_parameters(self) -> None:
         """sigma = 1, and alpha anew from torch's global generator, as ``init`` says; a bias becomes zero."""
+        check_settable(self)
         self.log2_sigma.zero_()
         self.kernel_size = (7, 7)
         self.alpha.normal_()
+        std = mixing_std(normalised_kernels(self.sigma, self.orders, 3), self.in_channels, self.gain)
         if self.init == "variance_preserving":
-            kernels = normalised_kernels(self.sigma, self.orders, self.kernel_size[0] // 2)
-            self.alpha.mul_(mixing_std(kernels, self.in_channels, self.gain)[:, None, None])
+            self.alpha.mul_(std[:, None, None])
         if self.bias is not None:
             self.bias.zero_()
 
@@ -139,4 +143,5 @@ class NJetConv2d(SynthesizedConv2d):
             return filters.view(self.out_channels, self.in_channels, *self.kernel_size)
 
     def extra_repr(self) -> str:
-        return f"{super().extra_repr()}, kernels={len(self.orders)}, sigma={self.sigma.item():.3f}"
+        sigma = f"{self.sigma.item():.3f}" if has_values(self.log2_sigma) else "?"
+        return f"{super().extra_repr()}, kernels={len(self.orders)}, sigma={sigma}"

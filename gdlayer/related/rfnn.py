@@ -9,6 +9,7 @@ from gdlayer.basis import normalised_kernels
 from gdlayer.checks import odd_int, one_of, positive_int, positive_number
 from gdlayer.initialization import RELU_GAIN, mixing_std
 from gdlayer.modes import autocast_off, of_whole_parameters
+from gdlayer.parameters import check_settable, parameters_behind
 from gdlayer.synthesis import ConvOptions, SynthesizedConv2d
 
 ORDERS = ((0, 0), (1, 0), (0, 1), (2, 0), (0, 2), (1, 1), (3, 0), (0, 3), (2, 1), (1, 2))
@@ -68,10 +69,19 @@ class RFNNConv2d(SynthesizedConv2d):
         bias: bool = False,
         init: str = "variance_preserving",
         gain: float = RELU_GAIN,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
         **options: Unpack[ConvOptions],
     ) -> None:
-        super().__init__(in_channels, out_channels, odd_int("kernel_size", kernel_size), bias=bias, **options)
-        device, dtype = options.get("device"), options.get("dtype")
+        super().__init__(
+            in_channels,
+            out_channels,
+            odd_int("kernel_size", kernel_size),
+            bias=bias,
+            device=device,
+            dtype=dtype,
+            **options,
+        )
         if positive_int("num_kernels", num_kernels) > len(ORDERS):
             raise ValueError(f"num_kernels must be 1 to {len(ORDERS)}, got {num_kernels}")
         self.sigma = positive_number("sigma", sigma)
@@ -81,21 +91,24 @@ class RFNNConv2d(SynthesizedConv2d):
         self.reset_parameters()
 
     def _set_constants(self) -> None:
-        self.register_buffer("kernels", self._fixed_kernels(), persistent=False)
+        like = next(iter(parameters_behind(self, "alpha").values()), self.alpha)
+        self.register_buffer("kernels", self._fixed_kernels(like), persistent=False)
 
-    def _fixed_kernels(self) -> Tensor:
+    def _fixed_kernels(self, like: Tensor) -> Tensor:
         sigma = torch.tensor(self.sigma, dtype=torch.float64, device="cpu")
         kernels = normalised_kernels(sigma, ORDERS[: self.alpha.shape[2]], self.kernel_size[0] // 2)
-        return kernels.to(self.alpha)
+        return kernels.to(like)
 
     @torch.no_grad()
     def reset_parameters(self) -> None:
         """Draws alpha anew from torch's global generator, as ``init`` says; a bias becomes zero."""
+        check_settable(self)
         self._set_constants()
+        std = mixing_std(self.kernels, self.in_channels, self.gain)
         if self.init == "authors":
             self.alpha.uniform_(-1, 1)
         else:
-            self.alpha.normal_().mul_(mixing_std(self.kernels, self.in_channels, self.gain))
+            self.alpha.normal_().mul_(std)
         if self.bias is not None:
             self.bias.zero_()
 
@@ -104,7 +117,9 @@ class RFNNConv2d(SynthesizedConv2d):
 
     @of_whole_parameters
     def filters(self) -> Tensor:
-        kernels = self._fixed_kernels() if self.kernels.is_meta else self.kernels  # as alpha may be assigned alone
+        kernels = (
+            self._fixed_kernels(self.alpha) if self.kernels.is_meta else self.kernels
+        )  # as alpha may be assigned alone
         with autocast_off(self.alpha.device):
             filters = self.alpha.flatten(0, 1) @ kernels.flatten(1)  # the sum over n
             return filters.view(*self.alpha.shape[:2], *self.kernel_size)

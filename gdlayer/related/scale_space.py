@@ -8,10 +8,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from gdlayer.checks import positive_int, positive_number
+from gdlayer.checks import one_of, positive_int, positive_number
 from gdlayer.initialization import RELU_GAIN, mixing_std
 from gdlayer.modes import autocast_off
+from gdlayer.parameters import check_settable
 from gdlayer.state import OwnState
+from gdlayer.synthesis import DTYPES
 
 _DIFFERENCES = {0: [0.0, 1.0, 0.0], 1: [-0.5, 0.0, 0.5], 2: [1.0, -2.0, 1.0]}
 """Central differences by order."""
@@ -60,6 +62,7 @@ class ScaleSpaceConv2d(OwnState):
     """
 
     once_weight = "coefficients"
+    mixing = ("coefficients",)
 
     def __init__(
         self,
@@ -72,6 +75,8 @@ class ScaleSpaceConv2d(OwnState):
         dtype: torch.dtype | None = None,
     ) -> None:
         super().__init__()
+        if dtype is not None:
+            one_of("dtype", dtype, DTYPES)
         self.in_channels = positive_int("in_channels", in_channels)
         self.out_channels = positive_int("out_channels", out_channels)
         self.sigma = positive_number("sigma", sigma)
@@ -84,6 +89,7 @@ class ScaleSpaceConv2d(OwnState):
     @torch.no_grad()
     def reset_parameters(self) -> None:
         """Draws the weights anew from torch's global generator, for unit variance at scale 1."""
+        check_settable(self)
         size = 2 * int(5 * self.sigma) + 9
         impulse = torch.zeros(size, size, device=self.coefficients.device, dtype=self.coefficients.dtype)
         impulse[size // 2, size // 2] = 1

@@ -11,8 +11,9 @@ from torch.nn import functional as F
 from gdlayer.checks import one_of, positive_int, positive_number
 from gdlayer.geometry import clipped
 from gdlayer.initialization import RELU_GAIN, mixing_std
-from gdlayer.modes import as_leaf, autocast_off, of_whole_parameters
+from gdlayer.modes import as_leaf, autocast_off, has_values, of_whole_parameters
 from gdlayer.padding import pad
+from gdlayer.parameters import check_settable
 from gdlayer.plain import plain_conv2d
 from gdlayer.synthesis import ConvOptions, SynthesizedConv2d
 
@@ -37,13 +38,14 @@ class SemiStructuredConv2d(SynthesizedConv2d):
         \Sigma &= U^\top U, \qquad U = \begin{pmatrix} e^a & b \\ 0 & e^c \end{pmatrix}
 
     with the dilation d of F; a, b and c train (log-Cholesky). Here :math:`\mathbf{x} = (x, y)`, x along columns. The
-    samples of the Gaussian cover :math:`\lceil 2 \sqrt{\Sigma_{11}} \rceil` pixels to the left and right and
-    :math:`\lceil 2 \sqrt{\Sigma_{22}} \rceil` up and down, found anew at every call: 5 x 5 at the start, where
+    samples of the Gaussian cover :math:`2 \sqrt{\Sigma_{11}}` pixels to the left and right and :math:`2
+    \sqrt{\Sigma_{22}}` up and down, rounded, at least one, found anew at every call: 5 x 5 at the start, where
     :math:`\Sigma` is the unit matrix.
 
-    In two things it is not the published layer. The image is padded once, for both steps, so the layer is a
-    convolution with W up to the border; the published one pads the image and then the blurred image. And a, b, c have
-    bounds: one step that is too large would ask for a Gaussian that does not fit in memory.
+    In three things it is not the published layer. The image is padded once, for both steps, so the layer is a
+    convolution with W up to the border; the published one pads the image and then the blurred image. The reach of the
+    samples is rounded to the nearest pixel, not up: rounded up, it jumps at :math:`\sigma = 1`, where training starts.
+    And a, b, c have bounds: one step that is too large would ask for a Gaussian that does not fit in memory.
 
     Parameters
     ----------
@@ -76,6 +78,7 @@ class SemiStructuredConv2d(SynthesizedConv2d):
 
     once_weight = "free"
     mixing = ("free",)
+    shaping = ("log_scale", "shear")
 
     capturable = False
     """A CUDA graph cannot hold it: the Gaussian's size is read from a, b and c at every call."""
@@ -92,10 +95,11 @@ class SemiStructuredConv2d(SynthesizedConv2d):
         sigma_max: float = 16.0,
         init: str = "variance_preserving",
         gain: float = RELU_GAIN,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
         **options: Unpack[ConvOptions],
     ) -> None:
-        super().__init__(in_channels, out_channels, kernel_size, bias=bias, **options)
-        device, dtype = options.get("device"), options.get("dtype")
+        super().__init__(in_channels, out_channels, kernel_size, bias=bias, device=device, dtype=dtype, **options)
         self.groups = positive_int("groups", groups)
         for name, channels in (("in_channels", self.in_channels), ("out_channels", self.out_channels)):
             if channels % self.groups:
@@ -129,6 +133,7 @@ class SemiStructuredConv2d(SynthesizedConv2d):
     @torch.no_grad()
     def reset_parameters(self) -> None:
         """The Gaussian round with sigma = 1, F anew from torch's global generator; a bias becomes zero."""
+        check_settable(self)
         self.log_scale.zero_()
         self.shear.zero_()
         if self.init == "authors":
@@ -172,7 +177,8 @@ class SemiStructuredConv2d(SynthesizedConv2d):
                 self.log_scale.clamp_(low, high)
                 self.shear.clamp_(-largest, largest)
         u1, u2 = (math.exp(min(high, max(low, s))) for s in (a, c))
-        return math.ceil(2 * math.hypot(min(largest, abs(b)), u2)), math.ceil(2 * u1)
+        sigma = math.hypot(min(largest, abs(b)), u2), u1
+        return max(1, round(2 * sigma[0])), max(1, round(2 * sigma[1]))
 
     def _window(self, reach: tuple[int, int]) -> tuple[tuple[int, int], str | tuple[int, int]]:
         """The size of W, and the padding that gives a convolution with W the outputs of one with F."""
@@ -206,5 +212,5 @@ class SemiStructuredConv2d(SynthesizedConv2d):
         )
 
     def extra_repr(self) -> str:
-        x, y = self.sigma.tolist()
-        return f"{super().extra_repr()}, sigma=({x:.3f}, {y:.3f})"
+        sigma = "({:.3f}, {:.3f})".format(*self.sigma.tolist()) if has_values(self.shear) else "?"
+        return f"{super().extra_repr()}, sigma={sigma}"

@@ -3,6 +3,8 @@
 import math
 from typing import Any
 
+import torch
+
 from gdlayer.checks import int_pair, positive_number
 from gdlayer.related.rfnn import RFNNConv2d
 
@@ -52,8 +54,9 @@ class TranslationInsensitiveConv2d(RFNNConv2d):
         *,
         stride: int | tuple[int, int] = 1,
         sigma_per_stride: float = 1.0,
+        device: torch.device | str | None = None,
         **options: Any,
     ) -> None:
         sigma = positive_number("sigma_per_stride", sigma_per_stride) * max(int_pair("stride", stride))
         size = 2 * math.ceil(3 * sigma) + 1
-        super().__init__(in_channels, out_channels, size, sigma=float(sigma), stride=stride, **options)
+        super().__init__(in_channels, out_channels, size, sigma=float(sigma), stride=stride, device=device, **options)
