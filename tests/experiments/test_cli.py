@@ -150,7 +150,7 @@ def test_cell_shows_the_papers_number_and_the_record_and_leaves_the_record(capsy
     assert cli.main(["cell", *arguments]) == 0
     first = capsys.readouterr().out.splitlines()
     assert first[:2] == [
-        "table1 ours 1000 on fashion-mnist-sample, profile smoke: about an unknown time",
+        "table1 ours 1000 on fashion-mnist-sample, profile smoke",
         "  paper            test accuracy 80.5 %",
     ]
     assert re.fullmatch(r"  run now, seed 0  test accuracy \d+\.\d\d % in \d+ s", first[2])
