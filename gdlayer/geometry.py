@@ -32,7 +32,8 @@ class Geometry(OwnState):
         \sigma &= \sigma_{min} + \mathrm{softplus}(s) \quad \text{or, with an upper bound,} \\
         \sigma &= \sigma_{min} + \frac{\sigma_{max} - \sigma_{min}}{1 + e^{-s}}
 
-    Shared parameters have size 1 on axis N; an isotropic ``raw_sigma`` has size 1 on its last axis.
+    Shared parameters have size 1 on axis N; an isotropic ``raw_sigma`` has size 1 on its last axis. ``theta`` is not
+    wrapped: training takes it past :math:`\pm\pi`, so that averages over a run are right.
     """
 
     raw_sigma: nn.Parameter

@@ -18,6 +18,7 @@ from layer_table import (
     even_same,
     every_layer,
     every_option,
+    gaussian,
     perturbed,
     through_a_file,
 )
@@ -298,6 +299,19 @@ def test_an_average_of_equal_models_is_the_model(make, decay):
         average.update_parameters(layer)
     x = image(1, dtype=torch.float32)
     assert torch.equal(average(x), layer(x))
+
+
+def test_an_average_over_a_run_crosses_half_a_turn():
+    """Training does not wrap theta, which would throw averages to the other side."""
+    layer = gaussian(5)(2, 2)
+    nn.init.constant_(layer.theta, 3.1)
+    average = AveragedModel(layer)
+    average.update_parameters(layer)
+    layer.theta.grad = torch.full_like(layer.theta, -0.1)
+    torch.optim.SGD([layer.theta], lr=1).step()
+    layer(image(1, dtype=torch.float32))
+    average.update_parameters(layer)
+    assert torch.allclose(average.module.get_parameter("theta"), torch.tensor(3.15))
 
 
 @every_layer

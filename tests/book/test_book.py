@@ -2,12 +2,14 @@
 
 import re
 import shutil
+import sys
 import tomllib
 from pathlib import Path
 from typing import Any
 
 import nbformat
 import pytest
+import torch
 import yaml
 from build_book import configuration
 from check_offline import check_offline, main
@@ -138,6 +140,18 @@ def test_notebook_code_fits_the_column(path: Path):
         if len(line) > CODE_WIDTH
     ]
     assert not wide, "\n".join(wide)
+
+
+def test_answers_for_users_start_with_what_the_package_needs(monkeypatch: pytest.MonkeyPatch):
+    for module in ("IPython", "pandas"):
+        monkeypatch.setitem(sys.modules, module, None)
+    threads, dtype = torch.get_num_threads(), torch.get_default_dtype()
+    start = next(cell for cell in read(BOOK / "howto.ipynb").cells if cell.cell_type == "code")
+    try:
+        exec(start.source, {})
+    finally:
+        torch.set_num_threads(threads)
+        torch.set_default_dtype(dtype)
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=name)
