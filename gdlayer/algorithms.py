@@ -116,7 +116,9 @@ def _block_diagonal(lam: Tensor, groups: int) -> Tensor:
     (M f, M/groups N, 1, 1).
     """
     blocks = lam.unflatten(0, (groups, -1)).movedim(1, 3)  # (groups, f, N, m)
-    return torch.diag_embed(blocks).permute(0, 4, 1, 3, 2).flatten(0, 2).flatten(1)[..., None, None]
+    diagonal = torch.eye(blocks.shape[-1], device=lam.device) > 0
+    placed = torch.where(diagonal, blocks[..., None], 0)  # diag_embed, which exporters by trace do not know
+    return placed.permute(0, 4, 1, 3, 2).flatten(0, 2).flatten(1)[..., None, None]
 
 
 def _bounded(first: Tensor, depthwise: Tensor, last: Tensor) -> Factors:
@@ -135,7 +137,7 @@ def _amplification(filters: Tensor) -> Tensor:
 
 def _power_of_two(number: Tensor) -> Tensor:
     """The smallest that is not less; a constant to autograd, as the derivative of a step is 0."""
-    return number.detach().log2().ceil().exp2()
+    return 2.0 ** number.detach().log2().ceil()  # exporters by trace know no exp2
 
 
 def dense_work(sizes: Sizes) -> Work:
@@ -285,7 +287,7 @@ def _channels_last(x: Tensor) -> Tensor:
     if compiling():
         return x.contiguous(memory_format=torch.channels_last)
     b, c, h, w = x.shape
-    return x.flatten(2).mT.contiguous().view(b, h, w, c).movedim(-1, 1)
+    return x.flatten(2).transpose(1, 2).contiguous().view(b, h, w, c).movedim(3, 1)
 
 
 def _like(x: Tensor, y: Tensor) -> Tensor:

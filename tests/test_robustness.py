@@ -1,6 +1,5 @@
 """The layers as modules in other people's programs: saved, copied, exported, spread over processes, badly trained."""
 
-import importlib
 import math
 import os
 import re
@@ -276,8 +275,8 @@ def test_two_processes_train_as_one(tmp_path, how):
 
     Filters, penalties and plain convolutions are of whole layers, too.
     """
-    if how == "sharded" and not hasattr(importlib.import_module("torch.distributed.fsdp"), "fully_shard"):
-        pytest.skip("this torch has no fully_shard")
+    if how == "sharded" and torch.__version__ < "2.8":
+        pytest.skip("fully_shard of this torch takes no ignored_params")
     model, batches = replica.network(), torch.randn(3, 4, 1, 6, 6, dtype=torch.float64)
     others = replica.relatives()
     start = {"model": model.state_dict(), "others": others.state_dict(), "batches": batches}
