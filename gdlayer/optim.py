@@ -35,7 +35,7 @@ def parameter_groups(
 
     Sigma, mu and theta are in pixels and radians, where zero is no better than any other value. So they have no weight
     decay unless ``geometry`` says otherwise; it would pull s, and not sigma, towards zero. The same holds for scales,
-    shifts and shears of the layers in :mod:`gdlayer.related`.
+    shifts and shears of the layers in ``gdlayer.related``.
 
     What a parametrisation or pruning of torch.nn.utils puts in the place of a parameter is in the group of that
     parameter.
@@ -43,7 +43,7 @@ def parameter_groups(
     Parameters
     ----------
     model : Module
-        With Gaussian derivative layers or those of :mod:`gdlayer.related` at any depth, or none.
+        With Gaussian derivative layers or those of ``gdlayer.related`` at any depth, or none.
     geometry, mixing, other : mapping, optional
         Options of the optimiser for what shapes kernels, as sigma, mu and theta; for the mixing weights; and for all
         other parameters, those of biases and other layers. The optimiser's own arguments hold for what they leave out.
