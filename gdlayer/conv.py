@@ -336,7 +336,7 @@ class GaussianDerivativeConv2d(Geometry, SynthesizedConv2d):
         kernels = self._sampled_kernels(normalised=False).unflatten(-1, self.kernel_size)
         report = sampling_report(kernels, *self.geometry(), self.orders, positive_number("tolerance", tolerance))
         for message in report.faults():
-            warnings.warn(message, stacklevel=3)
+            warnings.warn(message, stacklevel=4)
         return report
 
     def forward(self, x: Tensor) -> Tensor:
