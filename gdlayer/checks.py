@@ -104,5 +104,11 @@ def some_of(name: str, value: Iterable[str], allowed: Iterable[str]) -> tuple[st
     return tuple(options[options.index(item)] for item in given)
 
 
+def instance(name: str, value: object, of: type) -> None:
+    """That ``value`` is an instance of a class."""
+    if not isinstance(value, of):
+        raise TypeError(f"{name} must be an instance of {of.__module__}.{of.__qualname__}, got {value!r}")
+
+
 def _quoted(options: Iterable[object]) -> str:
     return ", ".join(map(repr, options))

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from gdlayer.basis import rotation
+from gdlayer.checks import instance
 from gdlayer.conv import GaussianDerivativeConv2d
 from gdlayer.parameters import parameters_behind
 from gdlayer.state import OwnState
@@ -59,6 +60,7 @@ def parameter_groups(
     ValueError
         If an option is "params" or "name".
     """
+    instance("model", model, nn.Module)
     options = {"geometry": {"weight_decay": 0.0, **(geometry or {})}, "mixing": mixing or {}, "other": other or {}}
     for name, given in options.items():
         if taken := {"params", "name"} & given.keys():
@@ -124,4 +126,5 @@ def _excess(layer: GaussianDerivativeConv2d) -> Tensor:
 
 
 def _layers(model: nn.Module) -> list[GaussianDerivativeConv2d]:
+    instance("model", model, nn.Module)
     return [module for module in model.modules() if isinstance(module, GaussianDerivativeConv2d)]

@@ -13,7 +13,7 @@ from torch import nn
 from torch.nn.modules.conv import _ConvNd
 from torch.nn.parameter import is_lazy
 
-from gdlayer.checks import boolean, int_pair, is_integer, one_of
+from gdlayer.checks import boolean, instance, int_pair, is_integer, one_of
 from gdlayer.conv import GaussianDerivativeConv2d
 from gdlayer.fit import fit_filters
 from gdlayer.fold import foldable, folded
@@ -159,6 +159,7 @@ def replace_conv2d(
     UserWarning
         If layers grow: how many, and by how much.
     """
+    instance("model", model, nn.Module)
     if isinstance(model, nn.Conv2d):
         raise ValueError("model is itself an nn.Conv2d and cannot be replaced in place: put it into an nn.Sequential")
     growth = one_of("growth", growth, ("warn", "skip", "allow"))
@@ -429,6 +430,7 @@ def deploy(model: nn.Module, algorithm: str = "auto", *, fold_batch_norm: bool =
         are sharded over processes, unless ``model`` is itself a layer; or if ``fold_batch_norm`` is asked of a model in
         training mode, or of one that torch.fx cannot trace.
     """
+    instance("model", model, nn.Module)
     one_of("algorithm", algorithm, ("auto", "dense"))
     boolean("fold_batch_norm", fold_batch_norm)
     if isinstance(model, SynthesizedConv2d):

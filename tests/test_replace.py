@@ -13,7 +13,7 @@ from layer_table import convolution_in
 from torch import Tensor, fx, nn
 from torch.fx.experimental import optimization
 
-from gdlayer import GaussianDerivativeConv2d, deploy, fit_filters, replace_conv2d
+from gdlayer import GaussianDerivativeConv2d, deploy, fit_filters, parameter_groups, replace_conv2d, window_penalty
 from gdlayer.padding import PADDING_MODES, Conv2dSame
 from gdlayer.related import DAUConv2d, NJetConv2d, RFNNConv2d, SemiStructuredConv2d
 from gdlayer.synthesis import SynthesizedConv2d
@@ -525,6 +525,12 @@ def test_growth():
     assert ours(model()) == []
     for layers, growth in ((None, "allow"), ("0", "warn"), ("0", "skip")):
         replace_conv2d(model(), layers, growth=growth)  # a warning would be an error
+
+
+@pytest.mark.parametrize("function", [replace_conv2d, deploy, parameter_groups, window_penalty])
+def test_what_is_no_module(function):
+    with pytest.raises(TypeError, match=r"^model must be an instance of torch\.nn\..*Module, got 3$"):
+        function(3)
 
 
 def test_reasons_in_an_error_take_a_line_each():
