@@ -83,6 +83,17 @@ def rows_of(images: torch.Tensor | np.ndarray) -> set[bytes]:
     return {np.asarray(image).tobytes() for image in images}
 
 
+def published(widths: tuple[int, ...]) -> dict[str, np.ndarray]:
+    """Random convolutions of VGG16 by their published names."""
+    random, f_in, found = np.random.default_rng(0), 3, {}
+    for stage, (width, count) in enumerate(zip(widths, (2, 2, 3, 3, 3), strict=True), 1):
+        for i in range(1, count + 1):
+            found[f"conv{stage}_{i}.weight"] = random.normal(size=(width, f_in, 3, 3)).astype(np.float32)
+            found[f"conv{stage}_{i}.bias"] = random.normal(size=width).astype(np.float32)
+            f_in = width
+    return found
+
+
 def python(script: str, *arguments: object, **options: Any) -> subprocess.Popen[str]:
     """A process of its own that runs a script; :func:`processed` waits for it."""
     command = [sys.executable, "-c", script, *map(str, arguments)]

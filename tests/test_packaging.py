@@ -190,7 +190,15 @@ def test_licences_of_embedded_data_go_with_them(site):
 
 def test_torch_and_numpy_are_all_it_requires(metadata):
     assert {str(r) for r in required(metadata.get_all("Requires-Dist", []))} == {"torch>=2.4", "numpy>=1.26"}
-    assert set(metadata.get_all("Provides-Extra", [])) == {"experiments", "report", "book", "dev", "cluster", "lab"}
+    assert set(metadata.get_all("Provides-Extra", [])) == {
+        "experiments",
+        "report",
+        "book",
+        "dev",
+        "cluster",
+        "lab",
+        "vgg16",
+    }
     assert metadata["Requires-Python"] == ">=3.11"
     assert metadata["License-Expression"] == "MIT"
     assert "Typing :: Typed" in metadata.get_all("Classifier", [])

@@ -1,7 +1,7 @@
 """The one way to find a data file: `$GDLAYER_DATA`, then the cache, then a download into the cache.
 
-Every file is checked against its published SHA256 wherever it is found. Directories in `$GDLAYER_DATA` are
-only ever read. Three more variables change the search:
+Every file is checked against its published SHA256, one against its MD5, wherever it is found. Directories in
+`$GDLAYER_DATA` are only ever read. Three more variables change the search:
 
 - `GDLAYER_CACHE`: the cache directory (default `$XDG_CACHE_HOME/gdlayer`, or `~/.cache/gdlayer`);
 - `GDLAYER_OFFLINE=1`: never download.
@@ -47,11 +47,19 @@ class DataFile:
         Where it is published; None if it is not, and must be laid into `$GDLAYER_DATA` or the cache by hand.
     sha256 : str
         SHA256 of its bytes, 64 lower-case hexadecimal digits.
+    md5 : str, optional
+        MD5 of a file whose SHA256 is published nowhere, then "". Who reads it must check what it holds.
     """
 
     path: str
     url: str | None
     sha256: str
+    md5: str = ""
+
+    @property
+    def digest(self) -> tuple[str, str]:
+        """How it is checked: the name of the algorithm, and the hexadecimal digits."""
+        return ("sha256", self.sha256) if self.sha256 else ("md5", self.md5)
 
 
 def locate(file: DataFile) -> tuple[Path, str] | None:
@@ -90,14 +98,14 @@ def find(file: DataFile) -> tuple[Path, str]:
     Returns
     -------
     path : Path
-        A file with the right SHA256.
+        A file with the right digest.
     source : str
         `"GDLAYER_DATA"`, `"cache"` or `"download"`.
 
     Raises
     ------
     DataCorruptError
-        The file found first, or the one downloaded, has another SHA256. It is left as it is.
+        The file found first, or the one downloaded, has another digest. It is left as it is.
     DataNotFoundError
         The file is nowhere and cannot be downloaded.
     DataError
@@ -107,7 +115,7 @@ def find(file: DataFile) -> tuple[Path, str]:
     if located is None:
         return _download(file), "download"
     path, source = located
-    _verify(path, file.sha256, str(path), f"remove it or replace it by {file.url or 'an undamaged copy'}")
+    _verify(path, file, str(path), f"remove it or replace it by {file.url or 'an undamaged copy'}")
     return path, source
 
 
@@ -122,19 +130,19 @@ def find_embedded(file: DataFile) -> Path:
     Returns
     -------
     Path
-        A file with the right SHA256.
+        A file with the right digest.
 
     Raises
     ------
     DataNotFoundError
         It is absent: the package is not whole.
     DataCorruptError
-        It has another SHA256.
+        It has another digest.
     """
     found = _EMBEDDED / file.path
     if not found.exists():
         raise DataNotFoundError(f"{found} is missing, a file of gdlayer itself; install gdlayer anew")
-    _verify(found, file.sha256, str(found), "install gdlayer anew")
+    _verify(found, file, str(found), "install gdlayer anew")
     return found
 
 
@@ -152,18 +160,20 @@ def _data_directories() -> list[Path]:
     return [Path(name).expanduser() for name in names]
 
 
-def _verify(path: Path, sha256: str, name: str, remedy: str) -> None:
+def _verify(path: Path, file: DataFile, name: str, remedy: str) -> None:
+    algorithm, expected = file.digest
     try:
         if not path.is_file():  # reading a pipe or a device may never end
             raise DataError(f"{name} cannot be read: it is no regular file")
         with path.open("rb") as stream:
-            found = hashlib.file_digest(stream, "sha256").hexdigest()
+            found = hashlib.file_digest(stream, algorithm).hexdigest()
             size = stream.tell()
     except OSError as error:
         raise DataError(f"{name} cannot be read: {error.strerror}") from error
-    if found != sha256:
+    if found != expected:
         raise DataCorruptError(
-            f"{name} is not the published file: SHA256 {found} ({size} bytes), expected {sha256}; {remedy}"
+            f"{name} is not the published file: {algorithm.upper()} {found} ({size} bytes), expected {expected}; "
+            f"{remedy}"
         )
 
 
@@ -206,13 +216,13 @@ def _download(file: DataFile) -> Path:
                             raise _not_found(file, f"the answer has more than the {MAX_BYTES} bytes allowed")
         except requests.ConnectionError as error:  # pooch would try this again, and then wait as long again
             raise _not_found(file, f"no connection ({type(error).__name__})") from error
-        _verify(Path(output), file.sha256, f"the download of {url}", "it was not kept; get the file elsewhere")
+        _verify(Path(output), file, f"the download of {url}", "it was not kept; get the file elsewhere")
 
     pooch.get_logger().setLevel("WARNING")
     store = pooch.create(
         cache_directory(),
         base_url="",
-        registry={file.path: file.sha256},
+        registry={file.path: ":".join(file.digest)},
         urls={file.path: file.url},
         retry_if_failed=RETRIES,
     )

@@ -32,10 +32,11 @@ budget how many of the test data are enough, the first of them."""
 
 @with_config(ConfigDict(extra="forbid"))
 class Choice(TypedDict):
-    """An entry of ``choices.toml``."""
+    """An entry of ``choices.toml``; unless told, a setting of the trials, which goes into their records."""
 
     value: Any
     reason: str
+    setting: NotRequired[bool]
 
 
 @with_config(ConfigDict(extra="forbid"))

@@ -21,7 +21,7 @@ def hyperparameters(trial: Trial) -> dict[str, Any]:
         If a file of the experiment's folder is not as it must be, or has no entry for the trial.
     """
     home = experiments()[trial.belongs_to]
-    choices = {name: choice["value"] for name, choice in home.choices.items()}
+    choices = {name: choice["value"] for name, choice in home.choices.items() if choice.get("setting", True)}
     names = trial.cell_fields()
     budget = {
         name: value

@@ -78,11 +78,6 @@ class Trial:
         return True
 
     @property
-    def optional(self) -> bool:
-        """Whether it needs what only some machines have: what is planned of it says nothing of a record."""
-        return False
-
-    @property
     def needs(self) -> "Trial | None":
         """The trial whose network this one goes on from."""
         return None

@@ -1,6 +1,6 @@
 """SqueezeNet 1.1 (Iandola et al., 2016), the network trained on ImageNet that Table 2 can be run with everywhere."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import torch
@@ -31,13 +31,13 @@ class Fire(nn.Module):
 
 
 class BlueGreenRed(nn.Module):
-    """uint8 RGB images (b, 3, h, w) -> float, as SqueezeNet's weights expect them."""
+    """uint8 RGB images (b, 3, h, w) -> float, as weights from Caffe expect them, SqueezeNet's unless told."""
 
     mean: Tensor
 
-    def __init__(self) -> None:
+    def __init__(self, mean: Sequence[float] = SQUEEZENET_MEAN) -> None:
         super().__init__()
-        self.register_buffer("mean", torch.tensor(SQUEEZENET_MEAN)[:, None, None])
+        self.register_buffer("mean", torch.tensor(mean)[:, None, None])
 
     def forward(self, images: Tensor) -> Tensor:
         return images.flip(1).float() - self.mean

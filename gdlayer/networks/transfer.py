@@ -19,18 +19,14 @@ class TransferNetwork(nn.Module):
 
     Attributes
     ----------
-    features : Sequential
+    features, classifier : Sequential
     first_layer_only : bool
         Set by :func:`replace_first_layer`. Then ``train()`` leaves all but the first layer in evaluation mode.
     """
 
     features: nn.Sequential
+    classifier: nn.Sequential
     first_layer_only: bool = False
-
-    @property
-    def head(self) -> nn.Module:
-        """The layer that gives the classes."""
-        raise NotImplementedError
 
     def train(self, mode: bool = True) -> Self:
         super().train(mode and not self.first_layer_only)
@@ -84,10 +80,7 @@ def replace_first_layer(model: TransferNetwork, new_layer: nn.Module) -> list[nn
 
 
 def load_weights(model: nn.Module, path: Path) -> None:
-    """Loads the state dict in a file, such as torchvision publishes; a model on the meta device is materialised.
-
-    The checksums in a zip file, torch's present format, are compared. torchvision's file has an older format without
-    checksums; :func:`~gdlayer.networks.vgg16.imagenet_vgg16` compares its SHA256.
+    """Loads the state dict in a file. The checksums in a zip file, torch's present format, are compared.
 
     Raises
     ------
@@ -121,7 +114,7 @@ def load_weights(model: nn.Module, path: Path) -> None:
             layer.set_extra_state(state[f"{prefix}_extra_state"])
         except (KeyError, RuntimeError) as error:
             raise DataCorruptError(f"{path} holds other weights: {prefix}_extra_state: {error}") from error
-    model.load_state_dict(state, assign=next(model.parameters()).is_meta)
+    model.load_state_dict(state)
 
 
 @torch.no_grad()

@@ -22,7 +22,6 @@ def planned(
     """One row per planned cell: what names it, ``planned`` and ``missing`` trials, and ``seconds`` that these take.
 
     The seconds are those of one core: records made on a GPU have no say. They are 0 if nothing is known of any.
-    Optional trials are left out: whether this machine can run them says nothing of a record.
 
     Parameters
     ----------
@@ -36,7 +35,7 @@ def planned(
     records = list(records)
     done = {trial_of(record["trial"]) for record in records}
     known = [name for name in datasets if name in cls.datasets]
-    trials = [trial for trial in plan(profile, experiment, known) if not trial.optional]
+    trials = plan(profile, experiment, known)
     pending = [trial for trial in trials if trial not in done]
     seconds = dict(zip(pending, seconds_each(pending, records, *judged_by) or [0.0] * len(pending), strict=True))
     cells: dict[tuple[Any, ...], list[Any]] = {}

@@ -1,8 +1,13 @@
+import hashlib
 import os
 import pickle
 import shutil
+import sys
 import zipfile
+from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import make_squeezenet
 import numpy as np
@@ -14,14 +19,20 @@ from torch import Tensor
 
 from gdlayer.datasets import DataCorruptError, DataNotFoundError, cats_dogs
 from gdlayer.datasets import files as files_module
+from gdlayer.datasets import weights as weights_module
 from gdlayer.datasets.files import locate
 from gdlayer.datasets.pictures import decode
 from gdlayer.datasets.weights import (
     SQUEEZENET_CONVOLUTIONS,
     SQUEEZENET_IMAGENET,
     SQUEEZENET_MEAN,
+    VGG16_CONVOLUTIONS,
+    VGG16_KERAS,
     squeezenet_weights,
+    vgg16_weights,
 )
+from gdlayer.extras import MissingExtraError
+from gdlayer.networks.vgg16 import AdaptedVGG16, load_published
 
 PHOTOGRAPHS = next(file for file in cats_dogs.PACK_FILES if file.path.endswith("val.zip"))
 EMBEDDED = Path(files_module.__file__).parent / SQUEEZENET_CONVOLUTIONS.path
@@ -134,6 +145,114 @@ def test_rounding_changes_nothing_measurable():
     assert 0 < (rounded - exact).norm() < 2e-3 * exact.norm()
     exact, rounded = exact.mean((2, 3)), rounded.mean((2, 3))
     assert (rounded - exact).abs().max() < 0.02 * exact.std(0).max()
+
+
+# --- VGG16 -------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def vgg16(monkeypatch, tmp_path) -> dict[str, np.ndarray]:
+    """Small stand-ins for the published arrays, their files known by their hashes."""
+    random = np.random.default_rng(0)
+    arrays = {f"conv{i}.weight": random.normal(size=(4, 3, 3, 3)).astype(np.float32) for i in ("1_1", "1_2")}
+    arrays |= {name.replace("weight", "bias"): array[:, 0, 0, 0] for name, array in arrays.items()}
+    monkeypatch.setattr(weights_module, "VGG16_SHA256", weights_module.sha256_of_arrays(arrays))
+    monkeypatch.setenv("GDLAYER_DATA", str(tmp_path))
+    monkeypatch.setenv("GDLAYER_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("GDLAYER_OFFLINE", "1")
+    (tmp_path / "vgg16").mkdir()
+    return arrays
+
+
+def as_arrays(monkeypatch, folder: Path, arrays: dict[str, np.ndarray]) -> Path:
+    """Their NumPy file."""
+    path = folder / VGG16_CONVOLUTIONS.path
+    np.savez(path, **{name.replace(".", "/"): array for name, array in arrays.items()})  # type: ignore[arg-type]
+    known = replace(VGG16_CONVOLUTIONS, sha256=hashlib.sha256(path.read_bytes()).hexdigest())
+    monkeypatch.setattr(weights_module, "VGG16_CONVOLUTIONS", known)
+    return path
+
+
+class Layer(dict):
+    """A group of an HDF5 file as Keras writes them."""
+
+    def __init__(self, number: str, arrays: dict[str, np.ndarray]) -> None:
+        names = [f"block{number.replace('_', '_conv')}_{kind}_1:0".encode() for kind in "Wb"]
+        kernel = np.asfortranarray(arrays[f"conv{number}.weight"].transpose(2, 3, 1, 0))
+        super().__init__(zip(names, ({(): kernel}, {(): arrays[f"conv{number}.bias"]}), strict=True))
+        self.attrs = {"weight_names": names}
+
+
+def as_keras(monkeypatch, folder: Path, arrays: dict[str, np.ndarray]) -> None:
+    """Keras's file, read by a stand-in for h5py."""
+    path = folder / VGG16_KERAS.path
+    path.write_bytes(b"stands for an HDF5 file")
+    known = replace(VGG16_KERAS, md5=hashlib.md5(path.read_bytes()).hexdigest())
+    monkeypatch.setattr(weights_module, "VGG16_KERAS", known)
+    groups = {"block1_conv2": Layer("1_2", arrays), "block1_pool": {}, "block1_conv1": Layer("1_1", arrays)}
+    monkeypatch.setitem(sys.modules, "h5py", SimpleNamespace(File=lambda path, mode: nullcontext(groups)))
+
+
+@pytest.mark.parametrize("lay", [as_arrays, as_keras])
+def test_either_file_gives_the_same_checked_arrays(monkeypatch, tmp_path, vgg16, lay):
+    lay(monkeypatch, tmp_path, vgg16)
+    found = vgg16_weights()
+    assert found.keys() == vgg16.keys()
+    for name, array in vgg16.items():
+        np.testing.assert_array_equal(found[name], array)
+    lay(monkeypatch, tmp_path, vgg16 | {"conv1_2.bias": vgg16["conv1_2.bias"] + 1})
+    with pytest.raises(DataCorruptError, match=r"holds other weights: SHA256 \w{64} of its arrays, expected \w{64}$"):
+        vgg16_weights()
+
+
+def test_the_hash_of_arrays_is_of_names_shapes_and_values():
+    arrays = {"b": np.arange(6, dtype=np.float32).reshape(2, 3), "a": np.ones(2, np.float32)}
+    same = {"a": np.ones(2), "b": np.asfortranarray(arrays["b"])}
+    other = (
+        {**arrays, "a": np.zeros(2)},
+        {**arrays, "b": arrays["b"].reshape(3, 2)},
+        {"c": arrays["b"], "a": same["a"]},
+    )
+    digests = [weights_module.sha256_of_arrays(found) for found in (arrays, same, *other)]
+    assert digests[0] == digests[1]
+    assert len({*digests}) == 4
+
+
+def test_wrong_or_absent_vgg16_is_one_line(monkeypatch, tmp_path, vgg16):
+    monkeypatch.setitem(sys.modules, "h5py", SimpleNamespace())
+    with pytest.raises(
+        DataNotFoundError, match=r"^vgg16/vgg16_weights_tf_\w+\.h5 is neither in GDLAYER_DATA.*OFFLINE"
+    ) as no:
+        vgg16_weights()
+    assert "\n" not in str(no.value)
+    monkeypatch.setitem(sys.modules, "h5py", None)
+    with pytest.raises(MissingExtraError, match=r"^h5py is not installed: pip install 'gdlayer\[vgg16\]'$"):
+        vgg16_weights()
+    path = as_arrays(monkeypatch, tmp_path, vgg16)
+    path.write_bytes(path.read_bytes()[:-1])
+    with pytest.raises(DataCorruptError, match=r"npz is not the published file: SHA256 "):
+        vgg16_weights()
+    path.unlink()
+    as_keras(monkeypatch, tmp_path, vgg16)
+    (tmp_path / VGG16_KERAS.path).write_bytes(b"x")
+    with pytest.raises(
+        DataCorruptError, match=r"h5 is not the published file: MD5 \w{32} \(1 bytes\), expected \w{32};"
+    ):
+        vgg16_weights()
+
+
+def test_a_changed_byte_of_the_arrays_is_refused(monkeypatch, tmp_path, vgg16):
+    path = as_arrays(monkeypatch, tmp_path, vgg16)
+    counts = attack("VGG16's convolutions", path, vgg16_weights, lambda _: False, DataCorruptError)
+    assert counts.keys() == {"refused"}
+
+
+@needs(VGG16_CONVOLUTIONS)
+def test_published_vgg16(monkeypatch):
+    weights = vgg16_weights()
+    assert sum(array.size for array in weights.values()) == 14_714_688
+    assert {array.dtype for array in weights.values()} == {np.dtype(np.float32)}
+    load_published(AdaptedVGG16(), weights)
 
 
 # --- the script that makes them ------------------------------------------------------------------------------------

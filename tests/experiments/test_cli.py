@@ -289,8 +289,8 @@ def test_other_wrong_values(capsys):
     assert error_of(capsys, *cell, *SMOKE) == (
         "table1 ours 70 on fashion-mnist-sample is no cell of profile 'smoke', which has 1000"
     )
-    assert error_of(capsys, "cell", "table2", "--layer", "source", "--source", "imagenet", *SMOKE) == (
-        "table2 source imagenet on textures-synthetic is no cell of profile 'smoke', which has scratch"
+    assert error_of(capsys, "cell", "table2", "--layer", "source", "--source", "vgg16-flatten", *SMOKE) == (
+        "table2 source vgg16-flatten on textures-synthetic is no cell of profile 'smoke', which has scratch"
     )
     jobs = "jobs must be an integer >= 1, got 0"
     assert error_of(capsys, "plan", "table1", *SMOKE, "--jobs", "0") == jobs

@@ -147,11 +147,11 @@ def test_wrong_words(capsys):
 def test_search_runs_what_is_missing_and_prints_the_table(capsys, quick_commands):
     assert cli.main(["search", "table2", "--profile=smoke", "--jobs=1", "--source=scratch"]) == 0
     out, err = capsys.readouterr()
-    assert err.startswith("14 trials, 0 finished; ")
-    assert out.splitlines()[-9] == "validation accuracy in percent, mean over 1 seed, by learning rate"
-    assert out.splitlines()[-7].startswith("source scratch ")
+    assert err.startswith("22 trials, 0 finished; ")
+    assert out.splitlines()[-13] == "validation accuracy in percent, mean over 1 seed, by learning rate"
+    assert out.splitlines()[-11].startswith("source scratch ")
     started = [line.split()[1] for line in quick_commands.read_text().splitlines() if line.startswith("start")]
-    assert [name.startswith("source") for name in started] == [True] * 2 + [False] * 12
+    assert [name.startswith("source") for name in started] == [True] * 2 + [False] * 20
     assert cli.main(["search", "table2", "--profile=smoke", "--layer=ours-7x7"]) == 0
     out, err = capsys.readouterr()
     assert len(out.splitlines()) == 3

@@ -16,6 +16,8 @@ from gdlayer.experiments.record import committed_record, every_record
 from gdlayer.experiments.search import chosen_rates
 from gdlayer.experiments.settings import hyperparameters
 from gdlayer.experiments.table1.trial import Table1Precision, Table1Trial
+from gdlayer.experiments.table2.layers import LAYERS as FIRST_LAYERS
+from gdlayer.experiments.table2.sources import SOURCES
 from gdlayer.experiments.table2.trial import Table2Trial
 from gdlayer.experiments.table3.trial import Table3Trial
 from gdlayer.experiments.trial import PROFILES, Search, Trial
@@ -104,12 +106,39 @@ def test_the_seeds_of_the_full_protocol():
     assert {layer for layer, _, network in found if network == "unpooled"} >= set(LAYERS[:9])
     assert {layer for layer, _, network in found if network == "batch-norm"} >= {"free-form", "rfnn", "ours"}
     found = Counter(trial.cell for trial in plan("paper", "table2", Table2Trial.datasets[:1]))
-    assert {(source, count) for (_, source), count in found.items()} == {("squeezenet", 5), ("scratch", 3)}
+    pretrained = {name for name, source in SOURCES.items() if source.pretrained}
+    assert {source for layer, source in found if layer == "source"} == pretrained
+    assert {(source, count) for (_, source), count in found.items()} == {
+        (source, 5 if source == "squeezenet" else 3) for source in pretrained
+    }
     assert {*Counter(trial.cell for trial in plan("paper", "table3", Table3Trial.datasets[:1])).values()} == {5}
     seeds = Counter(trial.layer for trial in plan("paper", "ablations", (FULL,)))
     core = {"ours", "trains-none", "trains-sigma", "trains-mu", "trains-theta"}  # what the paper claims
     assert seeds == {layer: 2 * (10 if layer in core else 5) for layer in AblationTrial.layers}
     assert {*Counter(trial.cell for trial in plan("paper", "scale", (FULL,))).values()} == {3}
+
+
+def test_new_first_layers_go_on_from_the_paper_like_network():
+    """All but one, and where the old filters count also from its twin with the other input."""
+    chosen = experiments()["table2"].choices["paper_like"]["value"]
+    head = chosen.removeprefix("vgg16-255-").removeprefix("vgg16-")
+    (twin,) = {f"vgg16-{head}", f"vgg16-255-{head}"} - {chosen}
+    for name in ("table2", "table2-search"):
+        found = {(t.layer, t.cell[1]) for t in plan("paper", name, Table2Trial.datasets[:1])}
+        own = {layer for layer, source in found if source == chosen}
+        assert own == {*FIRST_LAYERS} - {"ours-3x3"}
+        fitted = {"source", "free-form-original", "ours-7x7-fitted", "ours-3x3-fitted"}
+        assert {layer for layer, source in found if source == twin} == fitted
+        assert {s for layer, s in found if layer != "source"} == {"squeezenet", chosen, twin}
+    steps = {
+        t.layer: hyperparameters(t)["steps"]
+        for t in plan("paper", "table2", Table2Trial.datasets[:1])
+        if t.cell[1] == chosen
+    }
+    random = {layer: n for layer, n in steps.items() if FIRST_LAYERS[layer].start == "random"}
+    trained_on = {layer: n for layer, n in steps.items() if layer not in (*random, "source")}
+    assert len({*trained_on.values()}) == 1
+    assert min(random.values()) >= 4 * max(trained_on.values())
 
 
 def test_precision_is_checked_on_cells_of_the_table():

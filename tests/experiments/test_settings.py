@@ -32,7 +32,7 @@ FITTED = Table2Trial(layer="ours-7x7-fitted", source="scratch", seed=1, dataset=
 def test_every_choice_has_a_value_and_a_reason(experiment):
     choices = experiments()[experiment].choices
     for name, choice in choices.items():
-        assert set(choice) == {"value", "reason"}, name
+        assert set(choice) - {"setting"} == {"value", "reason"}, name
         assert len(choice["reason"]) > 5, name
         assert choice["reason"].endswith("."), name
     assert {"learning_rate", "batch_size", "schedule", "alpha"} <= choices.keys()
@@ -87,7 +87,7 @@ def test_hyperparameters_are_the_choices_and_the_budget(profile):
 def test_every_trial_has_its_own_plain_settings(profile, experiment):
     for trial in plan(profile, experiment.name, experiment.trial.datasets):
         settings = hyperparameters(trial)
-        assert settings.keys() >= experiment.choices.keys()
+        assert settings.keys() >= {name for name, c in experiment.choices.items() if c.get("setting", True)}
         assert not any(isinstance(value, dict) for value in settings.values()), trial
         assert Recipe.of(settings, trial.seed).seed == trial.seed
     with pytest.raises(KeyError):
@@ -100,9 +100,17 @@ def test_settings_by_layer_and_by_source():
     for layer, settings in scratch.items():
         assert settings["learning_rate"] == (rates["source"]["scratch"] if layer == "source" else rates[layer])
         assert settings["widths"] == [16, 32, 64, 128, 128]
-    imagenet = hyperparameters(dataclasses.replace(FITTED, source="imagenet"))
-    assert imagenet["widths"] == [64, 128, 256, 512, 512]
-    assert (imagenet["resolution"], scratch["source"]["resolution"]) == (224, 64)
+    assert scratch["source"]["resolution"] == 64
+    for source, head in (("vgg16-flatten", (256, 4)), ("vgg16-255-average", (0, 1))):
+        settings = hyperparameters(dataclasses.replace(FITTED, source=source))
+        assert (settings["widths"], settings["resolution"]) == ([64, 128, 256, 512, 512], 128)
+        assert (settings["hidden"], settings["grid"]) == head
+
+
+def test_a_decision_about_the_plan_is_no_setting():
+    """It may be taken, or changed, without any record being of other settings."""
+    assert experiments()["table2"].choices["paper_like"]["setting"] is False
+    assert "paper_like" not in hyperparameters(FITTED)
 
 
 def test_what_is_named_counts_before_what_is_otherwise():

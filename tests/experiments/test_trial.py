@@ -120,7 +120,7 @@ def test_no_two_trials_share_a_record(profile):
         (EXAMPLES[0], {"n_train": 60001}, "n_train must be from 1 to 60000 (fashion-mnist), got 60001"),
         (smoke(), {"seed": -1}, "seed must be an integer >= 0, got -1"),
         (EXAMPLES[1], {"layer": "unet"}, f"layer must be one of {quoted(Table2Trial.layers)}, got 'unet'"),
-        (EXAMPLES[1], {"source": "coco"}, "source must be one of 'squeezenet', 'scratch', 'imagenet', got 'coco'"),
+        (EXAMPLES[1], {"source": "coco"}, f"source must be one of {quoted(Table2Trial.sources)}, got 'coco'"),
         (EXAMPLES[1], {"dataset": FULL}, f"dataset must be one of {quoted(Table2Trial.datasets)}, got {FULL!r}"),
         (EXAMPLES[2], {"layer": "ours"}, f"layer must be one of {quoted(Table3Trial.layers)}, got 'ours'"),
         (EXAMPLES[2], {"split": "image"}, "split must be one of 'tile', 'group', got 'image'"),

@@ -1,24 +1,22 @@
 """VGG16: torchvision's state dict and arithmetic, files of weights good and bad, one layer trained alone."""
 
-import hashlib
 import os
 import re
-from functools import partial
 from pathlib import Path
 
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from invented import published
 from mutations import attack
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from gdlayer import ConvBlock, GaussianDerivativeConv2d
-from gdlayer.datasets import DataCorruptError, DataFile, DataNotFoundError
-from gdlayer.networks import vgg16
+from gdlayer.datasets import DataCorruptError
 from gdlayer.networks.transfer import load_weights, replace_first_layer
-from gdlayer.networks.vgg16 import VGG16, VGG16_IMAGENET, cell_means, imagenet_vgg16, replace_head
+from gdlayer.networks.vgg16 import VGG16, AdaptedVGG16, cell_means, load_published
 
 SMALL = {"widths": (4, 4, 6, 6, 8), "hidden": 10, "grid": 2}
 CONVOLUTIONS = {
@@ -37,12 +35,6 @@ CONVOLUTIONS = {
     28: (512, 512),
 }
 DENSE = {0: (25088, 4096), 3: (4096, 4096), 6: (4096, 1000)}
-
-GIVEN_DATA = os.environ.get("GDLAYER_DATA", "")
-real_weights = pytest.mark.skipif(
-    not any((Path(root).expanduser() / VGG16_IMAGENET.path).exists() for root in GIVEN_DATA.split(os.pathsep) if root),
-    reason="GDLAYER_DATA has no VGG16 weights",
-)
 
 
 def image(size: int = 32, batch: int = 2) -> Tensor:
@@ -131,21 +123,9 @@ def new_layer(**options) -> GaussianDerivativeConv2d:
     return GaussianDerivativeConv2d(3, 4, 7, bases=2, **options)
 
 
-def test_head_is_replaced_and_nothing_else():
-    model = VGG16(1000, **SMALL).double()
-    before = {name: value.clone() for name, value in model.state_dict().items()}
-    replace_head(model, 2)
-    assert model(image().double()).shape == (2, 2)
-    changed = {name for name, value in model.state_dict().items() if value.shape != before[name].shape}
-    assert changed == {"classifier.6.weight", "classifier.6.bias"}
-    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items() if name not in changed)
-    assert {value.dtype for value in model.state_dict().values()} == {torch.float64}
-
-
 @pytest.mark.parametrize("make", [new_layer, lambda: nn.Conv2d(3, 4, 3, padding=1)], ids=["gaussian", "free-form"])
 def test_only_the_first_layer_trains(make):
     model = VGG16(**SMALL)
-    replace_head(model, 2)
     trained = replace_first_layer(model, make())
     assert {id(p) for p in trained} == {id(p) for p in model.parameters() if p.requires_grad}
     assert {id(p) for p in trained} == {id(p) for p in model.features[0].parameters()}
@@ -226,15 +206,12 @@ def saved(request, tmp_path) -> tuple[Path, VGG16]:
     return tmp_path / "w.pth", model
 
 
-@pytest.mark.parametrize("device", ["cpu", "meta"])
-def test_weights_are_loaded(saved, device):
+def test_weights_are_loaded(saved):
     path, source = saved
-    with torch.device(device):
-        model = VGG16(1000, **SMALL).eval()
+    model = VGG16(1000, **SMALL).eval()
     load_weights(model, path)
     x = image()
     assert torch.equal(model(x), source(x))
-    assert all(isinstance(p, nn.Parameter) and p.requires_grad for p in model.parameters())
 
 
 @pytest.mark.parametrize("part", [0, 0.001, 0.5, 0.99])
@@ -295,55 +272,38 @@ def test_code_in_a_file_is_not_run(tmp_path):
         load_weights(VGG16(**SMALL), tmp_path / "w.pth")
 
 
-@pytest.fixture
-def published(saved, tmp_path, monkeypatch) -> tuple[Path, VGG16]:
-    """A small published network, its file in $GDLAYER_DATA."""
-    path, model = saved
-    sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
-    monkeypatch.setattr(vgg16, "VGG16_IMAGENET", DataFile("w.pth", "https://example.org/w.pth", sha256))
-    monkeypatch.setattr(vgg16, "VGG16", partial(VGG16, **SMALL))
-    monkeypatch.setenv("GDLAYER_DATA", str(tmp_path))
-    monkeypatch.setenv("GDLAYER_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setenv("GDLAYER_OFFLINE", "1")
-    return path, model
+# Published convolutions under a small head
 
 
-def test_imagenet_network_has_a_new_head(published):
-    model = imagenet_vgg16(2)
-    assert model(image()).shape == (2, 2)
-    assert not any(parameter.is_meta for parameter in model.parameters())
-    assert model.classifier[6].get_parameter("weight").any()
-    for name, value in published[1].state_dict().items():
-        if not name.startswith("classifier.6"):
-            assert torch.equal(model.state_dict()[name], value), name
+TINY = (4, 5, 6, 7, 8)
 
 
-def test_truncated_imagenet_weights_are_refused(published):
-    path, _ = published
-    path.write_bytes(path.read_bytes()[:-1])
-    with pytest.raises(DataCorruptError, match="is not the published file: SHA256") as refused:
-        imagenet_vgg16()
-    assert "\n" not in str(refused.value)
+@pytest.mark.parametrize(("hidden", "grid"), [(6, 2), (0, 1)])
+def test_a_small_head_on_the_published_convolutions(hidden, grid):
+    model, weights = AdaptedVGG16(2, widths=TINY, hidden=hidden, grid=grid).eval(), published(TINY)
+    load_published(model, weights)
+    x = expected = image(64)
+    for stage, count in enumerate((2, 2, 3, 3, 3), 1):
+        for i in range(1, count + 1):
+            kernel, bias = (torch.from_numpy(weights[f"conv{stage}_{i}.{kind}"]) for kind in ("weight", "bias"))
+            expected = F.conv2d(expected, kernel, bias, padding=1).relu()
+        expected = F.max_pool2d(expected, 2)
+    expected = (expected if grid == 2 else expected.mean((2, 3))).flatten(1)
+    dense = [layer for layer in model.classifier if isinstance(layer, nn.Linear)]
+    assert [tuple(layer.weight.shape) for layer in dense] == ([(6, 32), (2, 6)] if hidden else [(2, 8)])
+    if hidden:
+        expected = dense[0](expected).relu()
+        assert isinstance(model.classifier[2], nn.Dropout)
+    torch.testing.assert_close(model(x), dense[-1](expected))
 
 
-def test_mutations_of_published_weights(published):
-    counts = attack("VGG16's published weights", published[0], imagenet_vgg16, lambda _: False, DataCorruptError)
-    assert counts.keys() == {"refused"}
-
-
-def test_absent_imagenet_weights(published):
-    path, _ = published
-    path.unlink()
-    with pytest.raises(DataNotFoundError, match=r"w\.pth is neither in GDLAYER_DATA"):
-        imagenet_vgg16()
-
-
-@real_weights
-def test_published_imagenet_weights():
-    model = imagenet_vgg16(2).eval()
-    assert model.features[0].get_parameter("weight").square().mean().sqrt() > 0.1
-    with torch.no_grad():
-        assert model(image()).isfinite().all()
+def test_other_convolutions_are_refused():
+    message = "conv5_3.weight must have shape (8, 8, 3, 3), got (9, 9, 3, 3)"
+    weights = published(TINY) | {name: value for name, value in published((*TINY[:4], 9)).items() if "5_3" in name}
+    with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
+        load_published(AdaptedVGG16(widths=TINY), weights)
+    with pytest.raises(ValueError, match=r"^hidden must be an integer >= 0, got -1$"):
+        AdaptedVGG16(widths=TINY, hidden=-1)
 
 
 @given(h=st.integers(1, 15), w=st.integers(1, 15), grid=st.integers(1, 9))

@@ -36,7 +36,9 @@ def test_choices_table(experiment):
 
 def test_choices_of_layers_and_sources_in_words():
     text = choices_table(of_profile(TABLE2, "smoke"))
-    assert "| widths | squeezenet as published; scratch 16, 32, 64, 128, 128; imagenet 64, 128, 256, 512, 512 |" in text
+    assert (
+        "| widths | squeezenet as published; scratch 16, 32, 64, 128, 128; otherwise 64, 128, 256, 512, 512 |" in text
+    )
     assert "; trains-none none; trains-sigma sigma; " in choices_table(of_profile(experiments()["ablations"], "smoke"))
     rate = TABLE2.choices["learning_rate"]["value"]
     by_source = "; ".join(f"{source} {value}" for source, value in rate["source"].items())

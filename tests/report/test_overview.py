@@ -8,7 +8,7 @@ from matplotlib.colors import to_hex
 
 from gdlayer.experiments import trial_types
 from gdlayer.experiments.profiles import plan
-from gdlayer.experiments.table2.sources import SOURCES
+from gdlayer.experiments.table2 import LAYERS as FIRST_LAYERS
 from gdlayer.report import overview
 from gdlayer.report.claims import VERDICTS, signed
 from gdlayer.report.loaded import Loaded, load
@@ -42,7 +42,8 @@ def test_the_heat_map_has_every_cell_that_the_paper_has(tmp_path):
         "Table 2, small VGG16, trained here (profile quick)",
         "Table 3, TNBC, resolution-degraded copy (profile paper)",
     ]
-    assert [(len(panel.rows), len(panel.columns)) for panel in panels] == [(5, 6), (3, 6), (7, 2), (2, 1)]
+    sizes = [(5, 6), (3, 6), (len(FIRST_LAYERS), 2), (2, 1)]
+    assert [(len(panel.rows), len(panel.columns)) for panel in panels] == sizes
     figure = overview.heat_map(tables)
     assert [axis.get_title("left") for axis in figure.axes[:4]] == titles
     texts = [sorted(text.get_text() for text in axis.texts) for axis in figure.axes[:4]]
@@ -79,10 +80,8 @@ def test_verdicts_at_a_glance(tmp_path):
     assert compete[2:] == ["2", "", "", "2", ""]
     third = next(row for row in rows if "third less" in row[0])
     assert third[2:] == ["1|by construction", "", "", "1|by construction", ""]
-    able = sum(bool(source.pretrained) and not source.optional for source in SOURCES.values())
-    unfit, absent = (sum(t) for t in zip(*((not s.pretrained, s.optional) for s in SOURCES.values()), strict=True))
-    cases = (8, 4)  # four layers, on two splits or one
-    expected = [["", "", "", str(each * able), str(each * unfit + absent)] for each in cases]
+    ours = sum(layer.family == "ours" for layer in FIRST_LAYERS.values())
+    expected = [["", "", "", "", str(parts * ours)] for parts in (2, 1)]  # of quick's network, on two splits or one
     assert [row[2:] for row in rows if row[1] == "Table 2"] == expected
 
 

@@ -64,7 +64,7 @@ def test_every_choice_is_named(tables):
 def test_what_cannot_be_tested_has_its_reason(tmp_path):
     save(tmp_path, vgg("ours-7x7", 0.9, 0.972, profile="quick"), vgg("free-form", 0.9, 0.9, profile="quick"))
     told = replication.untested(everything(tmp_path))
-    assert "<li>Table 2: the network before was not trained on ImageNet (Ours 7×7, random start, val, scratch; " in told
+    assert "<li>Table 2: the network before was not trained on ImageNet (Ours 7×7, fitted start, val, scratch; " in told
 
 
 def test_the_statement_tells_what_all_runs_were_made_with(tmp_path):

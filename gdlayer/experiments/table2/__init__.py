@@ -16,6 +16,7 @@ EXPERIMENT = Experiment(
         "hidden": int,
         "grid": int,
         "resolution": int,
+        "paper_like": str,
         "order": int,
         "bases": int,
         "fit_steps": int,

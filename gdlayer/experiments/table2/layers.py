@@ -1,6 +1,7 @@
 """What can stand first in the network of Table 2."""
 
 from dataclasses import dataclass
+from typing import Any
 
 from gdlayer.experiments.experiment import LayerType
 
@@ -11,10 +12,12 @@ _MAKERS = "gdlayer.experiments.table2.prepare"
 class FirstLayer(LayerType):
     """A first layer; ``make(old, settings, row)`` gives it for the place of ``old``.
 
+    Without ``make`` the old one stays, and what trains is the head.
+
     Parameters
     ----------
-    family : "source", the network before the change; "free-form" or "ours"
-        The paper has one of each and tells nothing of their size or start.
+    family : "source", the network before the change; "free-form" or "ours"; "control"
+        The paper has one of each of the first three and tells nothing of their size or start.
     kernel_size : int
     start : "random" or "original"
         From new random numbers, or from the filters that were there: kept, or fitted to them.
@@ -23,6 +26,11 @@ class FirstLayer(LayerType):
     family: str
     kernel_size: int = 3
     start: str = "random"
+
+
+def _control(name: str, title: str, make: str = "", **fields: Any) -> FirstLayer:
+    maker = f"{_MAKERS}:{make}" if make else ""
+    return FirstLayer(name=name, title=title, make=maker, family="control", start="original", in_paper=False, **fields)
 
 
 LAYERS = {
@@ -66,6 +74,16 @@ LAYERS = {
             make=f"{_MAKERS}:gaussian_first_layer",
             family="ours",
             start="original",
+        ),
+        _control("head-on", "the head trained on"),
+        _control("gain-bias", "gain and bias per channel", "gain_and_bias"),
+        _control("free-form-7x7", "Free-form 7×7, from the old 3×3", "free_first_layer", kernel_size=7),
+        _control(
+            "ours-7x7-fixed",
+            "Ours 7×7, fitted, geometry fixed",
+            "gaussian_first_layer",
+            options={"train_geometry": False},
+            kernel_size=7,
         ),
     )
 }

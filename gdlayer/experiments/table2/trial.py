@@ -28,15 +28,6 @@ class Table2Trial(Trial):
         super().__post_init__()
         one_of("source", self.source, self.sources)
 
-    @classmethod
-    def possible(cls, dataset: str, *cell: Any) -> bool:
-        """Whether the source network can be had."""
-        return SOURCES[cell[0]].at_hand()
-
-    @property
-    def optional(self) -> bool:
-        return SOURCES[self.source].optional
-
     @property
     def needs(self) -> "Table2Trial | None":
         return None if self.layer == "source" else replace(self, layer="source")

@@ -1,6 +1,5 @@
 """Experiment 2: the source network and its weights, then a new first layer that trains alone."""
 
-import dataclasses
 import json
 import re
 import resource
@@ -8,12 +7,13 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from invented import rows_of
+from invented import published, rows_of
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -28,6 +28,7 @@ from gdlayer.experiments.run import run
 from gdlayer.experiments.schema import REQUIRED
 from gdlayer.experiments.settings import hyperparameters
 from gdlayer.experiments.table2 import prepare
+from gdlayer.experiments.table2.layers import LAYERS
 from gdlayer.experiments.table2.trial import Table2Search, Table2Trial
 from gdlayer.networks import vgg16
 from gdlayer.networks.transfer import load_weights
@@ -35,6 +36,7 @@ from gdlayer.networks.transfer import load_weights
 SIZES = {"train": 40, "val": 20, "test": 30}
 TINY: dict[str, Any] = {"resolution": 32, "widths": [4, 4, 4, 4, 4], "hidden": 8, "grid": 1, "bases": 2, "fit_steps": 3}
 DEPENDENTS = Table2Trial.layers[1:]
+NEW_LAYERS = [layer for layer in DEPENDENTS if LAYERS[layer].make]
 
 
 @pytest.fixture(autouse=True)
@@ -169,7 +171,7 @@ def test_an_interrupted_run_ends_as_if_it_never_stopped(results, tmp_path, monke
 # A new first layer
 
 
-@pytest.mark.parametrize("layer", DEPENDENTS)
+@pytest.mark.parametrize("layer", NEW_LAYERS)
 def test_only_the_first_layer_trains(results, trained, layer):
     run(smoke("source"), results)
     record = run(smoke(layer), results)
@@ -182,7 +184,12 @@ def test_only_the_first_layer_trains(results, trained, layer):
     assert call["after"].keys() - first == source.keys() - {"features.0.weight", "features.0.bias"}
     model = call["model"]
     trains = {name for name, parameter in model[1].named_parameters() if parameter.requires_grad}
-    assert trains == {name for name, _ in model[1].named_parameters() if name in first}
+    kept = {
+        "gain-bias": {"features.0.1.weight", "features.0.1.bias"},
+        "ours-7x7-fixed": {f"features.0.{name}" for name in ("raw_sigma", "mu", "theta")},
+    }.get(layer, set())
+    assert trains == {name for name, _ in model[1].named_parameters() if name in first} - kept
+    assert all(torch.equal(call["before"][name], call["after"][name]) for name in kept)
     assert all(not torch.equal(call["before"][name], call["after"][name]) for name in trains)
     assert record["parameters"] == sum(call["after"][name].numel() for name in trains)
     assert model[1].train().classifier.training is False
@@ -190,7 +197,33 @@ def test_only_the_first_layer_trains(results, trained, layer):
     assert files(smoke(layer), results) == sorted([f"{layer}-scratch-s0.json", *files(smoke("source"), results)[-2:]])
 
 
-@pytest.mark.parametrize("layer", DEPENDENTS)
+def test_a_gain_and_a_bias_before_the_old_filters(results, trained):
+    record = run(smoke("gain-bias"), results)
+    assert record["parameters"] == 6
+    source = weights(prepare.weights_path(smoke("source"), results))
+    scaled, old = trained[-1]["model"][1].features[0]
+    assert torch.equal(old.weight, source["features.0.weight"])
+    x = torch.rand(2, 3, 5, 4)
+    with torch.no_grad():
+        scaled.gain[:], scaled.bias[:] = torch.ones(3, 1, 1), torch.zeros(3, 1, 1)
+        assert torch.equal(scaled(x), x)
+        scaled.gain[1], scaled.bias[1] = 255.0, -110.0
+        assert torch.equal(scaled(x)[:, 1], 255 * x[:, 1] - 110)
+        assert torch.equal(scaled(x)[:, ::2], x[:, ::2])
+
+
+def test_the_head_trains_on_without_dropout(results, trained):
+    run(smoke("source"), results)
+    run(smoke("head-on"), results)
+    source = weights(prepare.weights_path(smoke("source"), results))
+    call, network = trained[-1], trained[-1]["model"][1].train()
+    assert equal(call["before"], source)
+    moved = {name for name, value in call["after"].items() if not torch.equal(value, source[name])}
+    assert moved == {name for name in source if name.startswith("classifier.")}
+    assert not any(layer.training for layer in network.classifier)
+
+
+@pytest.mark.parametrize("layer", [layer for layer in NEW_LAYERS if layer != "gain-bias"])
 def test_what_each_layer_starts_from(results, trained, layer):
     record = run(smoke(layer), results)
     source = weights(prepare.weights_path(smoke("source"), results))
@@ -198,7 +231,12 @@ def test_what_each_layer_starts_from(results, trained, layer):
     first = trained[-1]["model"][1].features[0]
     before = {name.removeprefix("features.0."): value for name, value in trained[-1]["before"].items()}
     assert first.kernel_size == ((7, 7) if "7x7" in layer else (3, 3))
-    assert ("fit_residual" in record) == layer.endswith("-fitted")
+    fitted = layer.startswith("ours") and LAYERS[layer].start == "original"
+    assert ("fit_residual" in record) == fitted
+    if layer == "free-form-7x7":
+        assert torch.equal(before["weight"], F.pad(weight, (2,) * 4))
+        assert torch.equal(before["bias"], bias)
+        return
     if not layer.startswith("ours"):
         assert type(first) is nn.Conv2d
         same = layer == "free-form-original"
@@ -214,7 +252,7 @@ def test_what_each_layer_starts_from(results, trained, layer):
     frame = (first.kernel_size[0] - 3) // 2
     target = F.pad(weight, (frame,) * 4)
     residual = ((first.filters() - target).norm() / target.norm()).item()
-    if layer.endswith("-fitted"):
+    if fitted:
         assert record["fit_residual"] == pytest.approx(residual, rel=1e-4)
         assert torch.equal(before["bias"], bias)
         assert residual < 0.9
@@ -306,65 +344,120 @@ def test_damaged_weights_are_refused(results, monkeypatch, trained, damage):
 
 
 @pytest.fixture
-def pretrained(monkeypatch) -> dict[str, Tensor]:
-    """A tiny network in the place of the published one."""
+def pretrained(monkeypatch) -> dict[str, np.ndarray]:
+    """Tiny convolutions in the place of the published ones."""
     use(monkeypatch, **TINY)
-    network = vgg16.VGG16(1000, widths=TINY["widths"], hidden=TINY["hidden"], grid=TINY["grid"])
-    state = tensors(network)
-
-    def published(num_classes: int) -> vgg16.VGG16:
-        network.load_state_dict(state)
-        vgg16.replace_head(network, num_classes)
-        return network
-
-    monkeypatch.setattr(vgg16, "imagenet_vgg16", published)
-    return state
+    found = published((4, 4, 4, 4, 4))
+    monkeypatch.setattr(prepare, "vgg16_weights", lambda: found)
+    return found
 
 
-def test_of_imagenets_network_only_the_last_layer_trains(results, trained, pretrained):
-    record = run(smoke("source", "imagenet"), results)
-    assert record["parameters"] == 2 * TINY["hidden"] + 2
+def convolutions(published: dict[str, np.ndarray]) -> list[Tensor]:
+    return [torch.from_numpy(array) for array in published.values()]
+
+
+def test_heads_train_on_features_that_are_computed_once(results, trained, pretrained, monkeypatch):
+    """Those of the training images and of their mirror images, in this order."""
+    computed = []
+    monkeypatch.setattr(
+        prepare, "forward", lambda *given: (computed.append(len(given[1])), training.forward(*given))[1]
+    )
+    record = run(smoke("source", "vgg16-flatten"), results)
+    assert sum(computed) == 2 * SIZES["train"] + SIZES["val"] + SIZES["test"]
+    assert record["parameters"] == 4 * 8 + 8 + 8 * 2 + 2
+    assert record["data"]["n_train"] == 2 * SIZES["train"]
+    run(smoke("source", "vgg16-average", seed=1), results)  # the same input
+    run(smoke("head-on", "vgg16-flatten"), results)
+    assert sum(computed) == 130
+    run(smoke("source", "vgg16-255-flatten"), results)
+    assert sum(computed) == 260
+    data = cats_dogs.load(cats_dogs.SYNTHETIC, 32)
+    pictures = np.concatenate([data.train_images, data.train_images[:, :, ::-1]])
+    for call, prepared in (
+        (trained[0], pictures[..., ::-1] - np.array([103.939, 116.779, 123.68])),
+        (trained[-1], pictures / 255),
+    ):
+        x = torch.from_numpy(prepared.astype(np.float32)).permute(0, 3, 1, 2)
+        network = vgg16.AdaptedVGG16(2, widths=TINY["widths"], hidden=8, grid=1)
+        vgg16.load_published(network, pretrained)
+        with torch.no_grad():
+            torch.testing.assert_close(call["images"], network.features(x), rtol=1e-4, atol=1e-3)
+        assert call["labels"].tolist() == [*data.train_labels, *data.train_labels]
+
+
+def test_of_imagenets_network_only_the_head_trains(results, trained, pretrained):
+    run(smoke("source", "vgg16-flatten"), results)
     (call,) = trained
-    head = {"classifier.6.weight", "classifier.6.bias"}
-    assert {name for name, value in call["after"].items() if not torch.equal(value, call["before"][name])} == head
-    assert all(torch.equal(call["after"][name], pretrained[name]) for name in pretrained.keys() - head)
-    assert call["after"]["classifier.6.weight"].shape == (2, 8)
-    assert equal(weights(prepare.weights_path(smoke("source", "imagenet"), results)), call["after"])
-    assert files(smoke("source"), results) == ["source-imagenet-s0.json", "source-imagenet-s0.pt"]
+    assert {name for name, value in call["after"].items() if not torch.equal(value, call["before"][name])} == {
+        *("classifier.0.weight", "classifier.0.bias", "classifier.3.weight", "classifier.3.bias")
+    }
+    assert call["model"][1].train().classifier[2].training  # its dropout
+    kept = weights(prepare.weights_path(smoke("source", "vgg16-flatten"), results))
+    assert equal({f"classifier.{name}": value for name, value in kept.items()}, call["after"])
+    assert files(smoke("source"), results) == ["source-vgg16-flatten-s0.json", "source-vgg16-flatten-s0.pt"]
 
 
-@pytest.mark.parametrize("layer", ["free-form-original", "ours-7x7-fitted"])
+@pytest.mark.parametrize("layer", ["free-form-original", "ours-7x7-fitted", "gain-bias", "free-form-7x7"])
 def test_a_new_first_layer_of_imagenets_network(results, trained, pretrained, layer):
-    run(smoke(layer, "imagenet"), results)
+    """It trains on the same pictures as the head did, in the same order."""
+    run(smoke(layer, "vgg16-255-flatten"), results)
     source, own = trained
-    rest = {name for name in source["after"] if not name.startswith("features.0.")}
-    assert all(torch.equal(own["after"][name], source["after"][name]) for name in rest)
-    assert all(torch.equal(own["after"][name], pretrained[name]) for name in rest if "classifier.6" not in name)
-    if layer == "free-form-original":
-        assert torch.equal(own["before"]["features.0.weight"], pretrained["features.0.weight"])
-    trains = "features.0.weight" if layer == "free-form-original" else "features.0.omega"
-    assert not torch.equal(own["before"][trains], own["after"][trains])
-    assert files(smoke(layer), results) == [
-        *sorted([f"{layer}-imagenet-s0.json", "source-imagenet-s0.json", "source-imagenet-s0.pt"]),
-    ]
+    head = {name for name in source["after"] if name.startswith("classifier.")}
+    assert all(torch.equal(own["after"][name], source["after"][name]) for name in head)
+    rest = [value for name, value in own["after"].items() if name.startswith("features.") and ".0." not in name]
+    assert all(torch.equal(a, b) for a, b in zip(rest, convolutions(pretrained)[2:], strict=True))
+    assert any(not torch.equal(value, own["after"][name]) for name, value in own["before"].items())
+    data = cats_dogs.load(cats_dogs.SYNTHETIC, 32)
+    images = own["images"].permute(0, 2, 3, 1).numpy()
+    np.testing.assert_array_equal(images, np.concatenate([data.train_images, data.train_images[:, :, ::-1]]))
+    assert own["labels"].tolist() == source["labels"].tolist()
+    assert own["recipe"].seed == source["recipe"].seed
+    assert isinstance(own["model"][0], training.Standardise)
+
+
+def test_the_network_before_gets_as_much_right_by_features_as_by_pictures(results, trained, pretrained):
+    """A first layer that computes the same as the old one, before its first step."""
+    record = run(smoke("source", "vgg16-255-flatten"), results)
+    run(smoke("free-form-7x7", "vgg16-255-flatten"), results)
+    model = trained[-1]["model"]
+    model[1].load_state_dict(trained[-1]["before"])
+    data = cats_dogs.load(cats_dogs.SYNTHETIC, 32)
+    images, labels = torch.from_numpy(data.test_images).permute(0, 3, 1, 2), torch.from_numpy(data.test_labels)
+    assert training.accuracy(model, images, labels, "fp32") == record["metrics"]["test_accuracy"]
+
+
+def test_a_search_holds_out_pictures_and_their_mirror_images(results, trained, pretrained):
+    trial = Table2Search(
+        layer="free-form-original",
+        source="vgg16-flatten",
+        learning_rate=0.01,
+        profile="smoke",
+        dataset=smoke("source").dataset,
+    )
+    run(trial, results)
+    source, own = trained
+    data = cats_dogs.load(cats_dogs.SYNTHETIC, 32)
+    shown = rows_of(own["images"].permute(0, 2, 3, 1).contiguous())
+    held_out = [image for image in data.train_images if image.tobytes() not in shown]
+    assert (len(shown), len(held_out), len(source["images"])) == (48, 16, 48)
+    assert not shown & rows_of(np.stack(held_out)[:, :, ::-1].copy())
+    assert own["labels"].tolist() == source["labels"].tolist()
 
 
 def test_the_two_sources_are_never_mixed(results, trained, pretrained):
-    run(smoke("free-form-original", "imagenet"), results)
+    run(smoke("free-form-original", "vgg16-flatten"), results)
     run(smoke("free-form-original"), results)
-    imagenet, scratch = (
-        weights(prepare.weights_path(smoke("source", source), results)) for source in ("imagenet", "scratch")
-    )
-    assert not equal(imagenet, scratch)
-    assert torch.equal(trained[1]["before"]["features.2.weight"], imagenet["features.2.weight"])
+    scratch = weights(prepare.weights_path(smoke("source"), results))
+    assert torch.equal(trained[1]["before"]["features.2.weight"], torch.from_numpy(pretrained["conv1_2.weight"]))
     assert torch.equal(trained[3]["before"]["features.2.weight"], scratch["features.2.weight"])
 
 
-def test_imagenets_weights_that_cannot_be_had(results):
-    message = r"^vgg16/vgg16-397923af\.pth is neither in GDLAYER_DATA='' nor in the cache .*download\.pytorch\.org/.*"
+def test_imagenets_weights_that_cannot_be_had(results, monkeypatch):
+    monkeypatch.setitem(sys.modules, "h5py", SimpleNamespace())
+    message = r"^vgg16/vgg16_weights_tf_\w+\.h5 is neither in GDLAYER_DATA='' nor in the cache .*github\.com/.*"
     for layer in ("source", "ours-7x7"):
         with pytest.raises(DataNotFoundError, match=message):
-            run(dataclasses.replace(smoke(layer, "imagenet")), results)
+            run(smoke(layer, "vgg16-flatten"), results)
     assert not [path for path in results.rglob("*") if path.is_file()]
 
 
@@ -433,8 +526,8 @@ def test_commands_of_the_smoke_profile(capsys):
     assert cli.main(["plan", "table2", "--profile=smoke"]) == 0
     out, err = capsys.readouterr()
     assert [re.findall(r"--layer=(\S+)", line) for line in out.splitlines()] == [[name] for name in Table2Trial.layers]
-    assert out.count(" --source=scratch") == 7
-    assert err.startswith("7 trials, 2 finished; about ")
+    assert out.count(" --source=scratch") == 11
+    assert err.startswith("11 trials, 2 finished; about ")
     assert cli.main(["cell", "table2", "--layer=free-form", "--source=scratch", "--profile=smoke"]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert lines[:3] == [
@@ -463,11 +556,12 @@ def test_wrong_trials_are_one_line(capsys, command, layer, source, message):
     assert list(Path().iterdir()) == []
 
 
-def test_missing_weights_of_imagenet_are_one_line(capsys):
-    assert cli.main(["run", "table2", "--layer=ours-7x7", "--source=imagenet", "--profile=smoke"]) == 2
+def test_missing_weights_of_imagenet_are_one_line(capsys, monkeypatch):
+    monkeypatch.setitem(sys.modules, "h5py", SimpleNamespace())
+    assert cli.main(["run", "table2", "--layer=ours-7x7", "--source=vgg16-flatten", "--profile=smoke"]) == 2
     out, err = capsys.readouterr()
     assert out == ""
-    assert re.fullmatch(r"error: vgg16/vgg16-397923af\.pth is neither .*\n", err)
+    assert re.fullmatch(r"error: vgg16/vgg16_weights_tf_\w+\.h5 is neither .*\n", err)
 
 
 FULL_DISK = f"""
