@@ -33,7 +33,7 @@ BLANK: dict[str, Any] = {
     "started": "2022-10-16T09:00:00+00:00",
     "seconds": 8.0,
     "peak_memory_bytes": 500_000_000,
-    "data": {"name": "invented", "source": "invented", "sha256": "0" * 64},
+    "data": {"name": "invented", "source": "invented", "sha256": "0" * 64, "n_train": 3, "n_test": 1},
     "git": {"commit": "0" * 40, "dirty": False},
     "versions": {"gdlayer": "0.1.0", "python": "3.12.0", "torch": "2.4.0", "numpy": "2.0.0"},
     "machine": {"device": "cpu", "name": "a CPU", "cores": 2, "threads": 1, "system": "Linux x86_64"},

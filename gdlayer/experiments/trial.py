@@ -33,6 +33,8 @@ class Trial:
     """Data sets that the paper's numbers do not belong beside."""
     copies: ClassVar[tuple[str, ...]] = ()
     """Data sets that are the paper's with less detail or fewer images."""
+    folds: ClassVar[bool] = False
+    """Whether seeds draw test images from the same set, so that training sets overlap."""
     prefixes: ClassVar[Mapping[str, str]] = {"n_train": "n", "learning_rate": "lr"}
     """What stands in an id before the values of a field."""
 
@@ -91,6 +93,11 @@ class Trial:
     def network_of_paper(cls, *cell: Any) -> bool:
         """Whether a cell's network is the one that the paper's number of the cell belongs to."""
         return True
+
+    @staticmethod
+    def trials_in_paper(cell: Mapping[str, Any]) -> int:
+        """Of how many trials the paper's number of a cell is the mean."""
+        return 1
 
     @property
     def cell_id(self) -> str:

@@ -2,11 +2,12 @@
 
 from collections import Counter
 from collections.abc import Sequence
+from itertools import combinations
 from typing import NamedTuple
 
 from gdlayer.extras import extra
 from gdlayer.report.cells import KIND, Selector, select
-from gdlayer.report.differences import Difference, difference
+from gdlayer.report.differences import NO_PRIOR, Difference, Prior, difference, typical
 
 with extra("report"):
     import pandas as pd
@@ -34,7 +35,28 @@ def blocks_of(trials: pd.DataFrame, row: Selector, by: str = "layer", alike: Seq
     return select(trials, row).pivot(index=[*alike, "machine", "seed"], columns=by, values="value")
 
 
-def estimate(blocks: pd.DataFrame, one: str, other: str) -> Estimate | None:
+def typical_variance(trials: pd.DataFrame, metric: str, row: Sequence[str]) -> Prior:
+    """The prior of an experiment: of the differences of every two layers, in every row of its tables.
+
+    Parameters
+    ----------
+    trials : as :func:`gdlayer.report.cells.per_trial` gives them
+    metric : str
+    row : the columns that name a row
+    """
+    variances = []
+    for _, found in select(trials, {"metric": metric}).groupby([*row, *KIND]):
+        blocks = found.pivot(index=["machine", "seed"], columns="layer", values="value")
+        for one, other in combinations(blocks, 2):
+            values = (blocks[one] - blocks[other]).dropna().to_numpy(float)
+            if len(values) > 1:
+                variances.append((float(values.var(ddof=1)), len(values) - 1.0))
+    return typical(variances)
+
+
+def estimate(
+    blocks: pd.DataFrame, one: str, other: str, prior: Prior = NO_PRIOR, overlap: float = 0.0
+) -> Estimate | None:
     """The mean of ``one`` minus ``other`` over the blocks that have both, see :func:`~.differences.difference`.
 
     Only blocks of one kind are averaged: of the kind with the most.
@@ -43,6 +65,8 @@ def estimate(blocks: pd.DataFrame, one: str, other: str) -> Estimate | None:
     ----------
     blocks : as :func:`blocks_of` gives them
     one, other : columns
+    prior, overlap :
+        As for :func:`~.differences.difference`.
 
     Returns
     -------
@@ -54,5 +78,5 @@ def estimate(blocks: pd.DataFrame, one: str, other: str) -> Estimate | None:
     *alike, _, _ = blocks.index.names
     counts = Counter(key[: len(alike)] for key in both.index.tolist())
     kind = max(sorted(counts), key=lambda kind: counts[kind])
-    found = difference(blocks.xs(kind, level=alike), one, other)
+    found = difference(blocks.xs(kind, level=alike), one, other, prior, overlap)
     return found and Estimate(found, kind, counts.total() - found.blocks)

@@ -8,19 +8,14 @@ from markupsafe import Markup
 
 from gdlayer.experiments.spread import agreement
 from gdlayer.report import markup
-from gdlayer.report.claims import FAILS, HOLDS, NOT_RUN, TOO_FEW, UNCLEAR, UNTESTABLE, VERDICTS, Question, Row
+from gdlayer.report.claims import AGAINST, FOR, NOT_RUN, OPEN, TOO_FEW, UNTESTABLE, Question, Row
 from gdlayer.report.conclusion import places
 from gdlayer.report.judgements import judged_claims
 from gdlayer.report.loaded import Loaded
 
-WORDS = {
-    HOLDS: "Yes",
-    FAILS: "No",
-    UNCLEAR: "Not clear",
-    TOO_FEW: "Too few runs so far",
-    UNTESTABLE: "Cannot be tested here",
-}
-IN_PART, NOT_JUDGED = "In part", "Not judged"
+WORDS = {FOR: "Yes", AGAINST: "No"}
+UNRUN = {TOO_FEW: "Too few runs so far", UNTESTABLE: "Cannot be tested here"}
+IN_PART, NOT_CLEAR, NOT_JUDGED = "In part", "Not clear", "Not judged"
 
 
 class Card(NamedTuple):
@@ -47,7 +42,7 @@ class Card(NamedTuple):
 
     @property
     def colour(self) -> str:
-        return {WORDS[HOLDS]: HOLDS, WORDS[FAILS]: FAILS}.get(self.word, "open")
+        return {word: says for says, word in WORDS.items()}.get(self.word, OPEN)
 
 
 def card(loaded: Loaded) -> Card:
@@ -58,19 +53,22 @@ def card(loaded: Loaded) -> Card:
         experiment.title,
         experiment.name,
         experiment.page.QUESTION,
-        word([row.verdict for row in rows]),
+        word(rows),
         counted([row.verdict for row in rows]),
         number(rows),
         [told for claim in found for q in claim.questions if q.headline and (told := further(q))],
     )
 
 
-def word(verdicts: Sequence[str]) -> str:
-    """The answer in short: "In part" where a claim neither holds nor fails in all cases, but does in some."""
-    found = [verdict for verdict in VERDICTS if verdict in verdicts]
-    if not found:
+def word(rows: Sequence[Row]) -> str:
+    """The answer in short: "In part" where a claim is borne out or contradicted in some cases, but not in all."""
+    says = {row.says for row in rows}
+    if not says:
         return NOT_JUDGED
-    return IN_PART if len(found) > 1 and found[0] in (HOLDS, FAILS) else WORDS[found[0]]
+    if len(says) > 1:
+        return IN_PART
+    verdicts = {row.verdict for row in rows}
+    return WORDS.get(says.pop()) or (UNRUN.get(verdicts.pop(), NOT_CLEAR) if len(verdicts) == 1 else NOT_CLEAR)
 
 
 def counted(told: Sequence[str]) -> str:

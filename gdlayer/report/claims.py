@@ -1,8 +1,7 @@
-"""The paper's claims judged by the record: differences with intervals, and stated rules for the verdicts."""
+"""The paper's claims judged by the record: differences with intervals, and the rule of the verdicts."""
 
-import math
 from collections.abc import Iterable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from markupsafe import Markup
 
@@ -10,11 +9,25 @@ from gdlayer.experiments.experiment import Experiment
 from gdlayer.report import markup
 from gdlayer.report.blocks import Estimate
 from gdlayer.report.cells import DEVICES
-from gdlayer.report.differences import ALPHA, holm
+from gdlayer.report.differences import ALPHA, Difference, holm
 
-HOLDS, FAILS, UNCLEAR = "holds", "fails", "no clear difference"
+ABOVE, BELOW, EQUAL, UNDECIDED = "above", "below", "equal within 0.5", "undecided"
+"""What runs decide."""
+HOLDS, FAILS = "holds", "fails"
+"""What is counted."""
 TOO_FEW, UNTESTABLE = "too few seeds", "cannot be tested here"
-VERDICTS = (HOLDS, FAILS, UNCLEAR, TOO_FEW, UNTESTABLE)
+VERDICTS = (ABOVE, HOLDS, EQUAL, UNDECIDED, BELOW, FAILS, TOO_FEW, UNTESTABLE)
+NOT_BELOW = (ABOVE, EQUAL)
+"""The outcomes that bear out a claim of equal performance."""
+NOT_LOWER, NOT_HIGHER = "not lower by more than 0.5", "not higher by more than 0.5"
+"""What one of the two tests of equality says by itself."""
+EQUAL_OR_ABOVE = "Borne out where it is above or equal within 0.5."
+FOR, AGAINST, OPEN = "holds", "fails", "open"
+"""What a verdict says of its claim."""
+EQUIVALENCE = 0.5
+"""Percentage points within which two layers count as equal."""
+EQUIVALENT = 0.05
+"""Level of each of the two tests for that (Schuirmann, 1987)."""
 BY_CONSTRUCTION = "by construction"
 """Tag of a verdict that was decided when widths and bases were chosen, not by training."""
 MIN_SEEDS = 3
@@ -26,26 +39,45 @@ ROUNDING = 0.1
 NOT_RUN, REDUCED, STAND_IN = "not run yet", "reduced budget", "embedded stand-in"
 
 
-class Comparison(NamedTuple):
-    """One cell against another.
+class Case(NamedTuple):
+    """A case of a claim that the record decides: one cell against one other.
 
     Attributes
     ----------
+    title : str
     against : title of the other
     estimate : ours, None without a block that has both
     paper : float or None
         The difference of the paper's numbers.
+    trials : int
+        Of how many trials each of the paper's numbers is a mean.
     marks : signs of :data:`gdlayer.report.cells.MARKS`
+    notes : further reasons, as text or HTML
+    seeds : int
+        How many the profile asks for.
+    left : how long the missing trials take, in words; "" if none is missing
+    unfit : str
+        Why no record can decide it; "" if one can.
+    cells : what names the two
     """
 
+    title: str
     against: str
     estimate: Estimate | None
     paper: float | None = None
+    trials: int = 1
     marks: str = ""
+    notes: Sequence[str] = ()
+    seeds: int = 0
+    left: str = ""
+    unfit: str = ""
+    cells: frozenset[Any] = frozenset()
 
     @property
     def obstacle(self) -> tuple[str, str] | None:
         """The verdict and its reason where the runs can decide nothing."""
+        if self.unfit:
+            return UNTESTABLE, self.unfit
         if self.estimate is None:
             return TOO_FEW, ""
         if "†" in self.marks:
@@ -54,58 +86,20 @@ class Comparison(NamedTuple):
             return UNTESTABLE, REDUCED
         return (TOO_FEW, "") if self.estimate.difference.blocks < MIN_SEEDS else None
 
-    @property
-    def mean(self) -> float:
-        """The mean difference; infinite where nothing was run."""
-        return self.estimate.difference.mean if self.estimate else math.inf
-
-    def more(self, margin: float) -> float:
-        """p value against the difference being above minus the margin."""
-        return self.estimate.difference.chance_of_more(-margin) if self.estimate else 1.0
-
-    def less(self, margin: float) -> float:
-        """p value against the difference being below minus the margin."""
-        return self.estimate.difference.chance_of_less(-margin) if self.estimate else 1.0
-
-
-class Case(NamedTuple):
-    """A case of a claim that the record decides: one cell against one or several others.
-
-    Attributes
-    ----------
-    title : str
-    comparisons : with each of the others; all must hold
-    margin : float
-        Percentage points by which the cell may be lower.
-    notes : further reasons, as text or HTML
-    seeds : int
-        How many the profile asks for.
-    left : how long the missing trials take, in words; "" if none is missing
-    unfit : str
-        Why no record can decide it; "" if one can.
-    """
-
-    title: str
-    comparisons: Sequence[Comparison]
-    margin: float = 0.0
-    notes: Sequence[str] = ()
-    seeds: int = 0
-    left: str = ""
-    unfit: str = ""
-
 
 class Printed(NamedTuple):
-    """A difference of the paper's numbers beside our 95 % interval of it."""
+    """A difference of the paper's numbers beside the 95 % interval in which we would expect it."""
 
     case: str
     against: str
     paper: float
     low: float
     high: float
+    cells: frozenset[Any] = frozenset()
 
     @property
     def inside(self) -> bool:
-        """Whether it lies in our interval, as far as the rounding of the printed numbers allows to tell."""
+        """Whether it lies in the interval, as far as the rounding of the printed numbers allows to tell."""
         return self.low - ROUNDING <= self.paper <= self.high + ROUNDING
 
 
@@ -126,29 +120,32 @@ class Row(NamedTuple):
     verdict: str
     why: str
     tag: str = ""
-    printed: Sequence[Printed] = ()
+    printed: Printed | None = None
     measured: Measured | None = None
-    """The difference that decides, as numbers."""
+    """The difference, as numbers."""
+    says: str = OPEN
+    """Of the claim: :data:`FOR`, :data:`AGAINST` or :data:`OPEN`."""
 
 
 class Question(NamedTuple):
-    """What may explain a claim's verdicts: a question, its cases, and how to say that a case holds or fails."""
+    """What may explain a claim's verdicts: a question and its cases."""
 
     text: str
     cases: Sequence[Case]
-    above: str = "above"
-    below: str = "below"
     headline: bool = False
     """Whether the experiment's answer is not complete without it."""
 
 
 class Claim(NamedTuple):
-    """A claim by its name in the experiment's ``claims.csv``, the rule of its verdicts, its cases, what explains it."""
+    """A claim by its name in the experiment's ``claims.csv``, what its verdicts mean, its cases, what explains it."""
 
     name: str
     rule: str
     rows: Sequence[Row | Case]
     questions: Sequence[Question] = ()
+    borne_out: Sequence[str] = (ABOVE,)
+    """The outcomes that bear it out; below contradicts it."""
+    of_paper: bool = True
 
 
 class JudgedClaim(NamedTuple):
@@ -158,150 +155,130 @@ class JudgedClaim(NamedTuple):
     rule: str
     rows: Sequence[Row]
     questions: Sequence[Question]
+    of_paper: bool = True
 
 
-class Judged(NamedTuple):
-    """A verdict and what it rests on: the comparison that decides, its corrected p value, and of how many it is one."""
+class Outcome(NamedTuple):
+    """A verdict and what it rests on.
+
+    Attributes
+    ----------
+    verdict, reason : str
+    chance : its p value, corrected
+    not_below, not_above : whether the difference is clearly above -0.5, and clearly below +0.5
+    of : int
+        How many cases are judged together.
+    """
 
     verdict: str
-    reason: str
-    deciding: Comparison
+    reason: str = ""
     chance: float | None = None
+    not_below: bool = False
+    not_above: bool = False
     of: int = 1
 
 
-def judge(cases: Sequence[Case]) -> list[Judged]:
-    r"""The verdicts on all cases of a claim.
+def judge(cases: Sequence[Case]) -> list[Outcome]:
+    r"""The verdicts on all cases of a claim, by the rule of the book's page on verdicts.
 
-    With margin m, a cell is to be above each of the others, or not lower than it by more than m:
-
-    - holds: the differences from all others are above -m;
-    - fails: the difference from one of them is below -m;
-    - no clear difference: neither can be told;
+    - above, below: a test to that side is clear at 2.5 %, the level of a 95 % interval, after Holm's correction for the
+      cases of the claim;
+    - equal within 0.5: neither, and the tests against -0.5 and against +0.5 points are both clear at 5 %;
+    - undecided: none of these;
     - too few seeds: fewer than :data:`MIN_SEEDS`, or none;
     - cannot be tested here: reduced budget, a stand-in for the data, or what the claim is about was not at hand.
-
-    The tests are to one side, at 2.5 % each, the level of a 95 % interval. Among the cases of the claim they are
-    corrected by Holm's steps: for "holds" the p values of the cases, each the largest of its comparisons; for "fails"
-    those of all comparisons.
     """
-    ready = [[] if case.unfit else [c for c in case.comparisons if not c.obstacle] for case in cases]
-    pairs = list(zip(cases, ready, strict=True))
-    less = [c.less(case.margin) for case, found in pairs for c in found]
-    more = [max(c.more(case.margin) for c in found) for case, found in pairs if len(found) == len(case.comparisons)]
-    each_less, each_more = iter(holm(less)), iter(holm(more))
-    verdicts = []
-    for case, found in pairs:
-        failing = {c: p for c, p in zip(found, each_less, strict=False) if p < ALPHA}
-        chance = next(each_more) if len(found) == len(case.comparisons) else None
-        if failing:
-            worst = min(failing, key=lambda c: c.mean)
-            verdicts.append(Judged(FAILS, "", worst, failing[worst], len(less)))
-        elif chance is None:
-            verdicts.append(_undecided(case))
-        else:
-            closest = max(found, key=lambda c: c.more(case.margin))
-            verdicts.append(Judged(HOLDS if chance < ALPHA else UNCLEAR, "", closest, chance, len(more)))
-    return verdicts
+    ready = [case.estimate.difference for case in cases if case.estimate and not case.obstacle]
+    more = holm([found.chance_of_more(0) for found in ready])
+    less = holm([found.chance_of_less(0) for found in ready])
+    found = iter(zip(ready, more, less, strict=True))
+    return [Outcome(*case.obstacle) if case.obstacle else _outcome(*next(found), len(ready)) for case in cases]
 
 
-def _undecided(case: Case) -> Judged:
-    """Of a case that has no complete set of runs that could decide."""
-    if case.unfit:
-        return Judged(UNTESTABLE, case.unfit, min(case.comparisons, key=lambda c: c.mean))
-    obstacles = {c: found for c in case.comparisons if (found := c.obstacle)}
-    deciding = min(obstacles, key=lambda c: c.mean)
-    return Judged(*obstacles[deciding], deciding)
+def _outcome(found: Difference, more: float, less: float, of: int) -> Outcome:
+    not_below = found.chance_of_more(-EQUIVALENCE) < EQUIVALENT
+    not_above = found.chance_of_less(EQUIVALENCE) < EQUIVALENT
+    chance, equal = min(more, less), EQUAL if not_below and not_above else UNDECIDED
+    verdict = (ABOVE if more < less else BELOW) if chance < ALPHA else equal
+    return Outcome(verdict, "", chance, not_below, not_above, of)
 
 
 def judge_claim(claim: Claim) -> JudgedClaim:
     """The claim with its verdicts: its cases judged together, what was counted as it is."""
     cases = [row for row in claim.rows if isinstance(row, Case)]
-    made = iter([_row(case, judged) for case, judged in zip(cases, judge(cases), strict=True)])
+    made = iter([_row(case, found, claim.borne_out) for case, found in zip(cases, judge(cases), strict=True)])
     rows = [next(made) if isinstance(row, Case) else row for row in claim.rows]
-    return JudgedClaim(claim.name, claim.rule, rows, claim.questions)
+    return JudgedClaim(claim.name, claim.rule, rows, claim.questions, claim.of_paper)
 
 
-def _row(case: Case, judged: Judged) -> Row:
-    several = len(case.comparisons) > 1
-    papers = [c for c in case.comparisons if c.paper is not None]
-    closest = min(papers, key=lambda c: c.paper or 0.0, default=None)
-    paper, here = "—", "—"
-    if closest is not None and closest.paper is not None:
-        paper = signed(closest.paper) + f" ({closest.against})" * several
-    if judged.deciding.estimate is not None:
-        here = (
-            estimate_in_words(judged.deciding.estimate, judged.deciding.marks)
-            + f" ({judged.deciding.against})" * several
-        )
-    printed = [
-        Printed(case.title, c.against, c.paper, *c.estimate.difference.interval)
-        for c in papers
-        if c.paper is not None and c.estimate is not None and c.obstacle is None and not case.unfit
-    ]
-    why = _why(case, judged, closest, printed)
-    return Row(case.title, paper, here, judged.verdict, why, "", printed, _measured(judged.deciding))
+def _row(case: Case, found: Outcome, borne_out: Sequence[str]) -> Row:
+    printed = None
+    if case.estimate is not None and case.paper is not None and case.obstacle is None:
+        interval = case.estimate.difference.prediction(case.trials)
+        printed = Printed(case.title, case.against, case.paper, *interval, case.cells)
+    measured = None
+    if case.estimate is not None:
+        measured = Measured(case.estimate.difference.mean, case.estimate.difference.interval, case.paper)
+    return Row(
+        case.title,
+        "—" if case.paper is None else signed(case.paper),
+        "—" if case.estimate is None else estimate_in_words(case.estimate, case.marks),
+        found.verdict,
+        _why(case, found, printed, borne_out),
+        "",
+        printed,
+        measured,
+        FOR if found.verdict in borne_out else AGAINST if found.verdict == BELOW else OPEN,
+    )
 
 
-def _measured(deciding: Comparison) -> Measured | None:
-    if deciding.estimate is None:
-        return None
-    found = deciding.estimate.difference
-    return Measured(found.mean, found.interval, deciding.paper)
-
-
-def _why(case: Case, judged: Judged, closest: Comparison | None, printed: Sequence[Printed]) -> Markup:
-    """The reason of a verdict, where the paper's differences lie, and what the controls say."""
-    if judged.verdict == UNTESTABLE:
-        return markup.lines(judged.reason)
-    contradicted = closest is not None and (closest.paper or 0.0) < -case.margin - ROUNDING / 2
+def _why(case: Case, found: Outcome, printed: Printed | None, borne_out: Sequence[str]) -> Markup:
+    """The reason of a verdict, where the paper's difference lies, and what the controls say."""
+    if found.verdict == UNTESTABLE:
+        return markup.lines(found.reason)
+    contradicted = EQUAL not in borne_out and case.paper is not None and case.paper < -ROUNDING / 2
     return markup.lines(
-        markup.items(_seeds(case, judged), _clearness(case, judged)),
+        markup.items(_seeds(case, found), _clearness(case, found)),
         "the paper's own numbers say otherwise" if contradicted else "",
-        _beside(printed),
+        _beside(printed) if printed and not printed.inside else "",
         *case.notes,
     )
 
 
-def _seeds(case: Case, judged: Judged) -> str:
+def _seeds(case: Case, found: Outcome) -> str:
     """How many seeds decide, of how many that are planned; where they are too few, how long the rest takes."""
-    estimate = judged.deciding.estimate
     told = NOT_RUN
-    if estimate is not None:
-        blocks = estimate.difference.blocks
+    if case.estimate is not None:
+        blocks = case.estimate.difference.blocks
         told = f"{blocks} of {markup.seeds(case.seeds)}" if blocks < case.seeds else markup.seeds(blocks)
-        if estimate.left_out:
-            told = f"{told} ({DEVICES.get(estimate.kind[-1], estimate.kind[-1])} only)"
-    return markup.items(told, f"{case.left} to run" if case.left and judged.verdict == TOO_FEW else "")
+        if case.estimate.left_out:
+            told = f"{told} ({DEVICES.get(case.estimate.kind[-1], case.estimate.kind[-1])} only)"
+    return markup.items(told, f"{case.left} to run" if case.left and found.verdict == TOO_FEW else "")
 
 
-def _clearness(case: Case, judged: Judged) -> str:
-    """The corrected p value; where nothing is clear, the difference that would have been."""
-    if judged.chance is None or judged.deciding.estimate is None:
+def _clearness(case: Case, found: Outcome) -> str:
+    """The corrected p value; of an undecided case the difference that would have shown."""
+    if found.chance is None or case.estimate is None:
         return ""
-    if judged.verdict != UNCLEAR:
-        return chance_in_words(judged.chance)
-    low, high = judged.deciding.estimate.difference.interval
-    told = "clear alone, but not among all comparisons of the claim"
-    if low <= -case.margin <= high:
-        told = f"the interval reaches both sides of {f'−{case.margin:.1f}' if case.margin else 0}"
-    found = judged.deciding.estimate.difference.detectable(judged.of)
-    return f"{told}; could have found {found:.1f} points"
+    if found.verdict == EQUAL:
+        return ""
+    within = EQUAL if found.not_below and found.not_above else ""
+    if found.verdict == UNDECIDED:
+        within = NOT_LOWER if found.not_below else NOT_HIGHER if found.not_above else ""
+        return markup.items(within, f"{case.estimate.difference.detectable(found.of):.1f} points would have shown")
+    return markup.items(chance_in_words(found.chance), within)
 
 
-def _beside(printed: Sequence[Printed]) -> Markup:
-    """Which of the paper's differences lie inside our intervals, and which outside."""
+def _beside(printed: Printed) -> Markup:
+    """That the paper's difference lies outside."""
+    return Markup("the paper's {} lies <b>outside</b> [{}, {}]").format(
+        signed(printed.paper), signed(printed.low), signed(printed.high)
+    )
 
-    def told(found: Printed) -> str:
-        return f"{signed(found.paper)}{f' ({found.against})' * (len(printed) > 1)}"
 
-    inside = ", ".join(told(found) for found in printed if found.inside)
-    outside = [
-        Markup("the paper's {} lies <b>outside</b> [{}, {}]").format(told(found), signed(found.low), signed(found.high))
-        for found in printed
-        if not found.inside
-    ]
-    return markup.lines(f"the paper's {inside} inside" if inside else "", *outside)
+def counted(case: str, paper: str, here: str, verdict: str, why: str, tag: str = "") -> Row:
+    """The row of a case that is counted."""
+    return Row(case, paper, here, verdict, why, tag, says={HOLDS: FOR, FAILS: AGAINST}.get(verdict, OPEN))
 
 
 def judge_count(share: float | None, claimed: float) -> tuple[str, str]:
@@ -330,14 +307,12 @@ def estimate_in_words(estimate: Estimate, marks: str = "") -> str:
     return f"{signed(estimate.difference.mean)}{interval}{marks}"
 
 
-def reading(case: Case, holds: str, fails: str, unclear: str) -> str:
-    """A control in words: its difference, and what it says of the claim."""
-    (judged,) = judge([case])
-    if judged.deciding.estimate is None:
+def reading(case: Case) -> str:
+    """A control in words: its difference, and the verdict on it alone."""
+    (found,) = judge([case])
+    if case.estimate is None:
         return NOT_RUN
-    told = {HOLDS: holds, FAILS: fails, UNCLEAR: unclear}.get(judged.verdict, judged.verdict)
-    estimate = estimate_in_words(judged.deciding.estimate, judged.deciding.marks)
-    return f"{judged.deciding.against} {estimate}, {told}"
+    return f"{case.against} {estimate_in_words(case.estimate, case.marks)}, {found.verdict}"
 
 
 def quoted(text: str, where: str) -> Markup:
@@ -357,18 +332,15 @@ def render(experiment: Experiment, claims: Iterable[JudgedClaim], foot: str = ""
 
 
 def verdict_as_html(row: Row) -> Markup:
-    """The verdict in its colour, and its tag below it."""
-    colour = row.verdict if row.verdict in (HOLDS, FAILS) else "open"
-    return markup.lines(markup.marked(row.verdict, colour), markup.small(row.tag) if row.tag else "")
+    """The verdict in the colour of what it says of the claim, and its tag below it."""
+    return markup.lines(markup.marked(row.verdict, row.says), markup.small(row.tag) if row.tag else "")
 
 
 RULES = (
-    "Differences in percentage points, here with the 95 % interval of the mean difference within blocks: runs of one"
-    " seed on one machine. The error is that of all layers of a row of the table, or of the two alone where variances"
-    " differ. Verdicts are corrected for the number of comparisons of a claim (Holm); p: corrected, to one side, clear"
-    f" below {ALPHA}. Could have found: the true difference that four of five repetitions find. Inside, outside:"
-    " whether the paper's difference lies in our interval; each interval is of one comparison, of twenty one may miss,"
-    f" and the paper does not print how much its numbers vary. Too few seeds: fewer than {MIN_SEEDS}. A control gives"
-    " the same layer's difference from the one named. By construction: our widths and bases were chosen so, or decide"
-    " it; nothing was measured."
+    "Differences in percentage points within blocks, runs of one seed on one machine; here with the 95 % interval."
+    " p: to one side, corrected for the cases of the claim (Holm), clear below 0.025. Equal within 0.5: tests against"
+    " −0.5 and +0.5 are both clear at 5 %. Would have shown: the true difference that four of five repetitions find."
+    " Outside: the paper's difference lies outside the 95 % interval in which we expect it, with its own noise."
+    f" Too few seeds: fewer than {MIN_SEEDS}. By construction: our widths and bases were chosen so, or decide it;"
+    " nothing was measured. The rule stands on the page “How verdicts are decided”."
 )

@@ -6,7 +6,7 @@ from typing import Any
 
 from gdlayer.experiments.experiment import Experiment
 from gdlayer.extras import extra
-from gdlayer.report.claims import FAILS, HOLDS, TOO_FEW, UNCLEAR, UNTESTABLE, JudgedClaim, Row
+from gdlayer.report.claims import ABOVE, BELOW, EQUAL, TOO_FEW, UNDECIDED, UNTESTABLE, JudgedClaim, Row
 from gdlayer.report.judgements import judged_claims
 from gdlayer.report.loaded import Loaded
 
@@ -16,8 +16,8 @@ with extra("report"):
     from matplotlib.figure import Figure
     from matplotlib.lines import Line2D
 
-COLOURS = {HOLDS: "#009E73", FAILS: "#D55E00", UNCLEAR: "#0072B2", TOO_FEW: "#999999"}
-MARKERS = {HOLDS: "o", FAILS: "X", UNCLEAR: "s", TOO_FEW: "v"}
+COLOURS = {ABOVE: "#009E73", EQUAL: "#56B4E9", UNDECIDED: "#0072B2", BELOW: "#D55E00", TOO_FEW: "#999999"}
+MARKERS = {ABOVE: "o", EQUAL: "d", UNDECIDED: "s", BELOW: "X", TOO_FEW: "v"}
 PAPER = {"marker": "D", "mfc": "none", "mec": "black", "ls": "", "ms": 4}
 WIDTH, CHARACTERS = 5.6, 72
 HEADING, LINE, CASE, GAP = 0.28, 0.15, 0.08, 0.1

@@ -128,14 +128,16 @@ def _draw(axis: Axes, panel: Panel, entries: Sequence[Sequence[Entry | None]]) -
 
 def verdicts(tables: Mapping[str, Loaded]) -> Markup:
     """HTML: a row per claim of the paper, a column per verdict with the number of its cases."""
+    judged = [(name, loaded, claim) for name, loaded in tables.items() for claim in judged_claims(loaded)]
+    told = {row.verdict for *_, claim in judged for row in claim.rows}
+    columns = [verdict for verdict in claims.VERDICTS if verdict in told]
     rows = []
-    for name, loaded in tables.items():
+    for name, loaded, claim in judged:
+        quote = loaded.experiment.quotes[claim.name][0]
+        counts = [count(claim.rows, verdict) for verdict in columns]
         chapter = markup.link(loaded.experiment.title, f"{name}.html")
-        for claim in judged_claims(loaded):
-            quote = loaded.experiment.quotes[claim.name][0]
-            counts = [count(claim.rows, verdict) for verdict in claims.VERDICTS]
-            rows.append([claims.quoted(quote.text, quote.where), chapter, *counts])
-    table = markup.table(["claim", "", *claims.VERDICTS], rows, "results claims")
+        rows.append([claims.quoted(quote.text, quote.where), chapter, *counts])
+    table = markup.table(["claim", "", *columns], rows, "results claims")
     return markup.folded("Every claim in full, with the number of cases per verdict", table)
 
 

@@ -38,8 +38,8 @@ def abstract(tables: Mapping[str, Loaded]) -> str:
 
 
 def summary(tables: Mapping[str, Loaded]) -> str:
-    """How many cases of the paper's claims have which verdict, what holds or fails by construction apart."""
-    claims = [claim for loaded in tables.values() for claim in judged_claims(loaded)]
+    """How many cases of the paper's claims have which verdict, what is decided by construction apart."""
+    claims = [claim for loaded in tables.values() for claim in judged_claims(loaded) if claim.of_paper]
     rows = [row for claim in claims for row in claim.rows]
     told = cards.counted([row.verdict for row in rows if not row.tag])
     chosen = sum(bool(row.tag) for row in rows)

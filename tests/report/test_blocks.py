@@ -1,7 +1,7 @@
 """What counts as a block, and which blocks are averaged."""
 
 import math
-from itertools import chain
+from itertools import chain, combinations
 from typing import Any
 
 import numpy as np
@@ -12,8 +12,9 @@ from invented import FULL, SAMPLE, record, runs_of
 from scipy import stats
 
 from gdlayer.experiments import experiments
-from gdlayer.report.blocks import Estimate, blocks_of, estimate
+from gdlayer.report.blocks import Estimate, blocks_of, estimate, typical_variance
 from gdlayer.report.cells import per_trial
+from gdlayer.report.differences import typical
 
 TABLE1, TABLE2, TABLE3, *_ = experiments().values()
 ROW = {"n_train": 1000, "network": "unpooled", "metric": "test_accuracy"}
@@ -57,15 +58,16 @@ def test_two_layers_give_the_paired_t_test(pairs):
     assert found.difference.mean == pytest.approx(differences.mean(), abs=1e-9)
 
 
-def test_the_other_layers_of_the_row_have_their_part_in_the_error():
-    """Those of the same size alone."""
-    ours, dau = runs_of("ours", 80, 81, 82.1), runs_of("dau", 79, 80.1, 81)
-    alone, rest = estimate_of(ours, dau), runs_of("rfnn", 77.1, 78, 79)
-    together = estimate_of(ours, dau, rest, [record("n-jet", 5000, seed, 0.1 * seed) for seed in range(3)])
-    assert not alone.difference.pooled
-    assert together.difference.pooled
-    assert (alone.difference.freedom, together.difference.freedom) == (2, 4)
-    assert together.difference.mean == pytest.approx(alone.difference.mean)
+def test_the_typical_variance_is_of_all_pairs_of_all_rows():
+    rows = {
+        1000: {"ours": (80, 81, 82.1), "dau": (79, 80.1, 81), "rfnn": (77.1, 78, 79)},
+        5000: {"ours": (1, 2), "dau": (1, 3)},
+    }
+    made = [r for n, layers in rows.items() for layer, percent in layers.items() for r in runs_of(layer, *percent, n=n)]
+    other = runs_of("n-jet", 50, 60, network="pooled")
+    found = typical_variance(per_trial([*made, *other], TABLE1), "test_accuracy", ("n_train", "network"))
+    pairs = [(rows[n][a], rows[n][b]) for n in rows for a, b in combinations(rows[n], 2)]
+    assert found == typical((np.var(np.subtract(a, b), ddof=1), len(a) - 1) for a, b in pairs)
 
 
 def test_only_seeds_that_both_have_count():

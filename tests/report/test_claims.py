@@ -1,4 +1,4 @@
-"""The paper's claims: the five verdicts, their correction, and where the paper's differences lie."""
+"""The paper's claims: the verdicts, their correction, and where the paper's differences lie."""
 
 import math
 
@@ -6,24 +6,31 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from invented import FULL
+from scipy import stats
 
 from gdlayer.experiments import experiments
 from gdlayer.report import judgements
 from gdlayer.report.blocks import Estimate
 from gdlayer.report.claims import (
+    ABOVE,
+    AGAINST,
+    BELOW,
     BY_CONSTRUCTION,
+    EQUAL,
     FAILS,
+    FOR,
     HOLDS,
+    NOT_BELOW,
+    OPEN,
     TOO_FEW,
-    UNCLEAR,
+    UNDECIDED,
     UNTESTABLE,
-    VERDICTS,
     Case,
     Claim,
-    Comparison,
     Printed,
     Row,
     chance_in_words,
+    counted,
     judge,
     judge_claim,
     judge_count,
@@ -38,28 +45,23 @@ TABLE1, TABLE2, TABLE3, *_ = experiments().values()
 KIND = (FULL, "paper", "fp32", "cpu")
 
 
-def against(
-    mean: float, half: float = 1.0, seeds: int = 5, title: str = "DAU", paper: float | None = None, marks: str = ""
-) -> Comparison:
+def against(mean: float, half: float = 1.0, seeds: int = 5, **fields: object) -> Case:
     """A difference with half of its 95 % interval, four degrees of freedom; NaN for one seed."""
     error = half / 2.776445 if seeds > 1 else math.nan
-    return Comparison(title, Estimate(Difference(mean, error, 4, seeds, False), KIND, 0), paper, marks)
+    found = Difference(mean, error, 4, seeds, error * math.sqrt(seeds))
+    return Case("Ours", "DAU", Estimate(found, KIND, 0), **fields)  # type: ignore[arg-type]
 
 
-def of(comparison: Comparison) -> Difference:
-    assert comparison.estimate is not None
-    return comparison.estimate.difference
+def of(case: Case) -> Difference:
+    assert case.estimate is not None
+    return case.estimate.difference
 
 
-NONE = Comparison("RFNN", None, 1.1)
+NONE = Case("Ours", "RFNN", None, 1.1)
 
 
-def verdict(*comparisons: Comparison, margin: float = 0.0, unfit: str = "") -> str:
-    return judge([Case("", comparisons, margin, unfit=unfit)])[0].verdict
-
-
-def row(*comparisons: Comparison, **fields: object) -> Row:
-    (found,) = judge_claim(Claim("higher", "", [Case("Ours", comparisons, **fields)])).rows  # type: ignore[arg-type]
+def row(case: Case, borne_out: tuple[str, ...] = (ABOVE,)) -> Row:
+    (found,) = judge_claim(Claim("higher", "", [case], (), borne_out)).rows
     return found
 
 
@@ -67,143 +69,129 @@ def row(*comparisons: Comparison, **fields: object) -> Row:
 
 
 @pytest.mark.parametrize(
-    ("mean", "margin", "expected"),
+    ("mean", "half", "expected"),
     [
-        (1.01, 0.0, HOLDS),
-        (-1.01, 0.0, FAILS),
-        (0.99, 0.0, UNCLEAR),
-        (-0.99, 0.0, UNCLEAR),
-        (-0.3, 1.7, HOLDS),
-        (-0.8, 1.7, UNCLEAR),
-        (-2.6, 1.7, UNCLEAR),
-        (-2.8, 1.7, FAILS),
+        (1.01, 1.0, ABOVE),
+        (-1.01, 1.0, BELOW),
+        (0.99, 1.0, UNDECIDED),
+        (-0.99, 1.0, UNDECIDED),
+        (0.0, 0.65, EQUAL),  # t is 2.132 at 5 % to one side, 2.776 at 2.5 %: 0.65 becomes 0.499
+        (0.0, 0.66, UNDECIDED),
+        (0.3, 0.2, ABOVE),
     ],
 )
-def test_a_single_comparison_needs_the_whole_interval_on_one_side(mean, margin, expected):
-    assert verdict(against(mean), margin=margin) == expected
+def test_a_case_alone(mean, half, expected):
+    assert judge([against(mean, half)])[0].verdict == expected
+
+
+def test_what_is_above_may_be_equal_too():
+    assert "p = 0.007; equal within 0.5" in row(against(0.3, 0.2)).why
+    assert "equal" not in row(against(0.9, 0.6)).why
 
 
 @pytest.mark.parametrize(
-    ("comparison", "expected", "reason"),
+    ("case", "expected", "reason"),
     [
         (NONE, TOO_FEW, ""),
         (against(5, seeds=2), TOO_FEW, ""),
         (against(5, seeds=1), TOO_FEW, ""),
         (against(5, marks="‡"), UNTESTABLE, "reduced budget"),
         (against(5, marks="†‡"), UNTESTABLE, "embedded stand-in"),
-        (against(5, marks="§¶"), HOLDS, ""),
-        (against(5, seeds=3), HOLDS, ""),
+        (against(-9, unfit="no such network"), UNTESTABLE, "no such network"),
+        (against(5, marks="§¶"), ABOVE, ""),
+        (against(5, seeds=3), ABOVE, ""),
     ],
 )
-def test_what_decides_nothing(comparison, expected, reason):
-    (found,) = judge([Case("", [comparison])])
-    assert (found.verdict, found.reason, found.deciding) == (expected, reason, comparison)
+def test_what_decides_nothing(case, expected, reason):
+    (found,) = judge([case])
+    assert (found.verdict, found.reason) == (expected, reason)
 
 
-def test_what_is_unfit_cannot_be_tested_however_clear_its_numbers():
-    (found,) = judge([Case("", [against(-9)], unfit="no such network")])
-    assert (found.verdict, found.reason) == (UNTESTABLE, "no such network")
-
-
-def test_a_case_of_several_fails_if_one_fails_and_holds_if_all_hold():
-    well, better, worse, worst = against(2), against(3), against(-4), against(-9)
-    unclear, few = against(0.1), against(9, seeds=2)
-    assert verdict(well, better) == HOLDS
-    assert judge([Case("", [better, well])])[0].deciding == well
-    assert judge([Case("", [well, worst, unclear, worse, NONE, few])])[0].deciding == worst
-    assert verdict(well, worse, NONE) == FAILS
-    assert judge([Case("", [well, unclear, better])])[:1] == judge([Case("", [unclear, well, better])])[:1]
-    assert verdict(well, unclear) == UNCLEAR
-    assert verdict(well, NONE) == verdict(well, few) == verdict(unclear, NONE) == TOO_FEW
-    assert judge([Case("", [NONE, few])])[0].deciding == few
-
-
-def test_holds_and_fails_are_corrected_for_the_cases_of_the_claim():
-    """Clear alone, but not as one of ten of which nine show nothing."""
-    nothing = [Case("", [against(0)])] * 9
-    for mean, alone in ((1.2, HOLDS), (-1.2, FAILS)):
-        case = Case("", [against(mean)])
-        assert judge([case])[0].verdict == alone
-        assert judge([case, *nothing])[0].verdict == UNCLEAR
-        assert judge([Case("", [against(4 * mean)]), *nothing])[0].verdict == alone
-    # what cannot decide is no comparison
-    assert (
-        judge([Case("", [against(1.2)]), *[Case("", [NONE]), Case("", [against(1, marks="‡")])] * 9])[0].verdict
-        == HOLDS
-    )
-
-
-@given(st.lists(st.lists(st.floats(-4, 4), min_size=1, max_size=3), min_size=1, max_size=6), st.sampled_from([0, 1.7]))
-def test_verdicts_are_those_of_holms_steps(means, margin):
-    cases = [Case("", [against(m) for m in each], margin) for each in means]
-    found = judge(cases)
-    less = iter(holm([c.less(margin) for case in cases for c in case.comparisons]))
-    more = holm([max(c.more(margin) for c in case.comparisons) for case in cases])
-    for case, judged, above in zip(cases, found, more, strict=True):
-        below = min([next(less) for _ in case.comparisons])
-        assert judged.verdict == (FAILS if below < ALPHA else HOLDS if above < ALPHA else UNCLEAR)
-        assert judged.deciding in case.comparisons
-        # a claim of one comparison each is never clearer than the interval
-        if len(case.comparisons) == 1 and judged.verdict != UNCLEAR:
-            low, high = of(case.comparisons[0]).interval
-            assert low > -margin or high < -margin
+def test_verdicts_are_corrected_for_the_cases_of_the_claim():
+    """Clear alone, but not as one of ten of which nine show nothing; what cannot decide is no case."""
+    for mean, alone in ((1.2, ABOVE), (-1.2, BELOW)):
+        assert judge([against(mean)])[0].verdict == alone
+        assert judge([against(mean), *[against(0)] * 9])[0].verdict == UNDECIDED
+        assert judge([against(4 * mean), *[against(0)] * 9])[0].verdict == alone
+        assert judge([against(mean), *[NONE, against(1, marks="‡")] * 9])[0].verdict == alone
 
 
 @given(st.lists(st.floats(-4, 4), min_size=1, max_size=6))
-def test_turning_every_sign_swaps_holds_and_fails(means):
-    swap = {HOLDS: FAILS, FAILS: HOLDS, UNCLEAR: UNCLEAR}
-    there = judge([Case("", [against(m)]) for m in means])
-    back = judge([Case("", [against(-m)]) for m in means])
-    assert [swap[j.verdict] for j in there] == [j.verdict for j in back]
+def test_verdicts_are_those_of_holms_steps(means):
+    cases = [against(mean) for mean in means]
+    more = holm([of(case).chance_of_more(0) for case in cases])
+    less = holm([of(case).chance_of_less(0) for case in cases])
+    swap = {ABOVE: BELOW, BELOW: ABOVE}
+    found, mirrored = judge(cases), judge([against(-mean) for mean in means])
+    for outcome, image, above, below in zip(found, mirrored, more, less, strict=True):
+        assert (outcome.verdict == ABOVE, outcome.verdict == BELOW) == (above < ALPHA, below < ALPHA)
+        assert image.verdict == swap.get(outcome.verdict, outcome.verdict)
 
 
 # What a row says
 
 
-def test_a_row_that_holds():
-    found = row(against(1.5, title="DAU", paper=0.6), against(2, title="RFNN", paper=1.1), notes=["a control"], seeds=5)
-    why = "5 seeds; p = 0.007<br>the paper&#39;s +0.6 (DAU), +1.1 (RFNN) inside<br>a control"
-    assert found[:6] == ("Ours", "+0.6 (DAU)", "+1.5 [+0.5, +2.5] (DAU)", HOLDS, why, "")
-    dau, rfnn = found.printed
-    assert dau == ("Ours", "DAU", 0.6, pytest.approx(0.5), pytest.approx(2.5))
-    assert (rfnn.against, rfnn.paper) == ("RFNN", 1.1)
+def test_a_row_that_is_above():
+    found = row(against(1.5, paper=0.6, notes=["a control"], seeds=5))
+    assert found[:6] == ("Ours", "+0.6", "+1.5 [+0.5, +2.5]", ABOVE, "5 seeds; p = 0.007<br>a control", "")
+    assert found.says == FOR
+    assert found.printed is not None
+    assert found.printed.inside
 
 
-def test_a_row_without_a_clear_difference_tells_what_could_have_been_found():
-    found = row(against(0.1, 0.5, paper=1.4), seeds=10)
-    detectable = of(against(0.1, 0.5)).detectable()
-    assert (found.paper, found.here, found.verdict) == ("+1.4", "+0.1 [−0.4, +0.6]", UNCLEAR)
-    assert found.why == (
-        f"5 of 10 seeds; the interval reaches both sides of 0; could have found {detectable:.1f} points<br>"
-        "the paper's +1.4 lies <b>outside</b> [−0.4, +0.6]"
-    )
-    assert "both sides of −1.7" in row(against(-1.7), margin=1.7).why
-    several = judge_claim(Claim("", "", [Case("", [against(1.2)]), Case("", [against(0)])])).rows[0]
-    assert "clear alone, but not among all comparisons of the claim" in several.why
-    wider = of(against(1.2)).detectable(2)
-    assert f"could have found {wider:.1f} points" in several.why
-    assert wider > of(against(1.2)).detectable()
+def test_the_papers_difference_has_noise_of_its_own():
+    """As a new observation has, or the mean of three."""
+    values = [0.3, 1.1, 0.8, 0.2, 1.6]
+    mean, s, t = sum(values) / 5, math.sqrt(0.335), stats.t.ppf(0.975, 4)
+    assert s == pytest.approx(stats.tstd(values), abs=0.01)
+    found = Difference(mean, s / math.sqrt(5), 4, 5, s)
+    for trials in (1, 3):
+        half = t * s * math.sqrt(1 / 5 + 1 / trials)
+        assert found.prediction(trials) == pytest.approx((mean - half, mean + half))
+    told = row(Case("Ours", "DAU", Estimate(found, KIND, 0), mean + 1.1, 3)).why
+    assert "lies <b>outside</b>" not in told
+    assert "lies <b>outside</b>" in row(Case("Ours", "DAU", Estimate(found, KIND, 0), mean + 1.5, 3)).why
+
+
+def test_an_undecided_row_tells_what_would_have_shown():
+    found = row(against(0.1, 0.9, seeds=10))
+    assert (found.here, found.verdict, found.says) == ("+0.1 [−0.8, +1.0]", UNDECIDED, OPEN)
+    assert found.why == f"10 seeds; {of(against(0.1, 0.9)).detectable():.1f} points would have shown"
+    assert "; not lower by more than 0.5; " in row(against(0.6)).why
+    assert "; not higher by more than 0.5; " in row(against(-0.6)).why
+    several = judge_claim(Claim("", "", [against(1.2), against(0)])).rows[0]
+    assert f"{of(against(1.2)).detectable(2):.1f} points would have shown" in several.why
+
+
+def test_what_a_verdict_says_of_its_claim():
+    for borne_out, expected in (((ABOVE,), OPEN), (NOT_BELOW, FOR)):
+        assert row(against(0, 0.3), borne_out).says == expected
+        assert row(against(-2), borne_out).says == AGAINST
+        assert row(against(2), borne_out).says == FOR
+        assert row(NONE, borne_out).says == OPEN
 
 
 def test_a_row_of_too_few_seeds_tells_how_long_the_rest_takes():
-    found = row(against(0.4, seeds=1, paper=1.3), seeds=3, left="21 min", notes=["a control"])
-    assert found == Row(
-        "Ours", "+1.3", "+0.4", TOO_FEW, "1 of 3 seeds; 21 min to run<br>a control", "", [], found.measured
+    found = row(against(0.4, seeds=1)._replace(seeds=3, left="21 min", notes=["a control"], paper=1.3))
+    assert (found.here, found.verdict, found.why, found.printed) == (
+        "+0.4",
+        TOO_FEW,
+        "1 of 3 seeds; 21 min to run<br>a control",
+        None,
     )
-    none = row(NONE, seeds=3, left="2.0 h")
+    none = row(NONE._replace(seeds=3, left="2.0 h"))
     assert (none.here, none.verdict, none.why) == ("—", TOO_FEW, "not run yet; 2.0 h to run")
 
 
 def test_a_row_that_cannot_be_tested_gives_the_reason_alone():
-    found = row(against(-4, paper=1.0, marks="§"), unfit="no such network", notes=["a control"], left="1 h")
-    assert found == Row("Ours", "+1.0", "−4.0 [−5.0, −3.0]§", UNTESTABLE, "no such network", "", [], found.measured)
+    found = row(against(-4, paper=1.0, marks="§", unfit="no such network", notes=["a control"], left="1 h"))
+    assert (found.here, found.verdict, found.why) == ("−4.0 [−5.0, −3.0]§", UNTESTABLE, "no such network")
 
 
-@pytest.mark.parametrize(
-    ("paper", "margin", "said"), [(-0.2, 0, True), (0, 0, False), (-1.7, 1.7, False), (-2, 1.7, True)]
-)
-def test_a_paper_that_contradicts_itself_is_told(paper, margin, said):
-    assert ("own numbers say otherwise" in row(against(0, paper=paper), margin=margin).why) == said
+@pytest.mark.parametrize(("paper", "said"), [(-0.2, True), (0, False)])
+def test_a_paper_that_contradicts_itself_is_told(paper, said):
+    assert ("own numbers say otherwise" in row(against(0, paper=paper)).why) == said
+    assert "own numbers" not in row(against(0, paper=paper), NOT_BELOW).why
 
 
 @pytest.mark.parametrize(
@@ -216,29 +204,24 @@ def test_inside_allows_for_the_rounding_of_the_printed_numbers(paper, inside):
 def test_runs_left_out_are_told():
     estimate = against(2).estimate
     assert estimate is not None
-    found = row(Comparison("DAU", estimate._replace(left_out=2)), seeds=5)
-    assert found.why.startswith("5 seeds (CPU only); p")
+    assert row(Case("Ours", "DAU", estimate._replace(left_out=2), seeds=5)).why.startswith("5 seeds (CPU only); p")
 
 
 def test_what_was_counted_keeps_its_verdict_and_its_tag():
-    counted = Row("unpooled", "33.3 %", "34.3 %", HOLDS, "counted", BY_CONSTRUCTION)
-    first, second = judge_claim(Claim("third-less", "", [counted, Case("", [against(9)])])).rows
-    assert first == counted
-    assert second.verdict == HOLDS
+    made = counted("unpooled", "33.3 %", "34.3 %", HOLDS, "counted", BY_CONSTRUCTION)
+    first, second = judge_claim(Claim("third-less", "", [made, against(9)])).rows
+    assert (first, first.says) == (made, FOR)
+    assert second.verdict == ABOVE
     assert verdict_as_html(first) == '<span class="holds">holds</span><br><small>by construction</small>'
-    for name in VERDICTS:
-        shown = verdict_as_html(Row("", "", "", name, ""))
-        assert f">{name}</span>" in shown
-        assert ('class="holds"' in shown, 'class="fails"' in shown) == (name == HOLDS, name == FAILS)
+    for says in (FOR, AGAINST, OPEN):
+        assert verdict_as_html(Row("", "", "", ABOVE, "", says=says)) == f'<span class="{says}">above</span>'
 
 
 def test_a_control_in_words():
-    told = ("more", "less", "perhaps")
-    assert reading(Case("", [against(2)]), *told) == "DAU +2.0 [+1.0, +3.0], more"
-    assert reading(Case("", [against(-2, marks="¶")]), *told) == "DAU −2.0 [−3.0, −1.0]¶, less"
-    assert reading(Case("", [against(0)]), *told) == "DAU 0.0 [−1.0, +1.0], perhaps"
-    assert reading(Case("", [against(2, seeds=2)]), *told) == "DAU +2.0 [+1.0, +3.0], too few seeds"
-    assert reading(Case("", [NONE]), *told) == "not run yet"
+    assert reading(against(2)) == "DAU +2.0 [+1.0, +3.0], above"
+    assert reading(against(-2, marks="¶")) == "DAU −2.0 [−3.0, −1.0]¶, below"
+    assert reading(against(2, seeds=2)) == "DAU +2.0 [+1.0, +3.0], too few seeds"
+    assert reading(NONE) == "not run yet"
 
 
 @pytest.mark.parametrize(

@@ -7,20 +7,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from gdlayer.report.differences import Difference, difference, holm
+from gdlayer.report.differences import NO_PRIOR, Difference, Prior, average, difference, holm, typical
 
 
 def blocks(n: int, layers: int, rng: np.random.Generator, noise: float | list[float] = 0.3) -> pd.DataFrame:
     """Values of additive layers and seeds, with noise."""
     y = 90 + np.arange(layers) * 0.5 + rng.normal(size=(n, 1)) + rng.normal(size=(n, layers)) * noise
     return pd.DataFrame(y, columns=[f"layer {i}" for i in range(layers)])
-
-
-def test_two_blocks_are_too_few_to_pool():
-    """They hardly tell the spread of a layer."""
-    found = difference(blocks(2, 4, np.random.default_rng(6)), "layer 1", "layer 0")
-    assert found is not None
-    assert not found.pooled
 
 
 @pytest.mark.parametrize("n", [2, 3, 10])
@@ -30,39 +23,59 @@ def test_two_layers_are_the_paired_t_test(n):
     assert found is not None
     expected = stats.ttest_rel(table["layer 1"], table["layer 0"])
     assert found.blocks == n
-    assert not found.pooled
     assert found.interval == pytest.approx(tuple(expected.confidence_interval(0.95)))
     above = stats.ttest_rel(table["layer 1"], table["layer 0"] - 0.7, alternative="greater")
     assert found.chance_of_more(-0.7) == pytest.approx(above.pvalue)
     assert found.chance_of_less(-0.7) == pytest.approx(1 - above.pvalue)
 
 
-def test_pooled_error_is_that_of_the_two_way_analysis_of_variance():
-    table = blocks(5, 4, np.random.default_rng(2))
-    found = difference(table, "layer 3", "layer 0")
-    assert found is not None
-    assert found.pooled
-    design = [
-        [1.0, *(layer == j for j in range(1, 4)), *(block == b for b in range(1, 5))]
-        for block in range(5)
-        for layer in range(4)
-    ]
-    x, y = np.array(design, float), table.to_numpy().ravel()
-    coefficients, (rest,), *_ = np.linalg.lstsq(x, y)
-    variance = rest / (len(y) - x.shape[1])
-    error = np.sqrt(variance * np.linalg.inv(x.T @ x)[3, 3])
-    assert found.mean == pytest.approx(coefficients[3])
-    assert found.error == pytest.approx(error)
-    assert found.freedom == len(y) - x.shape[1]
+@pytest.mark.parametrize(("freedom", "variance"), [(6.0, 0.25), (2.5, 3.0)])
+def test_typical_finds_the_prior_that_variances_are_drawn_from(freedom, variance):
+    rng = np.random.default_rng(0)
+    f = rng.integers(2, 10, 20_000).astype(float)
+    true = freedom * variance / rng.chisquare(freedom, f.size)
+    found = typical(zip(true * rng.chisquare(f) / f, f, strict=True))
+    assert found == pytest.approx((variance, freedom), rel=0.06)
 
 
-def test_a_layer_of_another_variance_is_not_pooled():
-    table = blocks(10, 4, np.random.default_rng(2), noise=[0.3, 0.3, 0.3, 30])
-    found = difference(table, "layer 1", "layer 0")
+def test_typical_solves_its_equations():
+    """Against the moments of log s^2, with f = 4: digamma and trigamma by their series."""
+    s2 = np.array([0.1, 0.5, 0.2, 2.0, 0.9])
+    z, tri, di = np.log(s2), np.pi**2 / 6 - 1, 1 - np.euler_gamma  # psi'(2), psi(2)
+    found = typical((v, 4.0) for v in s2)
+    half = found.freedom / 2
+    trigamma = sum(1 / (half + i) ** 2 for i in range(200_000)) + 1 / (half + 200_000)
+    assert trigamma == pytest.approx(z.var(ddof=1) - tri, rel=1e-4)
+    digamma = -np.euler_gamma + sum(1 / (i + 1) - 1 / (i + half) for i in range(200_000)) + (half - 1) / 200_000
+    assert np.log(found.variance) == pytest.approx(z.mean() - di + np.log(2) + digamma - np.log(half), abs=1e-4)
+    same = typical([(0.3, 4.0)] * 5)  # these vary less than chance would have it
+    assert same.freedom == 20
+    assert typical([(0.3, 4.0), (0.0, 4.0)]) == NO_PRIOR
+
+
+def test_the_variance_is_moderated_and_grows_with_overlap():
+    table = blocks(5, 2, np.random.default_rng(1))
+    values = table["layer 1"] - table["layer 0"]
+    found = difference(table, "layer 1", "layer 0", Prior(0.5, 6.0), 1 / 3)
     assert found is not None
-    assert not found.pooled
-    expected = stats.ttest_rel(table["layer 1"], table["layer 0"]).confidence_interval(0.95)
-    assert found.interval == pytest.approx(tuple(expected))
+    variance = (4 * values.var() + 6 * 0.5) / 10
+    assert (found.freedom, found.blocks) == (10, 5)
+    assert found.deviation == pytest.approx(np.sqrt(variance))
+    assert found.error == pytest.approx(np.sqrt(variance * (1 / 5 + 1 / 3)))
+    one = difference(table[:1], "layer 1", "layer 0", Prior(0.5, 6.0))
+    assert one is not None
+    assert np.isnan(one.error)
+
+
+def test_the_average_is_welchs():
+    """As of two independent samples, but for the half and the sign."""
+    rng = np.random.default_rng(2)
+    a, b = rng.normal(1, 1, 5), rng.normal(2, 3, 9)
+    one, other = (Difference(x.mean(), stats.sem(x), len(x) - 1, len(x), x.std(ddof=1)) for x in (a, b))
+    found, welch = average([one, other]), stats.ttest_ind(a, -b, equal_var=False)
+    assert found.mean == pytest.approx((a.mean() + b.mean()) / 2)
+    assert found.freedom == pytest.approx(welch.df)
+    assert found.mean / found.error == pytest.approx(welch.statistic)
 
 
 def test_only_blocks_with_both_count():
@@ -99,7 +112,7 @@ def test_four_of_five_repetitions_find_the_detectable_difference(comparisons):
 
 
 def test_blocks_that_all_agree_leave_no_doubt():
-    found = Difference(1.0, 0.0, 4, 5, False)
+    found = Difference(1.0, 0.0, 4, 5, 1.0)
     assert (found.chance_of_more(0.5), found.chance_of_less(0.5)) == (0, 1)
     assert (found.chance_of_more(1.5), found.chance_of_less(1.5)) == (1, 0)
     assert (found.chance_of_more(1.0), found.chance_of_less(1.0)) == (0.5, 0.5)

@@ -6,7 +6,7 @@ from invented import FULL, as_in_the_paper, nets, save
 from matplotlib.colors import to_hex
 
 from gdlayer.report import dots
-from gdlayer.report.claims import FAILS, HOLDS, Row
+from gdlayer.report.claims import ABOVE, BELOW, HOLDS, Row
 from gdlayer.report.loaded import load
 
 pytestmark = pytest.mark.usefixtures("figures")
@@ -30,10 +30,10 @@ def test_a_point_per_case_in_the_colour_of_its_verdict(tmp_path):
     assert [np.asarray(line.get_xdata()).item() for line in ours] == [one.mean for one in measured]
     papers = [np.asarray(line.get_xdata()).item() for line in axis.lines if line.get_marker() == dots.PAPER["marker"]]
     assert papers == [one.paper for one in measured if one.paper is not None]
-    assert {HOLDS, FAILS} <= {row.verdict for row in rows}
+    assert {ABOVE, BELOW} <= {row.verdict for row in rows}
     texts = [text.get_text() for text in axis.texts]
     assert "Table 2" in texts
-    assert "holds 12, fails 3" in texts
+    assert "above 41, below 4" in texts
     assert "holds 1, too few seeds 1 (by construction)" in texts
     assert len({to_hex(colour) for colour in dots.COLOURS.values()}) == len(dots.COLOURS)
     figure.canvas.draw()
@@ -53,7 +53,7 @@ def test_without_a_record_there_are_words_alone(tmp_path):
     figure = dots.dot_plot(everything(tmp_path), first=True)
     (axis,) = figure.axes
     assert len(axis.lines) == 1  # of 0
-    assert "too few seeds 15" in [text.get_text() for text in axis.texts]
+    assert "too few seeds 45" in [text.get_text() for text in axis.texts]
     figure.canvas.draw()
 
 

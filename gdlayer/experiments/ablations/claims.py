@@ -1,11 +1,12 @@
 """The paper's claims that the ablations test."""
 
+from collections.abc import Mapping
 from typing import Any
 
 from gdlayer.experiments.ablations.layers import LAYERS, QUESTIONS
-from gdlayer.experiments.ablations.page import sizes
+from gdlayer.experiments.ablations.page import METRIC, sizes
 from gdlayer.report.claims import Case, Claim
-from gdlayer.report.judgements import ABOVE, ABOVE_ALL, Comparer
+from gdlayer.report.judgements import Comparer
 from gdlayer.report.loaded import Loaded
 
 
@@ -13,31 +14,26 @@ def judged(loaded: Loaded) -> list[Claim]:
     """The paper's claims of what training the geometry and separating the combination are good for."""
     comparer = Comparer(loaded)
 
-    def rows(case: str, layer: str, others: dict[str, str]) -> list[Case]:
+    def cases(layer: str, others: Mapping[str, str]) -> list[Case]:
         def cell(name: str, n: int) -> dict[str, Any]:
-            return {"layer": name, "n_train": n, "metric": "test_accuracy"}
+            return {"layer": name, "n_train": n, "metric": METRIC}
 
         return [
-            comparer.row(
-                f"{case}, {n:,} images", cell(layer, n), {title: cell(name, n) for name, title in others.items()}
-            )
+            comparer.case(f"against {title}, {n:,} images", cell(layer, n), cell(name, n), against=title)
+            for name, title in others.items()
             for n in sizes(loaded)
         ]
 
-    values = QUESTIONS["trainable"].values
-    none, *alone = QUESTIONS["trainable"].variants
+    trained = QUESTIONS["trainable"]
     return [
         Claim(
             "fully-trained",
-            f"{ABOVE_ALL} The same layer with {values['ours']} against it with less trained.",
-            [
-                *rows(f"against {values[none]}", "ours", {none: values[none]}),
-                *rows("against each alone", "ours", {name: values[name] for name in alone}),
-            ],
+            f"The same layer with {trained.values['ours']} against it with less trained.",
+            cases("ours", {name: trained.values[name] for name in trained.variants}),
         ),
         Claim(
             "separated",
-            f"{ABOVE} Against a full network of as many parameters.",
-            rows("narrower network", "separated", {"narrow": LAYERS["narrow"].title}),
+            "Against a full network of as many parameters.",
+            cases("separated", {"narrow": LAYERS["narrow"].title}),
         ),
     ]

@@ -6,12 +6,10 @@ from markupsafe import Markup
 from gdlayer.experiments.ablations.layers import LAYERS, QUESTIONS, Question
 from gdlayer.extras import extra
 from gdlayer.report import markup
-from gdlayer.report.blocks import blocks_of, estimate
-from gdlayer.report.cells import per_trial
 from gdlayer.report.chapter import costs
-from gdlayer.report.claims import MIN_SEEDS, NOT_RUN, REDUCED, STAND_IN, TOO_FEW, UNCLEAR, signed
-from gdlayer.report.differences import ALPHA, Difference, holm
+from gdlayer.report.claims import ABOVE, BELOW, NOT_RUN, UNDECIDED, Case, Outcome, judge, signed
 from gdlayer.report.grid import Panel, grid
+from gdlayer.report.judgements import Comparer
 from gdlayer.report.loaded import Loaded
 
 with extra("report"):
@@ -21,7 +19,6 @@ with extra("report"):
 
 QUESTION = "Does training the shape of the kernels make the layer more accurate?"
 METRIC = "test_accuracy"
-HIGHER, LOWER = "higher", "lower"
 _ROWS = {layer.title: {"layer": name} for name, layer in LAYERS.items()}
 
 
@@ -46,21 +43,25 @@ def durations(loaded: Loaded) -> Markup:
     return costs(loaded.cells, _ROWS, {f"{n:,} images": {"n_train": n} for n in sizes(loaded)})
 
 
-def differences(loaded: Loaded, question: Question, n: int) -> dict[str, Difference]:
-    """{variant: it minus the question's reference}, in points of test accuracy, of those that have been run."""
-    trials = per_trial(loaded.records, loaded.experiment)
-    blocks = blocks_of(trials, {"n_train": n, "metric": METRIC})
-    found = {variant: estimate(blocks, variant, question.reference) for variant in question.variants}
-    return {variant: made.difference for variant, made in found.items() if made is not None}
+def outcomes(loaded: Loaded, question: Question, n: int) -> dict[str, tuple[Case, Outcome]]:
+    """{variant: it against the question's reference}, of those that have been run, judged together."""
+    comparer = Comparer(loaded)
+
+    def cell(name: str) -> dict[str, object]:
+        return {"layer": name, "n_train": n, "metric": METRIC}
+
+    made = {variant: comparer.case(variant, cell(variant), cell(question.reference)) for variant in question.variants}
+    made = {variant: case for variant, case in made.items() if case.estimate is not None}
+    return dict(zip(made, zip(made.values(), judge([*made.values()]), strict=True), strict=True))
 
 
 def effects(loaded: Loaded, name: str) -> Figure | None:
     """A question's variants minus its reference with 95 % intervals, a panel per training set size.
 
-    A point is filled where :func:`answer` calls the difference clear. None without records.
+    A point is filled where the verdict is above or below. None without records.
     """
     question = QUESTIONS[name]
-    found = {n: differences(loaded, question, n) for n in sizes(loaded)}
+    found = {n: outcomes(loaded, question, n) for n in sizes(loaded)}
     if not any(found.values()):
         return None
     figure, axes = plt.subplots(
@@ -74,14 +75,15 @@ def effects(loaded: Loaded, name: str) -> Figure | None:
     )
     for axis, (n, made) in zip(axes.flat, found.items(), strict=True):
         axis.axvline(0, color="black", lw=0.8, ls=":")
-        told = verdicts(loaded, made)
         for y, variant in enumerate(question.variants):
             if variant in made:
-                error = np.nan_to_num(made[variant].interval[1] - made[variant].mean)
-                fill = LAYERS["ours"].colour if told[variant] in (HIGHER, LOWER) else "white"
-                axis.errorbar(
-                    made[variant].mean, y, xerr=error, fmt="o", color=LAYERS["ours"].colour, mfc=fill, capsize=2, ms=6
-                )
+                case, outcome = made[variant]
+                assert case.estimate is not None
+                mean, (_, high) = case.estimate.difference.mean, case.estimate.difference.interval
+                colour = LAYERS["ours"].colour
+                fill = colour if outcome.verdict in (ABOVE, BELOW) else "white"
+                error = np.nan_to_num(high - mean)
+                axis.errorbar(mean, y, xerr=error, fmt="o", color=colour, mfc=fill, capsize=2, ms=6)
         if not made:
             axis.text(0.5, 0.5, NOT_RUN, ha="center", va="center", transform=axis.transAxes, color="#595959")
         axis.set(title=f"{n:,} images", ylim=(len(question.variants) - 0.5, -0.5))
@@ -92,23 +94,6 @@ def effects(loaded: Loaded, name: str) -> Figure | None:
     return figure
 
 
-def verdicts(loaded: Loaded, made: dict[str, Difference]) -> dict[str, str]:
-    """{variant: "higher", "lower", "no clear difference", or why nothing can be said}.
-
-    A difference is clear if its p value, two-sided and corrected for the variants of its question (Holm), is below 5 %.
-    """
-    if loaded.experiment.embedded in loaded.datasets:
-        return dict.fromkeys(made, STAND_IN)
-    if loaded.profile != "paper":
-        return dict.fromkeys(made, REDUCED)
-    tested = {variant: one for variant, one in made.items() if one.blocks >= MIN_SEEDS}
-    chances = holm([2 * min(one.chance_of_more(0), one.chance_of_less(0)) for one in tested.values()])
-    told = dict.fromkeys(made, TOO_FEW)
-    for (variant, one), chance in zip(tested.items(), chances, strict=True):
-        told[variant] = UNCLEAR if chance >= 2 * ALPHA else HIGHER if one.mean > 0 else LOWER
-    return told
-
-
 def answer(loaded: Loaded, name: str) -> Markup:
     """HTML of a question and what the record answers: a sentence per training set size."""
     question = QUESTIONS[name]
@@ -117,22 +102,22 @@ def answer(loaded: Loaded, name: str) -> Markup:
 
 
 def _answer(loaded: Loaded, question: Question, n: int) -> str:
-    made = differences(loaded, question, n)
+    made = outcomes(loaded, question, n)
     if not made:
         return f"With {n:,} images: {NOT_RUN}."
-    told = verdicts(loaded, made)
     groups: dict[str, list[str]] = {}
-    for variant, verdict in told.items():
-        groups.setdefault(verdict, []).append(f"{question.values[variant]} ({signed(made[variant].mean)})")
+    for variant, (case, outcome) in made.items():
+        assert case.estimate is not None
+        told = f"{question.values[variant]} ({signed(case.estimate.difference.mean)})"
+        groups.setdefault(outcome.reason or outcome.verdict, []).append(told)
     if missing := [question.values[variant] for variant in question.variants if variant not in made]:
         groups[NOT_RUN] = missing
-    found = "; ".join(f"{_heading(verdict, made, told)} for {', '.join(names)}" for verdict, names in groups.items())
+    least = [
+        case.estimate.difference.detectable(outcome.of)
+        for case, outcome in made.values()
+        if case.estimate and outcome.verdict == UNDECIDED
+    ]
+    if least:
+        groups[f"{UNDECIDED} ({max(least):.1f} points would have shown)"] = groups.pop(UNDECIDED)
+    found = "; ".join(f"{verdict} for {', '.join(names)}" for verdict, names in groups.items())
     return f"With {n:,} images, compared to {question.values[question.reference]}: {found}."
-
-
-def _heading(verdict: str, made: dict[str, Difference], told: dict[str, str]) -> str:
-    """The verdict; if no difference is clear also how large a difference would have shown."""
-    if verdict != UNCLEAR:
-        return verdict
-    least = max(one.detectable() for variant, one in made.items() if told[variant] == UNCLEAR)
-    return f"{UNCLEAR} ({least:.1f} points would probably show)"

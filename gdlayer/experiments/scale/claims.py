@@ -1,12 +1,11 @@
 """What Lindeberg claims of scale channels, tested on Fashion-MNIST: how much accuracy a change of size costs."""
 
 from collections.abc import Sequence
-from typing import Any
 
 from gdlayer.experiments.scale.layers import CHANNELS, LAYERS
 from gdlayer.experiments.scale.page import SIZES, TRAINED, factor, metric_at, numbers
 from gdlayer.report.claims import Case, Claim, Question
-from gdlayer.report.judgements import ABOVE_ALL, Comparer
+from gdlayer.report.judgements import Comparer
 from gdlayer.report.loaded import Loaded
 
 CLAIMED = (min(SIZES), 20, 40, max(SIZES))
@@ -28,42 +27,44 @@ def judged(loaded: Loaded) -> list[Claim]:
     comparer = Comparer(with_changes(loaded))
     others = [name for name in LAYERS if name != CHANNELS]
 
-    def row(case: str, layer: str, others: Sequence[str], metric: str, n: int) -> Case:
-        def cell(name: str) -> dict[str, Any]:
-            return {"layer": name, "n_train": n, "metric": metric}
-
-        return comparer.row(case, cell(layer), {LAYERS[name].title: cell(name) for name in others})
+    def case(title: str, layer: str, other: str, metric: str, n: int) -> Case:
+        one, another = ({"layer": name, "n_train": n, "metric": metric} for name in (layer, other))
+        return comparer.case(title, one, another)
 
     def changes(layer: str, others: Sequence[str]) -> list[Case]:
         return [
-            row(f"at {factor(size)} the size", layer, others, _change_at(size), n)
+            case(
+                f"at {factor(size)} the size{f', against {LAYERS[other].title}' * (len(others) > 1)}",
+                layer,
+                other,
+                _change_at(size),
+                n,
+            )
             for n in numbers(loaded)
+            for other in others
             for size in CLAIMED
         ]
 
     return [
         Claim(
             "generalises",
-            f"{ABOVE_ALL} Compared is the accuracy at that size minus the accuracy at the size of training: of scale"
-            " channels, and of each other network.",
+            "Compared is the accuracy at that size minus the accuracy at the size of training: of scale channels, and"
+            " of each other network. The claim is Lindeberg's, not the paper's.",
             changes(CHANNELS, others),
             [
                 *(
                     Question(
                         f"Does it cost accuracy at the size of training? Scale channels against {LAYERS[name].title}",
-                        [row(f"{TRAINED} pixels", CHANNELS, [name], metric_at(TRAINED), n) for n in numbers(loaded)],
-                        above="higher",
-                        below="lower",
+                        [case(f"{TRAINED} pixels", CHANNELS, name, metric_at(TRAINED), n) for n in numbers(loaded)],
                     )
                     for name in others
                 ),
                 Question(
                     "Does a change of size cost Ours less than free filters? Ours against Free-form 3×3",
                     changes("ours", ["free-form"]),
-                    above="less",
-                    below="more",
                 ),
             ],
+            of_paper=False,
         )
     ]
 

@@ -2,14 +2,18 @@
 
 from typing import Any
 
+import numpy as np
+
 from gdlayer.experiments.table2 import LAYERS
-from gdlayer.experiments.table2.layers import FirstLayer
 from gdlayer.experiments.table2.sources import SOURCES
+from gdlayer.report.cells import select
 from gdlayer.report.claims import Claim, Question
-from gdlayer.report.judgements import ABOVE, Comparer
+from gdlayer.report.judgements import Comparer
 from gdlayer.report.loaded import Loaded
 
 SOURCE = LAYERS["source"]
+FAILED = 10
+"""Percentage points below the network before, from which on a layer counts as not trained."""
 
 
 def judged(loaded: Loaded) -> list[Claim]:
@@ -24,41 +28,40 @@ def judged(loaded: Loaded) -> list[Claim]:
     ]
     pairs = (loaded.cells[["layer", "source"]], loaded.plan[["layer", "source"]])
     run = {(layer, source) for frame in pairs for layer, source in frame.itertuples(index=False)}
+
+    def cell(layer: str, source: str) -> dict[str, Any]:
+        return {"layer": layer, "source": source, "metric": "test_accuracy"}
+
+    def mean(layer: str, source: str) -> float:
+        return float(np.mean(select(comparer.trials, cell(layer, source))["value"].tolist() or [np.nan]))
+
     better, included = [], []
     for source, row in SOURCES.items():
-        unfit = "" if row.pretrained else "the network before was not trained on ImageNet"
-
-        def cell(layer: str, part: str = "test", source: str = source) -> dict[str, Any]:
-            return {"layer": layer, "source": source, "metric": f"{part}_accuracy"}
-
+        untrained = "" if row.pretrained else "the network before was not trained on ImageNet"
         for layer in (layer for layer in ours if (layer.name, source) in run):
             other = free[layer.start]
-            size = _sizes(comparer.count(cell(layer.name)), comparer.count(cell(other.name)))
-            for part in ("val", "test"):
-                case = f"{layer.title}, {part}, {source}"
-                against = {other.title: cell(other.name, part)}
-                controls = [*size]
-                if (small := _small(layer)) is not layer and (small.name, source) in run:
-                    told = ("more than its support", "less than free filters", "perhaps its support alone")
-                    same = comparer.control(cell(small.name, part), {small.title: cell(other.name, part)}, *told)
-                    controls.insert(0, f"same support: {same}")
-                better.append(comparer.row(case, cell(layer.name, part), against, *controls, unfit=unfit))
-            told = ("a free layer gains", "a free layer loses", "no clear difference for a free layer")
-            alone = comparer.control(cell(other.name), {other.title: cell(SOURCE.name)}, *told)
-            case = f"{layer.title}, test, {source}"
-            before = {SOURCE.title: cell(SOURCE.name)}
-            included.append(comparer.row(case, cell(layer.name), before, alone, unfit=unfit))
+            size = _sizes(*(comparer.count(cell(name, source)) for name in (layer.name, other.name)))
+            failed = all(mean(name, source) < mean(SOURCE.name, source) - FAILED for name in (layer.name, other.name))
+            unfit = untrained or (f"both end more than {FAILED} points below the network before" if failed else "")
+            title = f"{layer.title}, {source}"
+            better.append(comparer.case(title, cell(layer.name, source), cell(other.name, source), *size, unfit=unfit))
+            alone = comparer.control(cell(other.name, source), cell(SOURCE.name, source))
+            included.append(
+                comparer.case(
+                    title,
+                    cell(layer.name, source),
+                    cell(SOURCE.name, source),
+                    f"{other.title} against {alone}",
+                    unfit=untrained,
+                )
+            )
 
     def question(text: str, *pairs: tuple[str, str]) -> Question:
         """One first layer against another on the test images, with each source that has both and can answer."""
         return Question(
             text,
             [
-                comparer.row(
-                    f"{LAYERS[one].title}, {source}",
-                    {"layer": one, "source": source, "metric": "test_accuracy"},
-                    {LAYERS[other].title: {"layer": other, "source": source, "metric": "test_accuracy"}},
-                )
+                comparer.case(f"{LAYERS[one].title}, {source}", cell(one, source), cell(other, source))
                 for source, row in SOURCES.items()
                 if row.pretrained
                 for one, other in pairs
@@ -66,7 +69,9 @@ def judged(loaded: Loaded) -> list[Claim]:
             ],
         )
 
-    fairly = "A random start is held against a random start, a fitted one against the old layer trained on."
+    fairly = (
+        "A random start is held against a random start, a fitted one against the old layer trained on. Test images."
+    )
     questions = [
         question(
             "Does the first layer matter? The old filters trained on against the head trained on",
@@ -94,18 +99,9 @@ def judged(loaded: Loaded) -> list[Claim]:
         ),
     ]
     return [
-        Claim("better", f"{ABOVE} {fairly}", better, [question for question in questions if question.cases]),
-        Claim("included", f"{ABOVE} Against the network before the change.", included),
+        Claim("better", fairly, better, [question for question in questions if question.cases]),
+        Claim("included", "Against the network before the change. Test images.", included),
     ]
-
-
-def _small(layer: FirstLayer) -> FirstLayer:
-    """The same layer at the support of the free filters."""
-    return next(
-        row
-        for row in LAYERS.values()
-        if (row.family, row.start) == (layer.family, layer.start) and row.kernel_size == 3
-    )
 
 
 def _sizes(count: int | None, other: int | None) -> list[str]:

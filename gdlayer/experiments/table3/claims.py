@@ -16,15 +16,17 @@ from gdlayer.report.blocks import blocks_of, estimate
 from gdlayer.report.cells import KIND, marks, per_trial, select
 from gdlayer.report.claims import (
     BY_CONSTRUCTION,
+    EQUAL_OR_ABOVE,
     FAILS,
     HOLDS,
+    NOT_BELOW,
     TOO_FEW,
     UNTESTABLE,
     Case,
     Claim,
-    Comparison,
     Question,
     Row,
+    counted,
     judge_count,
 )
 from gdlayer.report.judgements import Comparer
@@ -33,19 +35,10 @@ from gdlayer.report.loaded import Loaded
 with extra("report"):
     import pandas as pd
 
-SIMILAR = 1.0
-"""Margin in points of Dice for predictions that are "quite similar": the paper gives none."""
-
-
-def competing_margin() -> float:
-    """The difference at which the paper says that the Gaussian U-net can compete, in points."""
-    paper = EXPERIMENT.published
-    return paper[("unet", "tile"), "pixel_accuracy"] - paper[("gaussian-unet", "tile"), "pixel_accuracy"]
-
 
 def judged(loaded: Loaded) -> list[Claim]:
     """The paper's claims of Table 3."""
-    comparer, margin = Comparer(loaded), competing_margin()
+    comparer = Comparer(loaded)
 
     def cell(layer: str, split: str, dataset: str, metric: str = "pixel_accuracy") -> dict[str, Any]:
         return {"layer": layer, "split": split, "dataset": dataset, "metric": metric}
@@ -54,25 +47,22 @@ def judged(loaded: Loaded) -> list[Claim]:
     for dataset in loaded.datasets:
         for split in Table3Trial.splits:
 
-            def control(other: str, metric: str, title: str, split: str = split, dataset: str = dataset) -> str:
-                other_cell = {title: cell(other, split, dataset, metric)}
+            def control(other: str, metric: str, split: str = split, dataset: str = dataset) -> str:
                 return comparer.control(
-                    cell("gaussian-unet", split, dataset, metric), other_cell, "above", "below", "no clear difference"
+                    cell("gaussian-unet", split, dataset, metric), cell(other, split, dataset, metric)
                 )
 
-            case = f"{nuclei.LABELS[dataset]}, {SPLITS[split]}"
-            of_equal_size = control("unet-small", "pixel_accuracy", "difference")
-            equal_size.append(f"against {LAYERS['unet-small'].title}, on {case}: {of_equal_size}")
+            title = f"{nuclei.LABELS[dataset]}, {SPLITS[split]}"
+            equal_size.append(f"on {title}: {control('unet-small', 'pixel_accuracy')}")
             compete.append(
-                comparer.row(
-                    case,
+                comparer.case(
+                    title,
                     cell("gaussian-unet", split, dataset),
-                    {LAYERS["unet"].title: cell("unet", split, dataset)},
-                    f"against {control('unet-bn', 'pixel_accuracy', 'U-net with BN')}",
-                    f"Dice against {control('unet', 'dice', 'U-net')}",
-                    f"F1 by nucleus: {control('unet', 'nucleus_f1', 'against U-net')}",
+                    cell("unet", split, dataset),
+                    control("unet-bn", "pixel_accuracy"),
+                    f"Dice: {control('unet', 'dice')}",
+                    f"F1 by nucleus: {control('unet', 'nucleus_f1')}",
                     *(["tiles of one image on both sides"] if split == "tile" else []),
-                    margin=margin,
                 )
             )
     counts = {layer: comparer.count({"layer": layer}) for layer in ("unet", "gaussian-unet")}
@@ -83,17 +73,16 @@ def judged(loaded: Loaded) -> list[Claim]:
     return [
         Claim(
             "compete",
-            f"Holds if it is above −{margin:.1f} points, fails if it is below:"
-            " the difference at which the paper says so.",
+            EQUAL_OR_ABOVE,
             compete,
             [
                 Question(
                     f"Is it the layer? {LAYERS['gaussian-unet'].title} against {LAYERS[control].title}",
                     [
-                        comparer.row(
+                        comparer.case(
                             f"{nuclei.LABELS[dataset]}, {SPLITS[split]}",
                             cell("gaussian-unet", split, dataset),
-                            {LAYERS[control].title: cell(control, split, dataset)},
+                            cell(control, split, dataset),
                         )
                         for dataset in loaded.datasets
                         for split in Table3Trial.splits
@@ -103,13 +92,14 @@ def judged(loaded: Loaded) -> list[Claim]:
                 for control in LAYERS
                 if not LAYERS[control].in_paper
             ],
+            NOT_BELOW,
         ),
         Claim(
             "quarter",
             f"Counted: holds within {100 * claims.TOLERANCE:.0f} % of the printed share. A classical net of the"
             " Gaussian one's size tells whether the layer saves the parameters or U-net has more than it needs.",
             [
-                Row(
+                counted(
                     "Gaussian U-net of U-net",
                     f"{100 * paper:.0f} %",
                     here,
@@ -125,9 +115,11 @@ def judged(loaded: Loaded) -> list[Claim]:
         ),
         Claim(
             "similar",
-            f"Dice of two nets' predictions, on the tiles that are kept: Gaussian U-net with U-net, minus U-net with BN"
-            f" with U-net. Holds above −{SIMILAR:.1f} points, fails below: the paper gives no number.",
+            "Dice of two nets' predictions, on the tiles that are kept: Gaussian U-net with U-net, minus U-net with BN"
+            f" with U-net. {EQUAL_OR_ABOVE}",
             [_similar(loaded, dataset) for dataset in loaded.datasets],
+            (),
+            NOT_BELOW,
         ),
     ]
 
@@ -135,9 +127,9 @@ def judged(loaded: Loaded) -> list[Claim]:
 def _count(layer: str, count: int | None) -> Row:
     paper = int(EXPERIMENT.printed(f"count-{layer}"))
     if count is None:
-        return Row(LAYERS[layer].title, f"{paper:,}", "—", TOO_FEW, claims.NOT_RUN)
+        return counted(LAYERS[layer].title, f"{paper:,}", "—", TOO_FEW, claims.NOT_RUN)
     reason = "counted; the nets are not printed, and were chosen so"
-    return Row(
+    return counted(
         LAYERS[layer].title, f"{paper:,}", f"{count:,}", HOLDS if count == paper else FAILS, reason, BY_CONSTRUCTION
     )
 
@@ -152,7 +144,7 @@ def _similar(loaded: Loaded, dataset: str) -> Row | Case:
     signs = marks(EXPERIMENT, {**dict(zip(KIND, found.kind, strict=True)), "layer": "gaussian-unet", "split": "tile"})
     means = [select(trials, {"layer": net})["value"].mean() for net in nets]
     told = f"Dice {means[0]:.1f}, with BN {means[1]:.1f}"
-    return Case(label, [Comparison(LAYERS["unet-bn"].title, found, None, signs)], SIMILAR, [told])
+    return Case(label, LAYERS["unet-bn"].title, found, marks=signs, notes=[told])
 
 
 def agreement(loaded: Loaded, dataset: str) -> pd.DataFrame:

@@ -19,6 +19,7 @@ class Table3Trial(Trial):
     datasets = tuple(nuclei.LABELS)
     not_in_paper = (nuclei.MONUSEG,)
     copies = (nuclei.TNBC_DERIVED,)
+    folds = True
     splits: ClassVar = ("tile", "group")
 
     split: str
