@@ -67,7 +67,7 @@ def test_the_typical_variance_is_of_all_pairs_of_all_rows():
     other = runs_of("n-jet", 50, 60, network="pooled")
     found = typical_variance(per_trial([*made, *other], TABLE1), "test_accuracy", ("n_train", "network"))
     pairs = [(rows[n][a], rows[n][b]) for n in rows for a, b in combinations(rows[n], 2)]
-    assert found == typical((np.var(np.subtract(a, b), ddof=1), len(a) - 1) for a, b in pairs)
+    assert found == typical((float(np.var(np.subtract(a, b), ddof=1)), len(a) - 1.0) for a, b in pairs)
 
 
 def test_only_seeds_that_both_have_count():

@@ -1,7 +1,9 @@
-"""What precision and machine do to Table 1: the same trials again, seed by seed."""
+"""What precision, length of training and machine do to Table 1: the same trials again, seed by seed."""
 
+from collections.abc import Mapping
 from itertools import combinations
 from pathlib import Path
+from statistics import fmean
 from typing import NamedTuple
 
 import numpy as np
@@ -9,18 +11,20 @@ from markupsafe import Markup
 
 from gdlayer.experiments.record import committed_record, every_record, load_records, recorded_datasets
 from gdlayer.experiments.table1 import EXPERIMENT, LAYERS
-from gdlayer.experiments.table1.trial import Table1Precision, Table1Trial
+from gdlayer.experiments.table1.trial import Table1EqualSteps, Table1Precision, Table1Trial
 from gdlayer.extras import extra
 from gdlayer.report import markup
 from gdlayer.report.blocks import Estimate, blocks_of, estimate
 from gdlayer.report.cells import Selector, per_trial, rows_of, select
-from gdlayer.report.claims import MIN_SEEDS, estimate_in_words
+from gdlayer.report.claims import MIN_SEEDS, estimate_in_words, signed
 from gdlayer.report.missing import duration, planned
 
 with extra("report"):
     import pandas as pd
 
 PROFILE = "paper"
+BOTH = 10000
+"""Images at which 30 epochs are the steps of the second budget."""
 
 
 class Pair(NamedTuple):
@@ -61,6 +65,61 @@ def precision(committed: Path | None = None) -> Markup:
             Pair(_named(cell.layer, cell.n_train, cell.network), estimate(blocks, used, checked), noise, pending)
         )
     return _render(pairs, used, checked)
+
+
+def budgets(committed: Path | None = None) -> Markup:
+    """HTML: 30 epochs beside equal steps and the paper, over the seeds that both have, and which is nearer.
+
+    At 10,000 images the two are one. The nearer budget is the one whose differences from the paper depend less on n:
+    the smaller range of their mean over the layers.
+    """
+    folder = committed or committed_record()
+    kinds = (EXPERIMENT.name, Table1EqualSteps.experiment)
+    runs = [load_records(folder, PROFILE, kind, Table1Trial.datasets[:1]) for kind in kinds] if folder else [[], []]
+    epochs, equal = (
+        select(per_trial(found, EXPERIMENT), {"network": Table1Trial.networks[0], "metric": "test_accuracy"})
+        for found in runs
+    )
+    same = epochs[epochs["n_train"] == BOTH]
+    both = epochs.merge(pd.concat([equal, same]), on=["layer", "n_train", "seed"], suffixes=(" 30 epochs", ""))
+    if not set(both["n_train"]) - {BOTH}:
+        return markup.note("Equal steps are not recorded yet.")
+    cells = both[["layer", "n_train"]].drop_duplicates().itertuples(index=False, name=None)
+    paper = {(x, n): EXPERIMENT.published.get(((x, str(n)), "test_accuracy")) for x, n in cells}
+    rows = []
+    for (layer, n), printed in sorted(paper.items(), key=lambda cell: (cell[0][1], [*LAYERS].index(cell[0][0]))):
+        if n != BOTH:
+            found = select(both, {"layer": layer, "n_train": n})
+            numbers = [f"{_mean(found, column):.1f}" for column in ("value 30 epochs", "value")]
+            told = "—" if printed is None else f"{printed:.1f}"
+            rows.append([f"{LAYERS[layer].title}, {n:,} images", *numbers, told, str(len(found))])
+    table = markup.table(["", "30 epochs", "equal steps", "paper", "seeds"], rows)
+    return table + markup.note(f"Percent, means over the seeds that both have. {_nearer(both, paper)}")
+
+
+def _nearer(both: pd.DataFrame, paper: Mapping[tuple[str, int], float | None]) -> str:
+    """Which budget's differences from the paper depend less on n, over the layers that all n have."""
+    sizes = sorted(set(both["n_train"]))
+    layers = [x for x in LAYERS if all(paper.get((x, n)) is not None for n in sizes)]
+    if len(sizes) < 2 or not layers:
+        return ""
+    gaps = {
+        name: [
+            fmean(_mean(select(both, {"layer": x, "n_train": n}), column) - (paper[x, n] or 0.0) for x in layers)
+            for n in sizes
+        ]
+        for name, column in (("30 epochs", "value 30 epochs"), ("equal steps", "value"))
+    }
+    told = "; ".join(f"{name} {', '.join(map(signed, found))}" for name, found in gaps.items())
+    nearer = min(gaps, key=lambda name: max(gaps[name]) - min(gaps[name]))
+    return (
+        f"Ours minus the paper's, mean over {', '.join(LAYERS[x].title for x in layers)}, at"
+        f" {', '.join(f'{n:,}' for n in sizes)} images: {told}. Nearer to the paper: {nearer}."
+    )
+
+
+def _mean(trials: pd.DataFrame, column: str) -> float:
+    return fmean(trials[column].tolist())
 
 
 def machine(committed: Path | None = None) -> Markup:

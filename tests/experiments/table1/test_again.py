@@ -9,7 +9,7 @@ from scipy import stats
 
 from gdlayer.experiments.profiles import plan
 from gdlayer.experiments.settings import hyperparameters
-from gdlayer.experiments.table1 import again
+from gdlayer.experiments.table1 import EXPERIMENT, again
 from gdlayer.experiments.table1.trial import Table1Precision, Table1Trial
 from gdlayer.report.blocks import Estimate
 from gdlayer.report.claims import signed
@@ -18,7 +18,7 @@ from gdlayer.report.differences import Difference
 
 def made(low: float, high: float, seeds: int = 5) -> Estimate:
     error = (high - low) / 2 / 2.776445  # t of 4 degrees of freedom, from a printed table
-    return Estimate(Difference((low + high) / 2, error, 4, seeds, False), (FULL, "paper", "cpu"), 0)
+    return Estimate(Difference((low + high) / 2, error, 4, seeds, 1.0), (FULL, "paper", "cpu"), 0)
 
 
 @pytest.mark.parametrize(
@@ -35,6 +35,28 @@ def made(low: float, high: float, seeds: int = 5) -> Estimate:
 )
 def test_whether_two_ways_agree(estimate, noise, expected):
     assert again.verdict(estimate, noise) == expected
+
+
+def test_two_budgets_beside_the_paper(tmp_path):
+    """Over the seeds in common, and the layers that all sizes have: 30 epochs are 4 points lower at 1,000 images."""
+    assert "not recorded yet" in again.budgets(tmp_path)
+    paper = {(layer, n): p for ((layer, n), _), p in EXPERIMENT.published.items()}
+    for layer in ("ours", "free-form", "rfnn"):
+        for seed in range(3):
+            for n, epochs, equal in ((1000, -5.0, -1.0), (10000, -2.0, None)):
+                percent = paper[layer, str(n)] + seed - 1
+                save(tmp_path, record(layer, n, seed, (percent + epochs) / 100))
+                if equal is not None and (layer, seed) not in {("rfnn", 0), ("rfnn", 1), ("rfnn", 2)}:
+                    again_ = record(layer, n, seed, (percent + equal) / 100)
+                    save(tmp_path, again_ | {"trial": again_["trial"] | {"experiment": "table1-equal-steps"}})
+    shown = Page(again.budgets(tmp_path))
+    assert shown.rows[0] == ["", "30 epochs", "equal steps", "paper", "seeds"]
+    printed = paper["ours", "1000"]
+    assert ["Ours, 1,000 images", f"{printed - 5:.1f}", f"{printed - 1:.1f}", f"{printed:.1f}", "3"] in shown.rows
+    assert len(shown.rows) == 3
+    told = "Free-form 3×3, Ours, at 1,000, 10,000 images: 30 epochs −5.0, −2.0; equal steps −1.0, −2.0."
+    assert told in shown.text
+    assert "Nearer to the paper: equal steps." in shown.text
 
 
 def test_the_check_of_precision_is_shown(tmp_path):
