@@ -121,12 +121,12 @@ def panels(loaded):
 """,
     "claims.py": """
 from gdlayer.report.claims import Claim
-from gdlayer.report.judgements import ABOVE, Comparer
+from gdlayer.report.judgements import Comparer
 
 
 def judged(loaded):
     one, other = ({"layer": layer, "size": 3, "metric": "test_accuracy"} for layer in ("flat", "deep"))
-    return [Claim("simple", ABOVE, [Comparer(loaded).row("flat", one, {"deep": other})])]
+    return [Claim("simple", "", [Comparer(loaded).case("flat", one, other)])]
 """,
     "choices.toml": """
 [learning_rate]
