@@ -2,6 +2,7 @@
 
 import re
 from collections import Counter
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -39,12 +40,14 @@ def test_every_profile_has_every_layer_on_every_data_set(profile, experiment):
 
 
 def test_every_trial_on_record_is_planned():
+    """Of the small profiles also with further seeds, which tell how much seeds differ."""
     folder = committed_record()
     assert folder is not None
     recorded = [trial_of(record["trial"]) for _, record in every_record(folder)]
     kinds = {(trial.profile, trial.experiment, trial.dataset) for trial in recorded}
     planned = {trial for profile, name, dataset in kinds for trial in plan(profile, name, [dataset])}
-    assert set(recorded) - planned == set()
+    cells = {replace(trial, seed=0) for trial in planned if trial.profile != "paper"}
+    assert {trial for trial in recorded if trial not in planned and replace(trial, seed=0) not in cells} == set()
 
 
 def test_a_layer_is_part_of_a_profile_as_soon_as_it_has_a_learning_rate_there(monkeypatch):

@@ -4,7 +4,7 @@ import json
 import re
 from collections import defaultdict
 from collections.abc import Sequence
-from math import prod
+from itertools import product
 from pathlib import Path
 
 import pytest
@@ -15,7 +15,7 @@ from gdlayer.experiments import experiments
 from gdlayer.experiments.profiles import asked_by, plan
 from gdlayer.experiments.record import ResultsError, committed_record
 from gdlayer.experiments.search import as_table, best_rates, chosen_rates, rates_tried, validation_means
-from gdlayer.experiments.settings import entry_of, hyperparameters
+from gdlayer.experiments.settings import entry_of, find_entry, hyperparameters
 from gdlayer.experiments.table1.trial import Table1Trial
 from gdlayer.experiments.trial import Search
 
@@ -32,15 +32,15 @@ def planned(profile: str, search: type[Search], dataset: str) -> list[Search]:
     [(p, cls) for p in ("smoke", "paper") for cls in FIRST_ROUNDS if cls.experiment in asked_by(p)],
 )
 def test_every_layer_gets_the_same_budget(profile, search):
-    """In each column of the table: as many rates, seeds and steps; what is asked for is all sought."""
+    """In each column of the table and from one kind of start: as many rates, seeds and steps; all asked for is sought."""
     trials = planned(profile, search, search.datasets[0])
     budget = experiments()[search.belongs_to].budget(profile, search.experiment)
     subjects = rates_tried(trials)
     assert {subject[0] for subject in subjects} == set(search.layers)
     columns = [name for name in search.cell_fields() if name != "learning_rate"]
-    asked = (prod(len(entry_of(name, budget[name], (layer,))) for name in columns) for layer in search.layers)
-    assert len(subjects) == sum(asked)
-    budgets = defaultdict(set)
+    cells = {(x, *rest) for x in search.layers for rest in product(*(entry_of(n, budget[n], (x,)) for n in columns))}
+    assert len(subjects) == sum(find_entry(budget["learning_rate"], cell) is not None for cell in cells)
+    layers, budgets = experiments()[search.belongs_to].layers, defaultdict(set)
     for subject in subjects:
         own = [t for t in trials if t.short_cell[:-1] == subject]
         rates = entry_of("learning_rate", budget["learning_rate"], own[0].cell)
@@ -50,7 +50,8 @@ def test_every_layer_gets_the_same_budget(profile, search):
         assert tried == [(rate, seed) for rate in rates for seed in range(seeds)]
         if subject[0] != "source":
             settings = {json.dumps(hyperparameters(t) | {"learning_rate": None}) for t in own}
-            budgets[own[0].cell[1:-1]] |= {(len(rates), one) for one in settings}
+            start = getattr(layers[subject[0]], "start", "")
+            budgets[start, *own[0].cell[1:-1]] |= {(len(rates), one) for one in settings}
     assert all(len(found) == 1 for found in budgets.values()), budgets
 
 
