@@ -243,7 +243,7 @@ def test_a_folder_and_a_line_make_an_experiment(results, monkeypatch, capsys):
     assert list(tables) == list(experiments())
     figure = overview.heat_map(tables)
     assert "Table 4 (profile smoke)" in [axis.get_title("left") for axis in figure.axes]
-    assert Page(overview.verdicts(tables)).rows[-1][1:] == ["Table 4", "1"]
+    assert Page(overview.verdicts(tables)).rows[-1][1:] == ["Table 4", "", "1"]
     made = {row[0]: row[1] for row in Page(overview.provenance("smoke", tables)).rows}
     assert (made["Table 4, smoke"], made["rates of Table 4, smoke"]) == ("8 of 8", "8 of 8")
 

@@ -32,7 +32,7 @@ def planned(profile: str, search: type[Search], dataset: str) -> list[Search]:
     [(p, cls) for p in ("smoke", "paper") for cls in FIRST_ROUNDS if cls.experiment in asked_by(p)],
 )
 def test_every_layer_gets_the_same_budget(profile, search):
-    """In each column of the table and from one kind of start: as many rates, seeds and steps; all asked for is sought."""
+    """In each column and from one kind of start: as many rates, seeds and steps; what is asked for is all sought."""
     trials = planned(profile, search, search.datasets[0])
     budget = experiments()[search.belongs_to].budget(profile, search.experiment)
     subjects = rates_tried(trials)
