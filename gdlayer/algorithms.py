@@ -9,6 +9,8 @@ algorithm    1 x 1                  k x k, channel by channel  1 x 1
 factorised   f_in to B N, by beta   B N                        B N to f_out, by lambda
 ===========  =====================  =========================  =======================
 
+A layer with ``sampling="hybrid"``, separated or not, has a third algorithm, "smoothed" (:mod:`gdlayer.hybrid`).
+
 With groups, M = max(B, groups) takes the place of B. In training, both compute the gradient of the filters, f_in f_out
 k k sums over the image, as one dense product: it is cheaper than the gradients of the factors, and nothing between the
 factors needs to be kept. On a CPU what is between them is computed for a part of the images at a time
@@ -64,6 +66,8 @@ class Sizes(NamedTuple):
     """h w of the output."""
     groups: int = 1
     """As of nn.Conv2d."""
+    stencil_size: int = 1
+    """s, of "hybrid" kernels."""
 
 
 class Work(NamedTuple):
@@ -157,12 +161,24 @@ def factorised_work(sizes: Sizes) -> Work:
     )
 
 
-WORK = {"dense": dense_work, "factorised": factorised_work}
+def smoothed_work(sizes: Sizes) -> Work:
+    """Of the algorithm "smoothed" on one image, forward."""
+    height, width = (side - sizes.stencil_size + 1 for side in sizes.kernel_size)
+    return Work(
+        dense=sizes.in_pixels * sizes.in_channels // sizes.groups * sizes.out_channels * sizes.stencil_size**2,
+        depthwise=sizes.out_pixels * sizes.out_channels * height * width,
+        moved=sizes.in_pixels * (sizes.in_channels + sizes.out_channels) + 2 * sizes.out_pixels * sizes.out_channels,
+    )
+
+
+WORK = {"dense": dense_work, "factorised": factorised_work, "smoothed": smoothed_work}
 """By the name of the algorithm."""
 FULL = ("dense",)
 """Algorithms of the full layer."""
-SEPARATED = tuple(WORK)
+SEPARATED = ("dense", "factorised")
 """Algorithms of the separated layer."""
+HYBRID = ("dense", "smoothed")
+"""Algorithms of both with "hybrid" kernels."""
 
 
 def cheapest(algorithms: Sequence[str], sizes: Sizes) -> str:
@@ -174,7 +190,7 @@ def cheapest(algorithms: Sequence[str], sizes: Sizes) -> str:
     Parameters
     ----------
     algorithms : sequence of str
-        :data:`FULL` or :data:`SEPARATED`.
+        :data:`FULL`, :data:`SEPARATED` or :data:`HYBRID`.
     sizes : :class:`Sizes`
     """
     return min(algorithms, key=lambda algorithm: WORK[algorithm](sizes).cost)
@@ -204,9 +220,9 @@ def dense(
         return F.conv2d(x, *settings)
     trained, depthwise = filters.requires_grad and torch.is_grad_enabled(), groups == x.shape[1] > 1
     if depthwise and (trained or side > LARGEST_LAST):
-        return _like(x, F.conv2d(x.contiguous(memory_format=torch.channels_last), *settings))
+        return like(x, F.conv2d(x.contiguous(memory_format=torch.channels_last), *settings))
     if not depthwise and trained and side > LARGEST_LAST:
-        return _like(x, F.conv2d(x.contiguous(), *settings))
+        return like(x, F.conv2d(x.contiguous(), *settings))
     return F.conv2d(x, *settings)
 
 
@@ -248,10 +264,10 @@ def _apply_factors(
     last, bias = last / scale, bias if bias is None else bias / scale
 
     def apply(x: Tensor) -> Tensor:
-        y = _mixed(_channels_last(x), first, groups=groups)  # sum over i of beta I
+        y = _mixed(channels_last(x), first, groups=groups)  # sum over i of beta I
         y = F.conv2d(y, depthwise, None, *pairs, groups=channels)  # phi * (beta I)
         y = _mixed(y, last, bias, groups)  # eq. (4): lambda (beta phi * I), summed over n
-        return _like(x, y.mul_(scale))
+        return like(x, y.mul_(scale))
 
     return _in_parts(apply, x, channels * x.shape[2] * x.shape[3])
 
@@ -284,7 +300,7 @@ def _in_parts(function: Callable[[Tensor], Tensor], images: Tensor, values: int)
     return torch.cat([function(part) for part in images.split(at_a_time)])
 
 
-def _channels_last(x: Tensor) -> Tensor:
+def channels_last(x: Tensor) -> Tensor:
     """x in that memory format, by a way that vmap knows too; rows in one are copied faster."""
     if compiling():
         return x.contiguous(memory_format=torch.channels_last)
@@ -292,9 +308,9 @@ def _channels_last(x: Tensor) -> Tensor:
     return x.flatten(2).transpose(1, 2).contiguous().view(b, h, w, c).movedim(3, 1)
 
 
-def _like(x: Tensor, y: Tensor) -> Tensor:
+def like(x: Tensor, y: Tensor) -> Tensor:
     """y in the memory format that F.conv2d gives for x."""
-    return _channels_last(y) if x.movedim(1, -1).is_contiguous() and not x.is_contiguous() else y.contiguous()
+    return channels_last(y) if x.movedim(1, -1).is_contiguous() and not x.is_contiguous() else y.contiguous()
 
 
 PART_BYTES = 2 << 20
@@ -329,9 +345,9 @@ class _Convolution(torch.autograd.Function):
         (grad,) = grads
         x, filters, first, depthwise, last, _ = ctx.saved_tensors
         by_x = by_filters = by_bias = None
-        grad = _channels_last(grad)
+        grad = channels_last(grad)
         if ctx.needs_input_grad[1]:
-            arranged = _channels_last if max(filters.shape[-2:]) <= LARGEST_LAST else torch.Tensor.contiguous
+            arranged = channels_last if max(filters.shape[-2:]) <= LARGEST_LAST else torch.Tensor.contiguous
             by_filters = conv2d_weight(arranged(x), filters.shape, arranged(grad), *ctx.settings)
         if ctx.needs_input_grad[TENSORS - 1]:
             by_bias = grad.sum((0, 2, 3))
@@ -372,7 +388,7 @@ def _input_gradient(x: Tensor, grad: Tensor, first: Tensor, depthwise: Tensor, l
     def apply(grad: Tensor) -> Tensor:
         g = _mixed(grad, by_last, groups=groups)
         g = F.conv_transpose2d(g, depthwise, None, stride, padding, unread, len(depthwise), dilation)
-        return _like(x, _mixed(g, by_first, groups=groups))
+        return like(x, _mixed(g, by_first, groups=groups))
 
     return _in_parts(apply, grad, len(depthwise) * x.shape[2] * x.shape[3])
 

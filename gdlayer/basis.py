@@ -11,10 +11,11 @@ from torch.autograd import forward_ad
 from gdlayer.checks import int_pair, is_integer, nonnegative_number, one_of
 from gdlayer.discrete import Spectrum, discrete_kernels, spectrum
 from gdlayer.hermite import gaussian_derivatives, standard_gaussian_derivatives
+from gdlayer.hybrid import Stencils, composed, stencil_size, stencils, turned
 from gdlayer.modes import autocast_off, has_values, recorded
 from gdlayer.quadrature import gauss_legendre
 
-SAMPLINGS = ("point", "integrated", "discrete")
+SAMPLINGS = ("point", "integrated", "discrete", "hybrid")
 PIXEL_NODES = 7
 """Nodes across a pixel that average a kernel: for orders up to 4, to 1e-7 of its peak at sigma 0.5, 4e-4 at 0.3."""
 
@@ -123,7 +124,10 @@ def gaussian_derivative_kernels(
       1/12 to the variances;
     - "discrete": Lindeberg's discrete analogue: where the kernel is neither
       rotated nor shifted, central differences of :math:`e^{-\sigma^2} I_n(\sigma^2)`. It is for a sigma up to half the
-      window; above, its integral over frequencies loses accuracy (:func:`~gdlayer.discrete.discrete_kernels`).
+      window; above, its integral over frequencies loses accuracy (:func:`~gdlayer.discrete.discrete_kernels`);
+    - "hybrid": Lindeberg's hybrid: central differences of the Gaussian's values at the pixels (:mod:`gdlayer.hybrid`).
+      They cost least and are farthest from the derivatives at small sigma: a first difference adds 1/3 to the
+      variance, a second 1/6. The window must hold the differences: 3 pixels up to order 2, 5 up to order 4.
 
     Points are closest to the continuous kernel from a sigma of about 1 on. Below, derivatives by averages answer a
     constant with zero at every shift, and err on their monomial like points of one order less; discrete kernels are
@@ -139,7 +143,7 @@ def gaussian_derivative_kernels(
     orders : int or N pairs (p, q)
         As of :func:`jet_orders`; a pair may stand several times.
     kernel_size : int or (kh, kw)
-    sampling : "point", "integrated" or "discrete"
+    sampling : "point", "integrated", "discrete" or "hybrid"
     normalise : float
         gamma >= 0 of scale-normalised derivatives (Lindeberg): the factor :math:`\sigma_1^{\gamma p}\,
         \sigma_2^{\gamma q}`. At 1 the kernels have no unit but pixels ** -2 of the Gaussian.
@@ -227,6 +231,17 @@ class KernelConstants(NamedTuple):
     """Of the nodes of a pixel, for "integrated" alone."""
     spectrum: Spectrum | None
     """For "discrete" alone."""
+    hybrid: "HybridConstants | None"
+    """For "hybrid" alone."""
+
+
+class HybridConstants(NamedTuple):
+    """What makes "hybrid" kernels: one Gaussian and its differences."""
+
+    gaussian: KernelConstants
+    window: tuple[int, int]
+    """What stencils leave of the kernel's, in pixels."""
+    stencils: Stencils
 
 
 def kernel_constants(
@@ -237,7 +252,13 @@ def kernel_constants(
     dtype: torch.dtype | None = None,
     device: torch.device | None = None,
 ) -> KernelConstants:
-    """The :class:`KernelConstants` of a window, computed on the CPU in float64 and then converted."""
+    """The :class:`KernelConstants` of a window, computed on the CPU in float64 and then converted.
+
+    Raises
+    ------
+    ValueError
+        If "hybrid" kernels do not fit the window.
+    """
 
     def converted(values: Tensor) -> Tensor:
         return values.to(device, dtype)
@@ -255,12 +276,24 @@ def kernel_constants(
     products = pairs[:, None] + torch.tensor([(0, 0), (1, 0), (0, 1)], device="cpu")  # (N, 3, 2)
     rows = products * pairs.numel() + torch.arange(pairs.numel(), device="cpu").view(-1, 1, 2)
     at = Spectrum(*map(converted, spectrum(points, orders, kernel_size))) if sampling == "discrete" else None
+    hybrid = None
+    if sampling == "hybrid":
+        side = stencil_size(orders)
+        if min(kernel_size) < side:
+            raise ValueError(
+                f"kernel_size must be at least {side} for sampling='hybrid' with orders p + q up to "
+                f"{max(map(sum, orders))}, got {kernel_size}"
+            )
+        window = kernel_size[0] - side + 1, kernel_size[1] - side + 1
+        gaussian = kernel_constants([(0, 0)], window, dtype=dtype, device=device)
+        hybrid = HybridConstants(gaussian, window, Stencils(*map(converted, stencils(orders))))
     return KernelConstants(
         converted(torch.cat((points, torch.ones_like(points[:1])))),
         converted(pairs + 1),
         rows.movedim(-1, 0).contiguous().to(device),
         weights,
         at,
+        hybrid,
     )
 
 
@@ -289,7 +322,9 @@ def sampled_kernels(
     -------
     tensor of shape (..., N, kh kw)
     """
-    grid, powers, rows, weights, at = constants
+    grid, powers, rows, weights, at, hybrid = constants
+    if hybrid is not None:
+        return composed(*hybrid_factors(sigma, mu, theta, hybrid, powers, normalise))
     if at is not None:
         kernels = discrete_kernels(sigma, mu, theta, at, orders)
     else:
@@ -297,9 +332,28 @@ def sampled_kernels(
         if weights is not None:
             with autocast_off(theta.device):
                 kernels = kernels.unflatten(-1, (-1, weights.shape[0])) @ weights
+    return kernels * _scale_factors(sigma, powers, normalise) if normalise else kernels
+
+
+def hybrid_factors(
+    sigma: Tensor, mu: Tensor, theta: Tensor, of: HybridConstants, powers: Tensor, normalise: float = 0.0
+) -> tuple[Tensor, Tensor]:
+    """Gaussians (..., M, h, w) and the stencils (..., N, s s) that make "hybrid" kernels.
+
+    ``powers`` are p + 1 and q + 1. sigma, mu and theta are as in :func:`sampled_kernels`, with M = N, or have M = 1 in
+    the place of N where all kernels share them.
+    """
+    grid, once, rows, *_ = of.gaussian
+    values = _point_kernels(sigma[..., None, :], mu[..., None, :], theta[..., None], grid, once, rows, 0)
+    differences = turned(theta, of.stencils)
     if normalise:
-        kernels = kernels * (sigma ** (normalise * (powers - 1))).prod(-1, keepdim=True)
-    return kernels
+        differences = differences * _scale_factors(sigma, powers, normalise)
+    return values.squeeze(-2).unflatten(-1, of.window), differences
+
+
+def _scale_factors(sigma: Tensor, powers: Tensor, normalise: float) -> Tensor:
+    """Of scale-normalised derivatives: (..., N, 1)."""
+    return (sigma ** (normalise * (powers - 1))).prod(-1, keepdim=True)
 
 
 def _point_kernels(

@@ -13,6 +13,7 @@ from torch.fx import Proxy
 
 from gdlayer.algorithms import (
     FULL,
+    HYBRID,
     KNOWN_DTYPES,
     SEPARATED,
     Factors,
@@ -22,14 +23,15 @@ from gdlayer.algorithms import (
     factorised,
     one_tap_dilation,
 )
-from gdlayer.basis import SAMPLINGS, KernelConstants, jet_orders, kernel_constants, sampled_kernels
+from gdlayer.basis import SAMPLINGS, KernelConstants, hybrid_factors, jet_orders, kernel_constants, sampled_kernels
 from gdlayer.checks import boolean, nonnegative_number, one_of, positive_int, positive_number
 from gdlayer.geometry import GEOMETRY, Geometry
+from gdlayer.hybrid import smoothed, split_padding, stencil_size
 from gdlayer.initialization import RELU_GAIN, mixing_std
 from gdlayer.modes import as_leaf, autocast_off, autocast_on, of_whole_parameters, recorded, tracing
 from gdlayer.padding import pad
 from gdlayer.parameters import check_settable
-from gdlayer.plain import plain_conv2d
+from gdlayer.plain import padding_step, plain_conv2d
 from gdlayer.sampling import SamplingReport, sampling_report
 from gdlayer.synthesis import SynthesizedConv2d, check_finite
 
@@ -104,9 +106,11 @@ class GaussianDerivativeConv2d(Geometry, SynthesizedConv2d):
     sigma_min, sigma_max : float
         Bounds of sigma in pixels, both positive; None means no upper bound. ``sigma_max`` is above
         :data:`~gdlayer.geometry.NARROWEST`.
-    sampling : "point", "integrated" or "discrete"
+    sampling : "point", "integrated", "discrete" or "hybrid"
         What stands for a kernel at a pixel (:func:`~gdlayer.gaussian_derivative_kernels`): its value at the
-        centre, as in the paper; its average over the pixel; or its discrete analogue.
+        centre, as in the paper; its average over the pixel; its discrete analogue; or differences of one sampled
+        Gaussian per basis. The last needs sigma, mu and theta ``shared``, and makes large kernels cheap: "auto" then
+        computes s x s stencils and one smoothing of each output map (:mod:`gdlayer.hybrid`).
     normalise : float
         gamma >= 0 of scale-normalised derivatives, the factor :math:`\sigma_1^{\gamma p} \sigma_2^{\gamma q}`: with 1
         as in RFNN and N-Jet, with 0 the kernels of the paper. The variance-preserving initialisation takes account of
@@ -115,7 +119,7 @@ class GaussianDerivativeConv2d(Geometry, SynthesizedConv2d):
         How the mixing weights start: normal, so that :math:`E[J^2] = g^2 E[I^2]` for white input
         (:mod:`gdlayer.initialization`); or uniform on (-1, 1) as in the authors' code at the time of the paper. The
         geometry starts as theirs in both cases: :meth:`~gdlayer.geometry.Geometry.reset_geometry`.
-    algorithm : "auto", "dense", or "factorised" (separated only)
+    algorithm : "auto", "dense", "factorised" (separated only) or "smoothed" (hybrid only)
         How the layer is computed (:mod:`gdlayer.algorithms`); "auto" is the cheapest by a cost model (:meth:`chosen`).
     gain : float
         g of the variance-preserving initialisation; sqrt(2) is for a ReLU after the layer.
@@ -211,7 +215,15 @@ class GaussianDerivativeConv2d(Geometry, SynthesizedConv2d):
         self.algorithm = one_of("algorithm", algorithm, ("auto", *self._algorithms))
         ratio = self.stride[0] * self.stride[1]  # of pixels, input to output: no choice depends on the size of images
         sizes = Sizes(
-            self.in_channels, self.out_channels, len(self.orders), self.bases, self.kernel_size, ratio, 1, self.groups
+            self.in_channels,
+            self.out_channels,
+            len(self.orders),
+            self.bases,
+            self.kernel_size,
+            ratio,
+            1,
+            self.groups,
+            stencil_size(self.orders),
         )
         self._cheapest = cheapest(self._algorithms, sizes)
 
@@ -227,6 +239,11 @@ class GaussianDerivativeConv2d(Geometry, SynthesizedConv2d):
             device=device,
             dtype=dtype,
         )
+        if self.sampling == "hybrid" and self.shared != GEOMETRY:
+            raise ValueError(
+                f"shared must be {GEOMETRY} for sampling='hybrid', whose differences are taken of one Gaussian per "
+                f"basis, got {self.shared}"
+            )
         self.mixing = ("beta", "lam") if self.separated else ("omega",)
         if self.separated:
             self.beta = nn.Parameter(torch.empty(blocks, n, per_group, device=device, dtype=dtype))
@@ -278,17 +295,24 @@ class GaussianDerivativeConv2d(Geometry, SynthesizedConv2d):
 
     def _sampled_kernels(self, normalised: bool = True) -> Tensor:
         """The kernels, their pixels in a row: (B, N, kh kw)."""
+        sigma, mu, theta = self._stored_geometry()
+        gamma = self.normalise if normalised else 0
+        return sampled_kernels(sigma, mu, theta, self._constants_like(theta), self.orders, gamma)
+
+    def _stored_geometry(self) -> tuple[Tensor, Tensor, Tensor]:
+        """The geometry, once per basis where "hybrid" kernels share it."""
         sigma, mu, theta = self.geometry()
+        return (sigma[:, :1], mu[:, :1], theta[:, :1]) if self.sampling == "hybrid" else (sigma, mu, theta)
+
+    def _constants_like(self, theta: Tensor) -> KernelConstants:
+        """The constants where theta is, in its dtype."""
         grid = self._constants.grid
         if grid.device == theta.device and grid.dtype == theta.dtype:
-            constants = self._constants
-        elif recorded():  # parameters that torch.func puts in the place of the layer's
-            constants = self._constants_for(theta.device, theta.dtype)
-        else:  # parameters of a replica, or assigned one by one
-            self._set_constants()
-            constants = self._constants
-        gamma = self.normalise if normalised else 0
-        return sampled_kernels(sigma, mu, theta, constants, self.orders, gamma)
+            return self._constants
+        if recorded():  # parameters that torch.func puts in the place of the layer's
+            return self._constants_for(theta.device, theta.dtype)
+        self._set_constants()  # parameters of a replica, or assigned one by one
+        return self._constants
 
     @of_whole_parameters
     def filters(self) -> Tensor:
@@ -297,16 +321,16 @@ class GaussianDerivativeConv2d(Geometry, SynthesizedConv2d):
         They have passed through ``filter_map``, if there is one.
         """
         with autocast_off(self.theta.device):
-            filters = self._mix(self._sampled_kernels())
+            filters = self._mix(self._sampled_kernels(), self.kernel_size)
             return filters if self.filter_map is None else self.filter_map(filters)
 
-    def _mix(self, phi: Tensor) -> Tensor:
-        """The filters (f_out, f_in/groups, kh, kw) made of kernels phi (B, N, kh kw)."""
+    def _mix(self, phi: Tensor, size: tuple[int, int]) -> Tensor:
+        """The filters (f_out, f_in/groups, *size) made of kernels phi (B, N, pixels)."""
         # eq. (4), J = lambda (beta phi * I), is eq. (3) with omega = lambda beta: einsum("bjn,bni->bjin", lam, beta)
         omega = self.lam[:, :, None, :] * self.beta.transpose(1, 2)[:, None, :, :] if self.separated else self.omega
         # eq. (3), and eq. (2) where B = 1: the sums over n of omega phi, einsum("bjin,bnp->bjip", omega, phi)
         filters = torch.bmm(omega.reshape(self.bases, -1, omega.shape[-1]).to(phi.dtype), phi)
-        return filters.view(self.out_channels, -1, *self.kernel_size).to(omega.dtype)
+        return filters.view(self.out_channels, -1, *size).to(omega.dtype)
 
     @torch.no_grad()
     @of_whole_parameters
@@ -343,17 +367,47 @@ class GaussianDerivativeConv2d(Geometry, SynthesizedConv2d):
         """x (..., f_in, h, w) -> J (..., f_out, h_out, w_out), by :meth:`chosen`."""
         if isinstance(x, Proxy):
             return as_leaf(self, x)
-        if self.chosen(x) == "dense" or not self._fits(x):
+        algorithm = self.chosen(x)
+        if algorithm == "dense" or not self._fits(x):
             return super().forward(x)
+        if algorithm == "smoothed":
+            with autocast_off(x.device):
+                mixed, gaussians = self._smoothing()
+            x, zeros = pad(x, self.kernel_size, self.stride, self.padding, self.dilation, self.padding_mode)
+            return smoothed(x, mixed, gaussians, self.bias, self.stride, zeros, self.dilation, self.groups)
         with autocast_off(x.device):
             kernels = self._sampled_kernels()
             trained = any(t.requires_grad for t in (x, kernels, *self._mixing, self.bias) if t is not None)
             trains = trained and torch.is_grad_enabled() and not tracing()  # a trace holds no autograd function
-            filters = self._mix(kernels) if trains else None
+            filters = self._mix(kernels, self.kernel_size) if trains else None
             with torch.no_grad() if trains else nullcontext():
                 factors = self._factors(kernels).in_groups(self.groups)
         x, zeros = pad(x, self.kernel_size, self.stride, self.padding, self.dilation, self.padding_mode)
         return convolve(x, filters, factors, self.bias, self.stride, zeros, self.dilation, self.groups)
+
+    def _smoothing(self) -> tuple[Tensor, Tensor]:
+        """The mixed stencils (f_out, f_in/groups, s, s) and the Gaussian of every output map (f_out, 1, h, w)."""
+        sigma, mu, theta = self._stored_geometry()
+        constants = self._constants_like(theta)
+        assert constants.hybrid is not None
+        gaussians, stencils = hybrid_factors(sigma, mu, theta, constants.hybrid, constants.powers, self.normalise)
+        side = stencil_size(self.orders)
+        of_outputs = gaussians.repeat_interleave(self.out_channels // self.bases, 0)
+        return self._mix(stencils, (side, side)), of_outputs.to(self.theta.dtype)
+
+    def _two_steps(self) -> nn.Module:
+        """The algorithm "smoothed" as plain convolutions, and a padding module where they need one."""
+        mixed, gaussians = self._smoothing()
+        options = self.stride, self.padding, self.dilation, self.padding_mode
+        pad_first, zeros = padding_step(self.kernel_size, *options)
+        early, late = split_padding(zeros, self.dilation, mixed.shape[-1])
+        common: dict[str, Any] = {"dilation": self.dilation, "memory_format": torch.channels_last}
+        steps = (
+            pad_first,
+            plain_conv2d(mixed, padding=early, groups=self.groups, **common),
+            plain_conv2d(gaussians, self.bias, stride=self.stride, padding=late, groups=self.out_channels, **common),
+        )
+        return nn.Sequential(*(step for step in steps if step is not None))
 
     def _factors(self, kernels: Tensor) -> Factors:
         """The three convolutions that make the filters, from kernels (B, N, kh kw)."""
@@ -367,11 +421,12 @@ class GaussianDerivativeConv2d(Geometry, SynthesizedConv2d):
 
         The dense form is one convolution, padded by a step of its own where :func:`~gdlayer.plain.plain_conv2d` cannot
         do without. The factorised form is an nn.Sequential of plain convolutions, as the factors of the filters are:
-        1 x 1, channel by channel, and 1 x 1 in groups. Its output is in the memory format channels_last.
+        1 x 1, channel by channel, and 1 x 1 in groups. The smoothed form is two: the mixed stencils, and channel by
+        channel the Gaussians. The output of these two forms is in the memory format channels_last.
 
         Parameters
         ----------
-        algorithm : "auto", "dense", or "factorised" (separated only)
+        algorithm : "auto", "dense", "factorised" (separated only) or "smoothed" (hybrid only)
             Only the first two with a ``filter_map``. "auto" is the layer's own ``algorithm``, or if that is "auto", the
             cheapest by the cost model: "dense" where it does not know, see :meth:`chosen`.
 
@@ -385,6 +440,8 @@ class GaussianDerivativeConv2d(Geometry, SynthesizedConv2d):
         if algorithm == "dense":
             return super().deploy()
         check_finite(self)
+        if algorithm == "smoothed":
+            return self._two_steps().train(self.training)
         factors = self._factors(self._sampled_kernels())
         first, depthwise, last = factors
         dilation = one_tap_dilation(last.device)
@@ -426,7 +483,11 @@ class GaussianDerivativeConv2d(Geometry, SynthesizedConv2d):
 
     @property
     def _algorithms(self) -> tuple[str, ...]:
-        return SEPARATED if self.separated and self.filter_map is None else FULL
+        if self.filter_map is not None:
+            return FULL
+        if self.sampling == "hybrid":
+            return HYBRID
+        return SEPARATED if self.separated else FULL
 
     @property
     def order(self) -> int | list[tuple[int, int]]:

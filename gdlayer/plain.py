@@ -41,18 +41,16 @@ def plain_conv2d(
         kernel at stride 2, the padding module is an fx.GraphModule of F.pad, which is right for every size.
     """
     kernel_size = filters.shape[2], filters.shape[3]
-    axes = tuple(zip(kernel_size, stride, dilation, strict=True))
-    fixed = _same_for_all_sizes(axes) if padding == "same" else tuple((p, p) for p in padding)
-    equal = fixed is not None and all(before == after for before, after in fixed)
+    pad, zeros = padding_step(kernel_size, stride, padding, dilation, padding_mode, all_modes=True)
     conv = nn.Conv2d(
         filters.shape[1] * groups,
         filters.shape[0],
         kernel_size,
         stride=stride,
-        padding=cast(tuple[int, int], tuple(before for before, _ in fixed)) if fixed and equal else 0,
+        padding=zeros,
         dilation=dilation,
         groups=groups,
-        padding_mode=cast(Literal["zeros", "reflect", "replicate", "circular"], padding_mode if equal else "zeros"),
+        padding_mode=cast(Literal["zeros", "reflect", "replicate", "circular"], "zeros" if pad else padding_mode),
         bias=bias is not None,
         device="meta",  # where initialisation draws no random numbers
         dtype=filters.dtype,
@@ -61,12 +59,30 @@ def plain_conv2d(
         conv.weight.data = torch.empty_like(conv.weight, memory_format=memory_format).copy_(filters)
         if bias is not None and conv.bias is not None:
             conv.bias.copy_(bias)
+    return nn.Sequential(pad, conv) if pad else conv
+
+
+def padding_step(
+    kernel_size: tuple[int, int],
+    stride: tuple[int, int],
+    padding: str | tuple[int, int],
+    dilation: tuple[int, int],
+    padding_mode: str,
+    *,
+    all_modes: bool = False,
+) -> tuple[nn.Module | None, tuple[int, int]]:
+    """A module that pads before a convolution, if one is needed, and the ``padding`` of the convolution itself.
+
+    ``all_modes`` says that the convolution pads in the other modes too, and not only with zeros.
+    """
+    axes = tuple(zip(kernel_size, stride, dilation, strict=True))
+    fixed = _same_for_all_sizes(axes) if padding == "same" else tuple((p, p) for p in padding)
     if fixed is None:
-        return nn.Sequential(_traced(_SamePad(axes, padding_mode)), conv)
-    if equal:
-        return conv
+        return _traced(_SamePad(axes, padding_mode)), (0, 0)
     (top, bottom), (left, right) = fixed
-    return nn.Sequential(PAD[padding_mode]((left, right, top, bottom)), conv)
+    if (top, left) == (bottom, right) and (all_modes or padding_mode == "zeros"):
+        return None, (cast(int, top), cast(int, left))
+    return PAD[padding_mode]((left, right, top, bottom)), (0, 0)
 
 
 def _same_for_all_sizes(axes: Sequence[tuple[int, int, int]]) -> tuple[tuple[int, int], ...] | None:

@@ -71,6 +71,8 @@ LAYERS: dict[str, Make] = {
     "frozen geometry": gaussian(trainable=()),
     "integrated": gaussian(bases=2, sampling="integrated", normalise=0.5),
     "discrete": gaussian(separated=True, sampling="discrete", normalise=1.0),
+    "hybrid": gaussian(5, bases=2, shared=GEOMETRY, sampling="hybrid", normalise=0.5),
+    "hybrid, smoothed": gaussian(5, bases=2, separated=True, shared=GEOMETRY, sampling="hybrid", algorithm="smoothed"),
     **CONSTRAINED,
     "rfnn": rfnn,
     "dau": dau,
