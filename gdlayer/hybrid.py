@@ -86,11 +86,11 @@ def turned(theta: Tensor, of: Stencils) -> Tensor:
 def composed(gaussians: Tensor, differences: Tensor) -> Tensor:
     """Convolutions of Gaussians (..., M, h, w) with N/M stencils each (..., N, s s), whole: (..., N, kh kw)."""
     size = math.isqrt(differences.shape[-1])
-    wide = F.pad(gaussians, (size - 1,) * 4)
-    patches = wide.unfold(-2, size, 1).unfold(-2, size, 1).flatten(-2).flatten(-3, -2)  # (..., M, kh kw, s s)
-    masks = differences.flip(-1).reshape(*gaussians.shape[:-2], -1, size * size).transpose(-1, -2)
+    maps = gaussians.reshape(1, -1, *gaussians.shape[-2:])
+    masks = differences.flip(-1).reshape(-1, 1, size, size)
     with autocast_off(gaussians.device):
-        return (patches @ masks).transpose(-1, -2).flatten(-3, -2)
+        kernels = F.conv2d(maps, masks, padding=size - 1, groups=maps.shape[1])
+    return kernels.reshape(*differences.shape[:-1], -1)
 
 
 def smoothed(
