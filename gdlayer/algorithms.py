@@ -162,11 +162,17 @@ def factorised_work(sizes: Sizes) -> Work:
 
 
 def smoothed_work(sizes: Sizes) -> Work:
-    """Of the algorithm "smoothed" on one image, forward."""
+    """Of the algorithm "smoothed" on one image, forward.
+
+    In a depthwise layer the smoothing is a convolution of the same kind as the dense one, and counted as such.
+    """
     height, width = (side - sizes.stencil_size + 1 for side in sizes.kernel_size)
+    stencils = sizes.in_pixels * sizes.in_channels // sizes.groups * sizes.out_channels * sizes.stencil_size**2
+    smoothing = sizes.out_pixels * sizes.out_channels * height * width
+    alike = sizes.groups == sizes.in_channels > 1
     return Work(
-        dense=sizes.in_pixels * sizes.in_channels // sizes.groups * sizes.out_channels * sizes.stencil_size**2,
-        depthwise=sizes.out_pixels * sizes.out_channels * height * width,
+        dense=stencils + smoothing * alike,
+        depthwise=smoothing * (not alike),
         moved=sizes.in_pixels * (sizes.in_channels + sizes.out_channels) + 2 * sizes.out_pixels * sizes.out_channels,
     )
 

@@ -23,8 +23,16 @@ from gdlayer.algorithms import (
     factorised,
     one_tap_dilation,
 )
-from gdlayer.basis import SAMPLINGS, KernelConstants, hybrid_factors, jet_orders, kernel_constants, sampled_kernels
-from gdlayer.checks import boolean, nonnegative_number, one_of, positive_int, positive_number
+from gdlayer.basis import (
+    SAMPLINGS,
+    KernelConstants,
+    hybrid_factors,
+    jet_orders,
+    kernel_constants,
+    rotation,
+    sampled_kernels,
+)
+from gdlayer.checks import boolean, int_pair, nonnegative_number, one_of, positive_int, positive_number
 from gdlayer.geometry import GEOMETRY, Geometry
 from gdlayer.hybrid import smoothed, split_padding, stencil_size
 from gdlayer.initialization import RELU_GAIN, mixing_std
@@ -106,6 +114,11 @@ class GaussianDerivativeConv2d(Geometry, SynthesizedConv2d):
     sigma_min, sigma_max : float
         Bounds of sigma in pixels, both positive; None means no upper bound. ``sigma_max`` is above
         :data:`~gdlayer.geometry.NARROWEST`.
+    start_sigma : (low, high) or None
+        Range in pixels that sigma is drawn from, between its bounds; None is that of the authors' code, (0.5, 2) where
+        the bounds allow it (:meth:`~gdlayer.geometry.Geometry.reset_geometry`). It does not grow with the window.
+    start_mu : float
+        mu is drawn from -start_mu to start_mu, in pixels.
     sampling : "point", "integrated", "discrete" or "hybrid"
         What stands for a kernel at a pixel (:func:`~gdlayer.gaussian_derivative_kernels`): its value at the
         centre, as in the paper; its average over the pixel; its discrete analogue; or differences of one sampled
@@ -118,7 +131,7 @@ class GaussianDerivativeConv2d(Geometry, SynthesizedConv2d):
     init : "variance_preserving" or "authors"
         How the mixing weights start: normal, so that :math:`E[J^2] = g^2 E[I^2]` for white input
         (:mod:`gdlayer.initialization`); or uniform on (-1, 1) as in the authors' code at the time of the paper. The
-        geometry starts as theirs in both cases: :meth:`~gdlayer.geometry.Geometry.reset_geometry`.
+        geometry starts as theirs in both cases, unless ``start_sigma`` and ``start_mu`` say otherwise.
     algorithm : "auto", "dense", "factorised" (separated only) or "smoothed" (hybrid only)
         How the layer is computed (:mod:`gdlayer.algorithms`); "auto" is the cheapest by a cost model (:meth:`chosen`).
     gain : float
@@ -175,6 +188,8 @@ class GaussianDerivativeConv2d(Geometry, SynthesizedConv2d):
         isotropic: bool = False,
         sigma_min: float = 0.5,
         sigma_max: float | None = None,
+        start_sigma: Sequence[float] | None = None,
+        start_mu: float = 1.0,
         sampling: str = "point",
         normalise: float = 0.0,
         init: str = "variance_preserving",
@@ -236,10 +251,12 @@ class GaussianDerivativeConv2d(Geometry, SynthesizedConv2d):
             isotropic=isotropic,
             sigma_min=sigma_min,
             sigma_max=sigma_max,
+            start_sigma=start_sigma,
+            start_mu=start_mu,
             device=device,
             dtype=dtype,
         )
-        if self.sampling == "hybrid" and self.shared != GEOMETRY:
+        if self.sampling == "hybrid" and set(self.shared) != set(GEOMETRY):
             raise ValueError(
                 f"shared must be {GEOMETRY} for sampling='hybrid', whose differences are taken of one Gaussian per "
                 f"basis, got {self.shared}"
@@ -331,6 +348,68 @@ class GaussianDerivativeConv2d(Geometry, SynthesizedConv2d):
         # eq. (3), and eq. (2) where B = 1: the sums over n of omega phi, einsum("bjin,bnp->bjip", omega, phi)
         filters = torch.bmm(omega.reshape(self.bases, -1, omega.shape[-1]).to(phi.dtype), phi)
         return filters.view(self.out_channels, -1, *size).to(omega.dtype)
+
+    @classmethod
+    def recommended(
+        cls, in_channels: int, out_channels: int, kernel_size: int | tuple[int, int], **options: Any
+    ) -> Self:
+        """A layer whose large kernels are cheap: "hybrid" 2-jets, one geometry per basis, a basis for 8 maps or fewer.
+
+        >>> from gdlayer import GaussianDerivativeConv2d
+        >>> layer = GaussianDerivativeConv2d.recommended(64, 64, 15)
+        >>> layer.sampling, layer.order, layer.bases
+        ('hybrid', 2, 8)
+
+        The geometry starts with the size of the window: sigma from a 16th to an 8th of it, mu up to an 8th of it, so
+        that three sigma fit; where bounds of sigma or a window below 7 pixels do not allow it, as usual.
+
+        Parameters
+        ----------
+        in_channels, out_channels, kernel_size :
+            As of the layer. It costs less than nn.Conv2d from about 7 pixels on.
+        **options :
+            Other arguments of the layer; they take the place of the recommended ones.
+        """
+        eighth = (min(int_pair("kernel_size", kernel_size)) - stencil_size([(2, 0)]) + 1) / 8
+        low, high = options.get("sigma_min", 0.5), options.get("sigma_max") or math.inf
+        start = {"start_sigma": (max(eighth / 2, low), eighth), "start_mu": eighth} if low < eighth <= high else {}
+        usual = {
+            "order": 2,
+            "bases": out_channels // math.gcd(positive_int("out_channels", out_channels), 8),
+            "shared": GEOMETRY,
+            "sampling": "hybrid",
+            **start,
+        }
+        return cls(in_channels, out_channels, kernel_size, **{**usual, **options})
+
+    @torch.no_grad()
+    @of_whole_parameters
+    def receptive_field(self) -> Tensor:
+        r"""Height and width of the image that each kernel needs around its pixel, in pixels: (B, N, 2).
+
+        It is that of the centred window that holds the Gaussian to three sigma: along x,
+
+        .. math:: 1 + 2 ig(|c_x| + 3 \sqrt{\sigma_1^2 \cos^2	heta + \sigma_2^2 \sin^2	heta}ig), \qquad
+            c = R_	heta^	op \mu
+
+        and s - 1 more for the differences of "hybrid" kernels; at dilation d the unit is d pixels. A UserWarning tells
+        where it is larger than the window, which cuts the kernel.
+        """
+        sigma, mu, theta = self.geometry()
+        turn = rotation(theta)  # (B, N, 2, 2)
+        centre = (turn * mu[..., None]).sum(-2).abs()  # R^T mu, along x and y
+        reach = centre + 3 * (turn * sigma[..., None]).square().sum(-2).sqrt()
+        sides = (1 + 2 * reach + (stencil_size(self.orders) - 1) * (self.sampling == "hybrid")).flip(-1)
+        cut = (sides > torch.tensor(self.kernel_size, device=sides.device)).any(-1)
+        if bool(cut.any()):
+            height, width = self.kernel_size
+            warnings.warn(
+                f"{int(cut.sum())} of {cut.numel()} kernels are cut by the {height} x {width} window, the largest "
+                f"needs {float(sides.amax()):.1f} pixels: a larger kernel_size holds them, a sigma_max keeps them "
+                "small",
+                stacklevel=4,
+            )
+        return 1 + (sides - 1) * torch.tensor(self.dilation, device=sides.device)
 
     @torch.no_grad()
     @of_whole_parameters
@@ -515,6 +594,8 @@ class GaussianDerivativeConv2d(Geometry, SynthesizedConv2d):
             "isotropic": False,
             "sigma_min": 0.5,
             "sigma_max": None,
+            "start_sigma": None,
+            "start_mu": 1.0,
             "sampling": "point",
             "normalise": 0.0,
         }

@@ -2,14 +2,14 @@
 
 import math
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from gdlayer.checks import boolean, positive_number, some_of
+from gdlayer.checks import boolean, nonnegative_number, positive_number, some_of
 from gdlayer.computed import Computed
 from gdlayer.modes import of_whole_parameters, recorded
 from gdlayer.parameters import check_settable, parameters_behind
@@ -51,6 +51,8 @@ class Geometry(OwnState):
         isotropic: bool,
         sigma_min: float,
         sigma_max: float | None,
+        start_sigma: Sequence[float] | None,
+        start_mu: float,
         device: torch.device | str | None,
         dtype: torch.dtype | None,
     ) -> None:
@@ -67,6 +69,8 @@ class Geometry(OwnState):
                 f"sigma_max must be greater than {NARROWEST}, as narrower kernels can miss all pixels, "
                 f"got {self.sigma_max}"
             )
+        self.start_sigma = None if start_sigma is None else self._range_of_sigma(start_sigma)
+        self.start_mu = nonnegative_number("start_mu", start_mu)
         self._geometry_shape = bases, num_kernels, 2
         sizes = {name: 1 if name in self.shared else num_kernels for name in GEOMETRY}
 
@@ -77,18 +81,30 @@ class Geometry(OwnState):
         self.mu = parameter("mu", bases, sizes["mu"], 2)
         self.theta = parameter("theta", bases, sizes["theta"])
 
+    def _range_of_sigma(self, given: Sequence[float]) -> tuple[float, float]:
+        low, high = max(self.sigma_min, NARROWEST), self._sigma_limit
+        pair = tuple(given) if isinstance(given, Sequence) and not isinstance(given, str) else ()
+        if (
+            len(pair) != 2
+            or not low <= positive_number("start_sigma", pair[0]) <= positive_number("start_sigma", pair[1]) <= high
+        ):
+            raise ValueError(f"start_sigma must be a pair of numbers, low <= high, from {low} to {high}, got {given!r}")
+        return pair[0], pair[1]
+
     @torch.no_grad()
     def reset_geometry(self) -> None:
-        """Draws sigma from U(0.5, 2), mu from U(-1, 1) and theta from U(-pi, pi), from torch's global generator.
+        """Draws sigma from U(*start_sigma), mu from U(-start_mu, start_mu) and theta from U(-pi, pi).
 
-        Where 0.5 is not between the bounds, sigma is drawn from U(low, low + 1.5) with low = ``sigma_min``, or
-        :data:`NARROWEST` if that is more; ``sigma_max`` ends either range.
+        The numbers come from torch's global generator. Where ``start_sigma`` is None, sigma is drawn from U(0.5, 2); or
+        if 0.5 is not between the bounds, from U(low, low + 1.5) with low = ``sigma_min``, or :data:`NARROWEST` if that
+        is more; ``sigma_max`` ends either range.
         """
         largest = self._sigma_limit
         low = 0.5 if self.sigma_min < 0.5 < largest else max(self.sigma_min, NARROWEST)
-        sigma = torch.empty_like(self.raw_sigma, dtype=self._kernel_dtype).uniform_(low, min(low + 1.5, largest))
+        low, high = self.start_sigma or (low, min(low + 1.5, largest))
+        sigma = torch.empty_like(self.raw_sigma, dtype=self._kernel_dtype).uniform_(low, high)
         self.raw_sigma.copy_(self._raw(sigma, margin=1e-3))
-        self.mu.uniform_(-1, 1)
+        self.mu.uniform_(-self.start_mu, self.start_mu)
         self.theta.uniform_(-math.pi, math.pi)
 
     @property

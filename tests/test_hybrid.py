@@ -1,5 +1,6 @@
-"""The algorithm of layers with hybrid kernels: stencils, then one smoothing of each output map."""
+"""Layers with hybrid kernels: stencils and one smoothing of each output map, the preset, and the window they need."""
 
+import math
 import re
 from typing import Any
 
@@ -104,6 +105,42 @@ def test_auto_takes_it_for_large_kernels_alone():
 
     assert [chosen(k) for k in (3, 7, 15, 31)] == ["dense", "smoothed", "smoothed", "smoothed"]
     assert chosen(15, f_in=1) == "dense"
+    depthwise = {"groups": 64, "bases": 8, "order": 2, "shared": GEOMETRY, "sampling": "hybrid"}
+    layers = [GaussianDerivativeConv2d(64, 64, k, **depthwise) for k in (7, 15)]
+    assert [it.chosen(torch.empty(1, 64, 8, 8)) for it in layers] == ["dense", "smoothed"]
+
+
+@pytest.mark.parametrize("kernel_size", [3, 7, 15, (31, 21)])
+@pytest.mark.parametrize("options", [{}, {"groups": 12, "order": 3, "kernel_size": 15}, {"sigma_min": 1.5}])
+def test_recommended(kernel_size, options):
+    it = GaussianDerivativeConv2d.recommended(12, 24, **{"kernel_size": kernel_size, **options})
+    assert (it.sampling, it.bases, it.shared, it.order) == ("hybrid", 3, GEOMETRY, options.get("order", 2))
+    assert it(torch.randn(1, 12, 9, 9)).shape == (1, 24, 9, 9)
+    if kernel_size not in (3, 7) and not options:
+        assert bool((it.receptive_field() <= torch.tensor(it.kernel_size)).all())  # or the warning is an error
+
+
+@pytest.mark.parametrize("sampling", ["point", "hybrid"])
+def test_receptive_field(sampling):
+    """All of a Gaussian outside is below exp(-4.5) of its peak, and two samples further inside it is not."""
+    it = GaussianDerivativeConv2d(
+        1, 1, 41, dilation=2, order=[(0, 0)], shared=GEOMETRY, sampling=sampling, dtype=torch.float64
+    )
+    it.sigma = torch.tensor([3.0, 1.0])
+    with torch.no_grad():
+        it.mu[0, 0] = torch.tensor([2.0, -1.0])
+        it.theta.fill_(0.6)
+    height, width = it.receptive_field()[0, 0].tolist()
+    kernel = it.kernels()[0, 0].detach()
+    edge = kernel.max() * math.exp(-4.5)
+    for side, along in ((height, kernel.amax(1)), (width, kernel.amax(0))):
+        distance = 2 * (torch.arange(41) - 20).abs()
+        assert along[distance > (side - 1) / 2].max() < edge < along[distance > (side - 1) / 2 - 4].max()
+    it.sigma = 9.0
+    with pytest.warns(
+        UserWarning, match=r"^1 of 1 kernels are cut by the 41 x 41 window, the largest needs 59\.\d pix"
+    ):
+        it.receptive_field()
 
 
 def test_deployed_as_two_convolutions():

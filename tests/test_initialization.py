@@ -1,6 +1,8 @@
 """The second moment of activations at the start: the formula, its special case, and what layers make of it."""
 
+import json
 import math
+import re
 
 import pytest
 import torch
@@ -128,3 +130,23 @@ def test_the_separated_layer_keeps_it_in_between_too(gain):
 def test_the_authors_initialisation_does_not_keep_it():
     layer = GaussianDerivativeConv2d(64, 16, 5, init="authors")
     assert layer.filters().detach().square().sum((1, 2, 3)).mean() > 10
+
+
+def test_ranges_of_the_start():
+    layer = GaussianDerivativeConv2d(2, 64, 31, order=2, bases=64, start_sigma=(3, 4.5), start_mu=5)
+    assert 3 <= layer.sigma.min() < 3.1 < 4.4 < layer.sigma.max() <= 4.5
+    assert 4.8 < layer.mu.abs().max() <= 5
+    again = GaussianDerivativeConv2d.from_config(json.loads(json.dumps(layer.config())))
+    assert again.config() == layer.config()
+    usual = GaussianDerivativeConv2d(2, 64, 31, order=2, bases=64)
+    assert usual.sigma.max() < 2
+    assert usual.mu.abs().max() <= 1
+
+
+@pytest.mark.parametrize("wrong", [(2, 1), (0.1, 1), (1, 5), 1.0, "ab", (1,)])
+def test_bad_ranges_of_the_start(wrong):
+    message = f"start_sigma must be a pair of numbers, low <= high, from 0.5 to 4, got {wrong!r}"
+    with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
+        GaussianDerivativeConv2d(1, 1, 7, sigma_max=4, start_sigma=wrong)
+    with pytest.raises(ValueError, match=r"^start_mu must be a number >= 0, got -1$"):
+        GaussianDerivativeConv2d(1, 1, 7, start_mu=-1)
