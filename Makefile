@@ -70,7 +70,7 @@ pdf: $(READY)  ## the book and its replication report as PDF, printed by Chromiu
 lab: $(VENV)/.lab  ## JupyterLab on the chapters
 	@$(BIN)/python -m jupyterlab --notebook-dir=book
 
-bench: $(READY)  ## time and memory beside nn.Conv2d, a quarter of an hour: DEVICE=cpu or cuda, PARTS="goals step" for some of it
+bench: $(READY)  ## time and memory beside nn.Conv2d, half an hour: DEVICE=cpu or cuda, PARTS="goals step" for some of it
 	@$(BIN)/python -m gdlayer.benchmarks --device $(DEVICE) $(if $(PARTS),--only $(PARTS))
 
 # every step, even after one that failed

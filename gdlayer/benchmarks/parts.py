@@ -41,6 +41,7 @@ from gdlayer.experiments.table1.layers import LAYERS
 from gdlayer.experiments.table1.prepare import build_network
 from gdlayer.experiments.table1.trial import Table1Trial
 from gdlayer.experiments.training import Captured, Recipe, forward
+from gdlayer.geometry import GEOMETRY
 
 ALGORITHM_SHAPES = (*SHAPES, Shape(32, 1, 16, 28, 7, 1), Shape(32, 16, 32, 28, 7, 1), Shape(32, 32, 64, 14, 7, 1))
 HOPELESS = 5
@@ -52,6 +53,14 @@ COMPILED = {
     "depthwise": DEPTHWISE_SHAPES[0],
 }
 SAMPLED_SHAPES = (FIRST, GROWTH)
+GRID = tuple(
+    Shape(max(6272 // size**2, 1), 64, 64, size, kernel_size, 8)
+    for kernel_size in (3, 5, 7, 9, 11, 13, 15, 21, 31)
+    for size in (14, 28, 56, 112)
+)
+"""Kernel sizes by image sizes, with about as many pixels in a batch."""
+LARGEST_SEPARATED = 15
+"""Above this kernel size a separated layer is left out of the part "grid", to save its time."""
 PEER_SHAPE = Shape(32, 16, 32, 28, 7, 8)
 VARIED = {
     "bases": (1, 2, 4, 8, 16, 32, 64),
@@ -270,11 +279,37 @@ def sampling() -> Iterator[Job]:
 
 
 def _sampling(shape: Shape, device: str, effort: float) -> Rows:
-    layers = {f"full, {name}": ours(shape, sampling=name) for name in SAMPLINGS}
-    alone = {f"synthesis, {name}": Synthesis(ours(shape, sampling=name)) for name in SAMPLINGS}
+    shared = {name: GEOMETRY if name == "hybrid" else () for name in SAMPLINGS}
+    layers = {f"full, {name}": ours(shape, sampling=name, shared=shared[name]) for name in SAMPLINGS}
+    alone = {f"synthesis, {name}": Synthesis(ours(shape, sampling=name, shared=shared[name])) for name in SAMPLINGS}
     against = dict.fromkeys(layers, "conv2d") | dict.fromkeys(alone, "synthesis, point")
     del against["synthesis, point"]
     return Task(shape, device).compare({"conv2d": conv2d(shape), **layers, **alone}, 5 * effort, against)
+
+
+def grid() -> Iterator[Job]:
+    """Layers of every kernel and image size against nn.Conv2d, the cheap large kernels among them."""
+    for shape in GRID:
+        for run in (TRAINING, INFERENCE):
+            yield Job(
+                f"{shape} {run}",
+                1 + shape.kernel_size**2 * shape.batch * shape.size**2 / 5e5,
+                partial(_grid, shape, run),
+            )
+
+
+def _grid(shape: Shape, run: str, device: str, effort: float) -> Rows:
+    """One shape and run. Hybrid layers have order 2, as the recommended one."""
+    whole = {"conv2d": conv2d(shape), "full": ours(shape)}
+    if shape.kernel_size <= LARGEST_SEPARATED:
+        whole["separated"] = ours(shape, separated=True)
+    apart = {"depthwise conv2d": conv2d(shape, shape.in_channels), "depthwise": ours(shape, groups=shape.in_channels)}
+    hybrids = {"hybrid": {}, "hybrid, round": {"isotropic": True}, "depthwise hybrid": {"groups": shape.in_channels}}
+    cheap = {name: ours(shape, order=2, shared=GEOMETRY, sampling="hybrid", **own) for name, own in hybrids.items()}
+    layers = {**whole, **apart, **cheap}
+    against = {name: f"{'depthwise ' * name.startswith('depthwise')}conv2d" for name in layers}
+    del against["conv2d"], against["depthwise conv2d"]
+    return Task(shape, device, run).compare(layers, effort / 2, against, rounds=3)
 
 
 def memory() -> Iterator[Job]:
@@ -409,6 +444,7 @@ PARTS: dict[str, Callable[[], Iterator[Job]]] = {
         compiled,
         depthwise,
         sampling,
+        grid,
         peers,
         step,
     )

@@ -264,6 +264,18 @@ def sampling_table(records: Sequence[Row]) -> pd.DataFrame:
     return _frame(cells, ["shape", "sampling"])
 
 
+def grid_table(records: Sequence[Row]) -> pd.DataFrame:
+    """Ratio to nn.Conv2d's time by kernel size, image size and run; depthwise layers to a depthwise nn.Conv2d's."""
+    cells = {}
+    for row in select(records, part="grid"):
+        line = cells.setdefault((str(row["kernel_size"]), str(row["size"]), row["run"]), {})
+        if "ratio" in row:
+            line[(row["layer"], "")] = _ratio(row)
+        else:
+            line[(row["layer"], "ms")] = _milliseconds(row)
+    return _frame(cells, ["k", "pixels", "run"])
+
+
 def memory_table(records: Sequence[Row]) -> pd.DataFrame:
     """Peak memory of a training step: megabytes of nn.Conv2d, and the ratio of each algorithm to it."""
     cells = {}
@@ -324,6 +336,7 @@ TABLES = {
     "compiled": compiled_table,
     "depthwise": depthwise_table,
     "sampling": sampling_table,
+    "grid": grid_table,
     "peers": peers_table,
     "step": step_table,
 }

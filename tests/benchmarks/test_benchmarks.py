@@ -479,6 +479,7 @@ def small(tmp_path_factory) -> list[Row]:
         patch.setattr(parts, "COMPILED", {})
         patch.setattr(parts, "DEPTHWISE_SHAPES", (SMALL._replace(in_channels=4, out_channels=4),))
         patch.setattr(parts, "SAMPLED_SHAPES", (SMALL,))
+        patch.setattr(parts, "GRID", (SMALL._replace(in_channels=4, out_channels=4),))
         patch.setattr(parts, "PEER_SHAPE", SMALL)
         patch.setattr(parts, "NETWORKS", ("free-form", "n-jet"))
         patch.setattr(parts, "VARIED", {"bases": (1, 2), "order": (0, 1), "kernel_size": (3,)})
@@ -568,9 +569,20 @@ def test_every_sampling_is_compared_whole_and_by_its_synthesis(small):
         "conv2d": None,
         **{f"full, {name}": "conv2d" for name in SAMPLINGS},
         "synthesis, point": None,
-        **{f"synthesis, {name}": "synthesis, point" for name in ("integrated", "discrete")},
+        **{f"synthesis, {name}": "synthesis, point" for name in SAMPLINGS[1:]},
     }
     assert [sampling for _, sampling in report.sampling_table(small).index] == list(SAMPLINGS)
+
+
+def test_the_grid_compares_layers_of_a_kind(small):
+    for run in (TRAINING, INFERENCE):
+        against = {row["layer"]: row.get("against") for row in report.select(small, part="grid", run=run)}
+        assert against == {
+            **dict.fromkeys(("conv2d", "depthwise conv2d")),
+            **dict.fromkeys(("full", "separated", "hybrid", "hybrid, round"), "conv2d"),
+            **dict.fromkeys(("depthwise", "depthwise hybrid"), "depthwise conv2d"),
+        }
+    assert list(report.grid_table(small).index) == [("5", str(SMALL.size), run) for run in (TRAINING, INFERENCE)]
 
 
 def test_bf16_is_near_float32_and_float32_exact(small):
@@ -684,10 +696,11 @@ def choice(shape: Shape) -> str:
 @pytest.mark.parametrize("path", RECORDS, ids=lambda path: path.stem)
 def test_record_is_complete(path):
     records = report.load(path)
-    assert {row["part"] for row in records} == set(PARTS)
+    parts_there = {row["part"] for row in records}
+    assert parts_there | {"grid"} == set(PARTS)  # "grid" is as long as the others together
     assert all(row is not None for _, row, _ in report.check_goals(records))
-    for part, make in report.TABLES.items():
-        assert len(make(records)), part
+    for part in parts_there:
+        assert len(report.TABLES[part](records)), part
 
 
 def test_a_record_of_a_cpu_is_there():
