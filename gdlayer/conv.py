@@ -389,8 +389,8 @@ class GaussianDerivativeConv2d(Geometry, SynthesizedConv2d):
 
         It is that of the centred window that holds the Gaussian to three sigma: along x,
 
-        .. math:: 1 + 2 ig(|c_x| + 3 \sqrt{\sigma_1^2 \cos^2	heta + \sigma_2^2 \sin^2	heta}ig), \qquad
-            c = R_	heta^	op \mu
+        .. math:: 1 + 2 \big(|c_x| + 3 \sqrt{\sigma_1^2 \cos^2 \theta + \sigma_2^2 \sin^2 \theta}\big), \qquad
+            c = R_\theta^\top \mu
 
         and s - 1 more for the differences of "hybrid" kernels; at dilation d the unit is d pixels. A UserWarning tells
         where it is larger than the window, which cuts the kernel.
