@@ -106,8 +106,8 @@ def test_auto_takes_it_for_large_kernels_alone():
     assert [chosen(k) for k in (3, 7, 15, 31)] == ["dense", "smoothed", "smoothed", "smoothed"]
     assert chosen(15, f_in=1) == "dense"
     depthwise = {"groups": 64, "bases": 8, "order": 2, "shared": GEOMETRY, "sampling": "hybrid"}
-    layers = [GaussianDerivativeConv2d(64, 64, k, **depthwise) for k in (7, 15)]
-    assert [it.chosen(torch.empty(1, 64, 8, 8)) for it in layers] == ["dense", "smoothed"]
+    layers = [GaussianDerivativeConv2d(64, 64, k, **depthwise) for k in (7, 13, 15)]
+    assert [it.chosen(torch.empty(1, 64, 8, 8)) for it in layers] == ["dense", "dense", "smoothed"]
 
 
 @pytest.mark.parametrize("kernel_size", [3, 7, 15, (31, 21)])
