@@ -224,8 +224,10 @@ def dense(
 ) -> Tensor:
     """F.conv2d, for large kernels on a CPU in the memory format in which it is fast; the output has that of x."""
     settings = (filters, bias, stride, padding, dilation, groups)
+    if recorded() or x.dim() != 4 or x.device.type != "cpu":
+        return F.conv2d(x, *settings)
     side = max(filters.shape[-2:])
-    if recorded() or x.dim() != 4 or x.device.type != "cpu" or side <= LARGEST_DEPTHWISE:
+    if side <= LARGEST_DEPTHWISE:
         return F.conv2d(x, *settings)
     trained, depthwise = filters.requires_grad and torch.is_grad_enabled(), groups == x.shape[1] > 1
     if depthwise and (trained or side > LARGEST_LAST):
