@@ -32,7 +32,7 @@ from torch.nn import functional as F
 from torch.nn.grad import conv2d_input, conv2d_weight
 
 from gdlayer.algorithms import PART_BYTES, channels_last, like
-from gdlayer.modes import autocast_off, autocast_on, recorded, with_known_signature
+from gdlayer.modes import autocast_off, autocast_on, compiling, recorded, with_known_signature
 
 
 def stencil_size(orders: Sequence[tuple[int, int]]) -> int:
@@ -121,9 +121,10 @@ def smoothed(
     x, mixed, gaussians, bias = tensors
     early, late = split_padding(padding, dilation, mixed.shape[-1])
     y = F.conv2d(channels_last(x), mixed, None, 1, early, dilation, groups)
-    if recorded() or x.device.type != "cpu":
+    if x.device.type != "cpu" or (recorded() and not compiling()):
         return like(x, F.conv2d(y, gaussians, bias, stride, late, dilation, len(gaussians)))
-    return like(x, _Smoothing.apply(y, gaussians, bias, stride, late, dilation))  # type: ignore[arg-type]
+    function = _CompiledSmoothing if compiling() else _Smoothing
+    return like(x, function.apply(y, gaussians, bias, stride, late, dilation))  # type: ignore[arg-type]
 
 
 def split_padding(
@@ -164,7 +165,8 @@ class _Smoothing(torch.autograd.Function):
             by_y = conv2d_input(y.shape, gaussians, grad, stride, padding, dilation, len(gaussians))
         if ctx.needs_input_grad[1]:
             if max(gaussians.shape[-2:]) > LARGEST_DIRECT and max(stride) == 1:
-                by_gaussians = _correlated(y, grad, padding, dilation, gaussians)
+                correlate = torch.ops.gdlayer.correlated if compiling() else correlated
+                by_gaussians = correlate(y, grad, padding, dilation, gaussians.shape[-2:]).to(gaussians.dtype)
             else:
                 by_gaussians = conv2d_weight(y, gaussians.shape, grad, stride, padding, dilation, len(gaussians))
         if ctx.needs_input_grad[2]:
@@ -179,11 +181,18 @@ class _Smoothing(torch.autograd.Function):
         return F.conv2d(by_y, gaussians, by_bias, **settings) + F.conv2d(y, by_gaussians, **settings)
 
 
-def _correlated(
-    y: Tensor, grad: Tensor, padding: tuple[int, int], dilation: tuple[int, int], gaussians: Tensor
-) -> Tensor:
-    """The sums over images and pixels of a padded y times grad, at the shifts of the window, by its frequencies."""
-    reach = [d * (side - 1) + 1 for d, side in zip(dilation, gaussians.shape[-2:], strict=True)]
+class _CompiledSmoothing(_Smoothing):
+    """The same without a forward-mode derivative, which torch.compile refuses."""
+
+    jvp = torch.autograd.Function.jvp
+
+
+def correlated(y: Tensor, grad: Tensor, padding: list[int], dilation: list[int], window: list[int]) -> Tensor:
+    """The sums over images and pixels of a padded y times grad, at the shifts of the window, by its frequencies.
+
+    (C, 1, *window), in float32 or better.
+    """
+    reach = [d * (side - 1) + 1 for d, side in zip(dilation, window, strict=True)]
     sides = zip(y.shape[-2:], padding, reach, strict=True)
     size = [8 * math.ceil(max(h + p, r) / 8) for h, p, r in sides]  # no shift is taken for another; 8 is fast
     at_a_time = max(PART_BYTES * torch.get_num_threads() // (y.shape[1] * math.prod(size) * 8), 1)
@@ -192,5 +201,16 @@ def _correlated(
     for part, its_grad in zip(y.split(at_a_time), grad.split(at_a_time), strict=True):
         of_y, of_grad = (torch.fft.rfft2(t.contiguous().to(exact), s=size) for t in (part, its_grad))
         products = products + (of_y * of_grad.conj()).sum(0)
-    at_shifts = torch.fft.irfft2(products, s=size).roll(padding, (-2, -1))
-    return at_shifts[:, None, : reach[0] : dilation[0], : reach[1] : dilation[1]].to(gaussians.dtype)
+    at_shifts = torch.fft.irfft2(products, s=size).roll(list(padding), (-2, -1))
+    return at_shifts[:, None, : reach[0] : dilation[0], : reach[1] : dilation[1]].contiguous()
+
+
+@torch.library.custom_op("gdlayer::correlated", mutates_args=())
+def _as_one_operation(y: Tensor, grad: Tensor, padding: list[int], dilation: list[int], window: list[int]) -> Tensor:
+    """:func:`correlated` for compilers, which do not look into it: they cannot write code for complex numbers."""
+    return correlated(y, grad, padding, dilation, window)
+
+
+@_as_one_operation.register_fake
+def _(y: Tensor, grad: Tensor, padding: list[int], dilation: list[int], window: list[int]) -> Tensor:
+    return y.new_empty(y.shape[1], 1, *window, dtype=torch.promote_types(y.dtype, torch.float32))

@@ -63,6 +63,17 @@ def test_many_images_are_correlated_in_parts(monkeypatch):
     assert_equal_to_dense(layer(kernel_size=13), torch.randn(5, 4, 9, 7, dtype=torch.float64))
 
 
+@pytest.mark.filterwarnings("ignore:.* should not be instantiated:DeprecationWarning")
+def test_compiled():
+    """The gradient of a large window by frequencies too."""
+    torch.compiler.reset()
+    it, x = layer(torch.float32, kernel_size=13), torch.randn(2, 4, 9, 7)
+    expected = results(it, x)
+    it.compile(fullgraph=True)
+    for mine, theirs in zip(results(it, x), expected, strict=True):
+        assert (mine - theirs).abs().max() <= 1e-4 * theirs.abs().max()
+
+
 def test_derivatives():
     it = layer(kernel_size=(11, 4), groups=2, bias=True)
     x = torch.randn(2, 4, 5, 6, dtype=torch.float64, requires_grad=True)
