@@ -417,9 +417,10 @@ class GaussianDerivativeConv2d(Geometry, SynthesizedConv2d):
         """How far the samples of each kernel are from the derivative that they stand for.
 
         A kernel is *undersampled* if it changes faster than the pixels can follow: ``report.sampling`` is above
-        ``tolerance``. It is *truncated* if it does not fit the window of ``kernel_size``: ``report.truncation`` is
-        above ``tolerance``. One UserWarning for each of the two faults names the worst kernels. At dilation d the unit
-        of length is d pixels.
+        ``tolerance``. So is a "hybrid" kernel whose Gaussian the window cuts, as its differences see the edge
+        (:meth:`receptive_field`). It is *truncated* if it does not fit the window of ``kernel_size``:
+        ``report.truncation`` is above ``tolerance``. One UserWarning for each of the two faults names the worst
+        kernels. At dilation d the unit of length is d pixels.
 
         Parameters
         ----------

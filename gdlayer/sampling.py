@@ -64,7 +64,7 @@ class SamplingReport:
         if bool(self.undersampled.any()):
             texts.append(
                 f"undersampled, error above {limit}: {self._worst(self.sampling)}. "
-                "A larger sigma_min keeps kernels from it."
+                "A larger sigma_min keeps kernels from it, and a larger kernel_size hybrid ones whose Gaussian is cut."
             )
         if bool(self.truncated.any()):
             texts.append(

@@ -131,6 +131,14 @@ def test_recommended(kernel_size, options):
         assert bool((it.receptive_field() <= torch.tensor(it.kernel_size)).all())  # or the warning is an error
 
 
+def test_a_gaussian_that_is_cut_counts_as_undersampled():
+    it = GaussianDerivativeConv2d.recommended(4, 8, 15)
+    assert it.check_derivatives().sampling.max() < 0.05
+    it.sigma = 2.7
+    with pytest.warns(UserWarning, match="a larger kernel_size hybrid ones whose Gaussian is cut"):
+        it.check_derivatives()
+
+
 @pytest.mark.parametrize("sampling", ["point", "hybrid"])
 def test_receptive_field(sampling):
     """All of a Gaussian outside is below exp(-4.5) of its peak, and two samples further inside it is not."""
