@@ -93,9 +93,9 @@ class Geometry(OwnState):
 
     @torch.no_grad()
     def reset_geometry(self) -> None:
-        """Draws sigma from U(*start_sigma), mu from U(-start_mu, start_mu) and theta from U(-pi, pi).
+        """Draws sigma from the range ``start_sigma``, mu from U(-start_mu, start_mu) and theta from U(-pi, pi).
 
-        The numbers come from torch's global generator. Where ``start_sigma`` is None, sigma is drawn from U(0.5, 2); or
+        The numbers are uniform and come from torch's global generator. Where ``start_sigma`` is None, sigma is drawn from U(0.5, 2); or
         if 0.5 is not between the bounds, from U(low, low + 1.5) with low = ``sigma_min``, or :data:`NARROWEST` if that
         is more; ``sigma_max`` ends either range.
         """
