@@ -212,7 +212,7 @@ def made_tables(name: str, loaded: dict[str, Loaded]) -> list[str]:
     if name == "table1":
         networks = [page.table(own, network=network) for network in ("pooled", "batch-norm")]
         lessons = [page.lesson(own.records, network=network) for network in Table1Trial.as_published]
-        return [cards.answer(own), page.table(own), *judged, *networks, *lessons]
+        return [cards.answer(own), page.table(own), *judged, again.budgets(), *networks, *lessons]
     if name == "table2":
         return [cards.answer(own), page.table(own), *judged, page.residuals(own.records)]
     if name == "ablations":
