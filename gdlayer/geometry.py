@@ -95,9 +95,9 @@ class Geometry(OwnState):
     def reset_geometry(self) -> None:
         """Draws sigma from the range ``start_sigma``, mu from U(-start_mu, start_mu) and theta from U(-pi, pi).
 
-        The numbers are uniform and come from torch's global generator. Where ``start_sigma`` is None, sigma is drawn from U(0.5, 2); or
-        if 0.5 is not between the bounds, from U(low, low + 1.5) with low = ``sigma_min``, or :data:`NARROWEST` if that
-        is more; ``sigma_max`` ends either range.
+        The numbers are uniform and come from torch's global generator. Where ``start_sigma`` is None, sigma is drawn
+        from U(0.5, 2); or if 0.5 is not between the bounds, from U(low, low + 1.5) with low = ``sigma_min``, or
+        :data:`NARROWEST` if that is more; ``sigma_max`` ends either range.
         """
         largest = self._sigma_limit
         low = 0.5 if self.sigma_min < 0.5 < largest else max(self.sigma_min, NARROWEST)
