@@ -10,7 +10,7 @@ from gdlayer.experiments import trial_types
 from gdlayer.experiments.profiles import plan
 from gdlayer.experiments.table2 import LAYERS as FIRST_LAYERS
 from gdlayer.report import overview
-from gdlayer.report.claims import ABOVE, BELOW, FAILS, HOLDS, TOO_FEW, UNTESTABLE, signed
+from gdlayer.report.claims import ABOVE, BELOW, HOLDS, TOO_FEW, UNTESTABLE, signed
 from gdlayer.report.loaded import Loaded, load
 
 pytestmark = pytest.mark.usefixtures("figures")
@@ -73,11 +73,11 @@ def test_the_heat_map_without_a_record(tmp_path):
 def test_verdicts_at_a_glance(tmp_path):
     save(tmp_path, *as_in_the_paper(), *nets(-0.2, 0.5))
     rows = Page(overview.verdicts(everything(tmp_path))).rows
-    assert rows[0] == ["claim", "", ABOVE, HOLDS, BELOW, FAILS, TOO_FEW, UNTESTABLE]
-    assert rows[1][1:] == ["Table 1", "41", "", "4", "", "", ""]
+    assert rows[0] == ["claim", "", ABOVE, HOLDS, BELOW, TOO_FEW, UNTESTABLE]
+    assert rows[1][1:] == ["Table 1", "41", "", "4", "", ""]
     assert [row[1] for row in rows[1:]] == ["Table 1"] * 6 + ["Table 2"] * 2 + ["Table 3"] * 5
     third = next(row for row in rows if "third less" in row[0])
-    assert third[2:] == ["", "1|by construction", "", "", "1|by construction", ""]
+    assert third[2:] == ["", "1|by construction", "", "1|by construction", ""]
 
 
 def test_provenance(tmp_path):
