@@ -239,8 +239,10 @@ def features(model: nn.Module, views: dict[str, np.ndarray], precision: str) -> 
     has its own.
     """
     device = next(model.parameters()).device
-    made_by = hashlib.sha256(f"{torch.__version__} {machine_name(device.type)} {precision}".encode())
-    for value in (*(tensor.cpu().numpy() for tensor in model.state_dict().values()), *views.values()):
+    made_by = hashlib.sha256(f"{torch.__version__} {machine_name(device.type)} {precision} {model}".encode())
+    weights = {name: tensor.cpu().numpy() for name, tensor in model.state_dict().items()}
+    for name, value in (*weights.items(), *views.items()):
+        made_by.update(f"\n{name} {value.dtype} {value.shape}\n".encode())
         made_by.update(np.ascontiguousarray(value).data)
 
     @torch.no_grad()

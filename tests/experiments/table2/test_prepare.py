@@ -415,6 +415,37 @@ def test_a_new_first_layer_of_imagenets_network(results, trained, pretrained, la
     assert isinstance(own["model"][0], training.Standardise)
 
 
+@pytest.mark.parametrize("other", ["layers", "weights", "order", "splits", "shape", "precision"])
+def test_features_are_of_one_model_and_its_pictures(other):
+    """Each case alone would find the features of the case before, were it not part of what they are kept by."""
+    torch.manual_seed(0)
+    layer = nn.Conv2d(3, 4, 1)
+    model = nn.Sequential(layer, nn.ReLU())
+    pictures = np.random.default_rng(0).integers(0, 255, (4, 2, 8, 3), dtype=np.uint8).astype(np.float32)
+    views, precision = {"train": pictures[:2], "val": pictures[2:]}, "fp32"
+    prepare.features(model, views, precision)
+    if other == "layers":
+        model = nn.Sequential(layer, nn.Sigmoid())
+    elif other == "weights":
+        nn.init.ones_(layer.weight)
+    elif other == "order":
+        views = {"val": pictures[:2], "train": pictures[2:]}
+    elif other == "splits":
+        views = {"train": pictures[:1], "val": pictures[1:]}
+    elif other == "shape":
+        views = {name: part.reshape(-1, 4, 4, 3) for name, part in views.items()}
+    else:
+        precision = "bf16"
+    found = prepare.features(model, views, precision)
+    assert found.keys() == views.keys()
+    for name, part in views.items():
+        x = torch.from_numpy(part).permute(0, 3, 1, 2)
+        with torch.no_grad():
+            expected = training.forward(model, x, precision).permute(0, 2, 3, 1)
+        assert found[name].shape == expected.shape
+        torch.testing.assert_close(torch.from_numpy(found[name]).float(), expected, rtol=1e-2, atol=1e-2)
+
+
 def test_the_network_before_gets_as_much_right_by_features_as_by_pictures(results, trained, pretrained):
     """A first layer that computes the same as the old one, before its first step."""
     record = run(smoke("source", "vgg16-255-flatten"), results)
