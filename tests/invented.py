@@ -13,15 +13,15 @@ import pandas as pd
 import torch
 from scipy import stats
 
-from gdlayer.experiments import experiments, trial_of
-from gdlayer.experiments.experiment import Experiment
-from gdlayer.experiments.settings import hyperparameters
 from gdlayer.experiments.table1.trial import Table1Search, Table1Trial
 from gdlayer.experiments.table3.trial import Table3Trial
-from gdlayer.experiments.trial import Trial
 from gdlayer.report import judgements
 from gdlayer.report.loaded import Loaded, load
 from gdlayer.report.missing import planned
+from gdlayer.trials.experiment import Experiment
+from gdlayer.trials.registry import experiments, trial_of
+from gdlayer.trials.settings import hyperparameters
+from gdlayer.trials.trial import Trial
 
 TABLE1, TABLE2, TABLE3, *_ = experiments().values()
 SIZES = (1000, 5000, 10000, 30000, 60000)

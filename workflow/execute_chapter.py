@@ -9,7 +9,7 @@ from pathlib import Path
 import nbformat
 import papermill
 
-from gdlayer.experiments.record import ResultsError, write_beside
+from gdlayer.trials.record import ResultsError, write_beside
 
 
 def main(source: str, target: str, *assignments: str) -> None:

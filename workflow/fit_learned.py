@@ -28,11 +28,12 @@ from gdlayer.basis import jet_orders
 from gdlayer.checks import one_of
 from gdlayer.datasets import balanced_subset, cats_dogs, fashion_mnist
 from gdlayer.datasets.weights import squeezenet_weights
-from gdlayer.experiments.record import provenance, write_beside
-from gdlayer.experiments.training import accuracy, to_channels_last
-from gdlayer.experiments.weights import load_kept
 from gdlayer.networks.depthwise import DepthwiseNet
 from gdlayer.networks.squeezenet import BlueGreenRed, imagenet_squeezenet
+from gdlayer.trials.provenance import provenance
+from gdlayer.trials.record import write_beside
+from gdlayer.trials.training import accuracy, to_channels_last
+from gdlayer.trials.weights import load_kept
 
 ORDERS = range(5)
 """K of the jets; a basis has N = (K + 1)(K + 2) / 2 members."""

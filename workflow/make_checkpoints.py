@@ -15,13 +15,14 @@ import torch
 from torch import nn
 
 from gdlayer.datasets import fashion_mnist
-from gdlayer.experiments.parsing import checksum
-from gdlayer.experiments.record import provenance, write_beside
 from gdlayer.experiments.table1.prepare import PIXEL_MEAN, PIXEL_STD
 from gdlayer.experiments.table1.trial import Table1Trial
-from gdlayer.experiments.training import Recipe, Standardise, accuracy, train
-from gdlayer.experiments.weights import save_weights, weights_path
 from gdlayer.networks.depthwise import DepthwiseNet
+from gdlayer.trials.files import checksum
+from gdlayer.trials.provenance import provenance
+from gdlayer.trials.record import write_beside
+from gdlayer.trials.training import Recipe, Standardise, accuracy, train
+from gdlayer.trials.weights import save_weights, weights_path
 
 FOLDER = Path(__file__).parents[1] / "data" / "checkpoints"
 SHOWN = (

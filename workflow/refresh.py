@@ -8,10 +8,10 @@ import nbformat
 from execute_chapter import take_stderr
 from nbclient import NotebookClient
 
-from gdlayer.experiments import experiments
-from gdlayer.experiments.record import load_records, recorded_datasets
 from gdlayer.report import PAGES, cards, dots, overview
 from gdlayer.report.cells import summarise, write_csv
+from gdlayer.trials.record import load_records, recorded_datasets
+from gdlayer.trials.registry import experiments
 
 ROOT = Path(__file__).parents[1]
 COMMITTED = ROOT / "data" / "results"

@@ -17,20 +17,15 @@ from writable import provide_caches
 
 from gdlayer.checks import one_of
 from gdlayer.datasets import DataError
-from gdlayer.experiments import experiments
-from gdlayer.experiments.parallel import unfinished
-from gdlayer.experiments.profiles import asked_by, choose_datasets, plan
-from gdlayer.experiments.progress import Progress, duration_in_words, result_in_words
-from gdlayer.experiments.record import (
-    RESERVED_BYTES,
-    ResultsError,
-    load_records,
-    provenance_of_code,
-    read_record,
-)
-from gdlayer.experiments.spread import agreement
-from gdlayer.experiments.trial import PROFILES, Trial
 from gdlayer.report import PAGES
+from gdlayer.trials.parallel import unfinished
+from gdlayer.trials.plan import asked_by, choose_datasets, plan
+from gdlayer.trials.progress import Progress, duration_in_words, result_in_words
+from gdlayer.trials.provenance import provenance_of_code
+from gdlayer.trials.record import RESERVED_BYTES, ResultsError, load_records, read_record
+from gdlayer.trials.registry import experiments
+from gdlayer.trials.spread import agreement
+from gdlayer.trials.trial import PROFILES, Trial
 
 RESULTS = Path("results")
 RECORD = Path("data/results")

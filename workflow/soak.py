@@ -24,10 +24,10 @@ from pathlib import Path
 import nbformat
 import pandas as pd
 
-from gdlayer.experiments import experiments
-from gdlayer.experiments.profiles import asked_by
-from gdlayer.experiments.record import ResultsError, load_records, read_record, recorded_datasets
 from gdlayer.report.cells import summarise, write_csv
+from gdlayer.trials.plan import asked_by
+from gdlayer.trials.record import ResultsError, load_records, read_record, recorded_datasets
+from gdlayer.trials.registry import experiments
 
 ROOT = Path(__file__).parents[1]
 COPIED = ("gdlayer", "workflow", "book", "data", "_config.yml", "_toc.yml", "pyproject.toml")

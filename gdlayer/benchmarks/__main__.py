@@ -12,9 +12,10 @@ import torch
 
 from gdlayer.benchmarks.measurements import Row, describe, read, write
 from gdlayer.benchmarks.parts import PARTS, Job
-from gdlayer.experiments.progress import duration_in_words
-from gdlayer.experiments.record import ResultsError, provenance, repository
 from gdlayer.extras import MissingExtraError
+from gdlayer.trials.progress import duration_in_words
+from gdlayer.trials.provenance import provenance, repository
+from gdlayer.trials.record import ResultsError
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from gdlayer.experiments.record import ResultsError, write_beside
+from gdlayer.trials.record import ResultsError, write_beside
 
 Row = dict[str, Any]
 

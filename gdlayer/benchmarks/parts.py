@@ -35,13 +35,13 @@ from gdlayer.benchmarks.peers import INSTALL, PEERS
 from gdlayer.benchmarks.task import RATE, Rows, Task
 from gdlayer.benchmarks.timing import compare, rounded
 from gdlayer.datasets import fashion_mnist
-from gdlayer.experiments.memory import keep_freed_memory
-from gdlayer.experiments.settings import hyperparameters
 from gdlayer.experiments.table1.layers import LAYERS
 from gdlayer.experiments.table1.prepare import build_network
 from gdlayer.experiments.table1.trial import Table1Trial
-from gdlayer.experiments.training import Captured, Recipe, forward
 from gdlayer.geometry import GEOMETRY
+from gdlayer.trials.memory import keep_freed_memory
+from gdlayer.trials.settings import hyperparameters
+from gdlayer.trials.training import Captured, Recipe, forward
 
 ALGORITHM_SHAPES = (*SHAPES, Shape(32, 1, 16, 28, 7, 1), Shape(32, 16, 32, 28, 7, 1), Shape(32, 32, 64, 14, 7, 1))
 HOPELESS = 5
@@ -411,7 +411,7 @@ def _step(name: str, device: str, effort: float) -> Rows:
 
 
 def _training_step(layer: str, precision: str, device: str) -> Callable[[], None]:
-    """One step as in :func:`gdlayer.experiments.training.train`, on images of noise."""
+    """One step as in :func:`gdlayer.trials.training.train`, on images of noise."""
     trial = Table1Trial(layer=layer, dataset=fashion_mnist.SAMPLE, n_train=1000, seed=0, profile="quick")
     settings = hyperparameters(trial)
     batch = Recipe.of(settings, trial.seed).batch_size

@@ -6,8 +6,8 @@ from typing import Any
 
 from gdlayer.benchmarks.goals import FIRST_LAYER, GOALS, HELD_OUT_SHAPES, INFERENCE, SHAPES, TRAINING, Goal, Shape
 from gdlayer.benchmarks.measurements import Row, describe, read
-from gdlayer.experiments.record import committed_data
 from gdlayer.extras import extra
+from gdlayer.trials.provenance import committed_data
 
 with extra("report"):
     import matplotlib.pyplot as plt

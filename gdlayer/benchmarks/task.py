@@ -13,7 +13,7 @@ from torch.profiler import ProfilerActivity, profile
 from gdlayer.benchmarks.goals import INFERENCE, TRAINING, Shape
 from gdlayer.benchmarks.timing import compare
 from gdlayer.conv import GaussianDerivativeConv2d
-from gdlayer.experiments.training import to_channels_last
+from gdlayer.trials.training import to_channels_last
 
 Rows = list[dict[str, Any]]
 

@@ -13,11 +13,11 @@ from typing import Any
 
 from gdlayer.checks import one_of, positive_int
 from gdlayer.datasets import DataError
-from gdlayer.experiments import experiments, trial_of, trial_types
-from gdlayer.experiments.memory import keep_freed_memory
-from gdlayer.experiments.parallel import run_all, unfinished
-from gdlayer.experiments.profiles import asked_by, choose_datasets, in_order, plan
-from gdlayer.experiments.progress import (
+from gdlayer.extras import MissingExtraError
+from gdlayer.trials.memory import keep_freed_memory
+from gdlayer.trials.parallel import run_all, unfinished
+from gdlayer.trials.plan import asked_by, choose_datasets, in_order, plan
+from gdlayer.trials.progress import (
     Progress,
     cell_in_words,
     duration_in_words,
@@ -25,12 +25,13 @@ from gdlayer.experiments.progress import (
     result_in_words,
     seconds_each,
 )
-from gdlayer.experiments.record import ResultsError, committed_record, every_record, load_records, read_record
-from gdlayer.experiments.search import as_table
-from gdlayer.experiments.settings import hyperparameters
-from gdlayer.experiments.spread import Spread
-from gdlayer.experiments.trial import PROFILES, Search, Trial
-from gdlayer.extras import MissingExtraError
+from gdlayer.trials.provenance import committed_record
+from gdlayer.trials.record import ResultsError, every_record, load_records, read_record
+from gdlayer.trials.registry import experiments, trial_of, trial_types
+from gdlayer.trials.search import as_table
+from gdlayer.trials.settings import hyperparameters
+from gdlayer.trials.spread import Spread
+from gdlayer.trials.trial import PROFILES, Search, Trial
 
 TELL_SECONDS = 5.0
 """Between two lines that say how far a cell's training is."""
@@ -190,7 +191,7 @@ def _execute(
 ) -> dict[str, Any]:
     import torch
 
-    from gdlayer.experiments.run import run
+    from gdlayer.trials.run import run
 
     if options.device == "cuda" and not torch.cuda.is_available():
         raise ValueError("device must be 'cpu', as torch finds no GPU, got 'cuda'")

@@ -4,10 +4,10 @@ import argparse
 import sys
 from pathlib import Path
 
-from gdlayer.experiments import experiments
-from gdlayer.experiments.folder import FolderError
-from gdlayer.experiments.record import ResultsError, load_records, recorded_datasets
 from gdlayer.extras import MissingExtraError
+from gdlayer.trials.files import FolderError
+from gdlayer.trials.record import ResultsError, load_records, recorded_datasets
+from gdlayer.trials.registry import experiments
 
 
 def main() -> int:

@@ -6,12 +6,12 @@ from typing import NamedTuple
 
 from markupsafe import Markup
 
-from gdlayer.experiments.spread import agreement
 from gdlayer.report import markup
 from gdlayer.report.claims import AGAINST, FOR, NOT_RUN, OPEN, TOO_FEW, UNTESTABLE, Question, Row
 from gdlayer.report.conclusion import places
 from gdlayer.report.judgements import judged_claims
 from gdlayer.report.loaded import Loaded
+from gdlayer.trials.spread import agreement
 
 WORDS = {FOR: "Yes", AGAINST: "No"}
 UNRUN = {TOO_FEW: "Too few runs so far", UNTESTABLE: "Cannot be tested here"}

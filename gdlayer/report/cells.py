@@ -6,9 +6,9 @@ from typing import Any
 
 import numpy as np
 
-from gdlayer.experiments.experiment import Experiment
-from gdlayer.experiments.record import write_beside
 from gdlayer.extras import extra
+from gdlayer.trials.experiment import Experiment
+from gdlayer.trials.record import write_beside
 
 with extra("report"):
     import pandas as pd

@@ -6,14 +6,14 @@ from typing import Any
 
 from markupsafe import Markup
 
-from gdlayer.experiments import trial_of
-from gdlayer.experiments.settings import hyperparameters
 from gdlayer.extras import extra
 from gdlayer.report import markup
 from gdlayer.report.cells import Selector, kind_in_words, kind_letters, kind_of, main_kind, rows_of, select
 from gdlayer.report.grid import kinds_in_words
 from gdlayer.report.loaded import Loaded
 from gdlayer.report.missing import duration
+from gdlayer.trials.registry import trial_of
+from gdlayer.trials.settings import hyperparameters
 
 with extra("report"):
     import pandas as pd

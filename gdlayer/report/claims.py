@@ -5,11 +5,11 @@ from typing import Any, NamedTuple
 
 from markupsafe import Markup
 
-from gdlayer.experiments.experiment import Experiment
 from gdlayer.report import markup
 from gdlayer.report.blocks import Estimate
 from gdlayer.report.cells import DEVICES
 from gdlayer.report.differences import ALPHA, Difference, holm
+from gdlayer.trials.experiment import Experiment
 
 ABOVE, BELOW, EQUAL, UNDECIDED = "above", "below", "equal within 0.5", "undecided"
 """What runs decide."""

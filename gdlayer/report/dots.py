@@ -4,11 +4,11 @@ import textwrap
 from collections.abc import Mapping
 from typing import Any
 
-from gdlayer.experiments.experiment import Experiment
 from gdlayer.extras import extra
 from gdlayer.report.claims import ABOVE, BELOW, EQUAL, TOO_FEW, UNDECIDED, UNTESTABLE, JudgedClaim, Row
 from gdlayer.report.judgements import judged_claims
 from gdlayer.report.loaded import Loaded
+from gdlayer.trials.experiment import Experiment
 
 with extra("report"):
     import matplotlib.pyplot as plt

@@ -5,7 +5,6 @@ from typing import Any, NamedTuple
 
 from markupsafe import Markup
 
-from gdlayer.experiments.progress import duration_in_words
 from gdlayer.extras import extra
 from gdlayer.report import markup, records
 from gdlayer.report.cells import (
@@ -23,6 +22,7 @@ from gdlayer.report.cells import (
     still_to_run,
 )
 from gdlayer.report.loaded import Loaded
+from gdlayer.trials.progress import duration_in_words
 
 with extra("report"):
     import pandas as pd

@@ -4,20 +4,14 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from gdlayer.experiments import experiments, trial_of
-from gdlayer.experiments.experiment import Experiment
-from gdlayer.experiments.profiles import plan
-from gdlayer.experiments.record import (
-    ResultsError,
-    committed_data,
-    committed_record,
-    every_record,
-    load_records,
-    recorded_datasets,
-)
 from gdlayer.extras import extra
 from gdlayer.report.cells import summarise
 from gdlayer.report.missing import planned
+from gdlayer.trials.experiment import Experiment
+from gdlayer.trials.plan import plan
+from gdlayer.trials.provenance import committed_data, committed_record
+from gdlayer.trials.record import ResultsError, every_record, load_records, recorded_datasets
+from gdlayer.trials.registry import experiments, trial_of
 
 with extra("report"):
     import pandas as pd

@@ -3,10 +3,10 @@
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from gdlayer.experiments import trial_of, trial_types
-from gdlayer.experiments.profiles import plan
-from gdlayer.experiments.progress import duration_in_words, seconds_each
 from gdlayer.extras import extra
+from gdlayer.trials.plan import plan
+from gdlayer.trials.progress import duration_in_words, seconds_each
+from gdlayer.trials.registry import trial_of, trial_types
 
 with extra("report"):
     import pandas as pd
@@ -28,7 +28,7 @@ def planned(
     profile, experiment, datasets : what was to be run; data sets that the experiment does not know are left out
     records : what was
     judged_by : collections of records
-        What the duration is judged by besides, as :func:`gdlayer.experiments.progress.seconds_each` does.
+        What the duration is judged by besides, as :func:`gdlayer.trials.progress.seconds_each` does.
     """
     cls = trial_types()[experiment]
     names = ("layer", *cls.cell_fields(), "dataset")

@@ -6,10 +6,6 @@ from typing import Any, NamedTuple
 
 from markupsafe import Markup
 
-from gdlayer.experiments import experiments
-from gdlayer.experiments.profiles import asked_by
-from gdlayer.experiments.record import every_record, load_records
-from gdlayer.experiments.trial import PROFILES
 from gdlayer.extras import extra
 from gdlayer.report import claims, markup
 from gdlayer.report.cells import DEVICES, Selector, marks, published_at, rows_of, select, still_to_run
@@ -17,6 +13,10 @@ from gdlayer.report.grid import Panel
 from gdlayer.report.judgements import judged_claims
 from gdlayer.report.loaded import FULLEST, Loaded, load
 from gdlayer.report.missing import duration, planned
+from gdlayer.trials.plan import asked_by
+from gdlayer.trials.record import every_record, load_records
+from gdlayer.trials.registry import experiments
+from gdlayer.trials.trial import PROFILES
 
 with extra("report"):
     import matplotlib.pyplot as plt

@@ -5,12 +5,12 @@ from typing import Any
 
 from markupsafe import Markup
 
-from gdlayer.experiments import trial_of
-from gdlayer.experiments.experiment import Experiment
-from gdlayer.experiments.trial import Trial
 from gdlayer.report import markup
 from gdlayer.report.cells import DEVICES
 from gdlayer.report.loaded import Loaded
+from gdlayer.trials.experiment import Experiment
+from gdlayer.trials.registry import trial_of
+from gdlayer.trials.trial import Trial
 
 PAGE = "records.html"
 VERSIONS = ("torch", "numpy", "python", "gdlayer")

@@ -5,11 +5,11 @@ from typing import Any
 
 from markupsafe import Markup
 
-from gdlayer.experiments.record import load_records
 from gdlayer.report import cards, markup
 from gdlayer.report.claims import UNTESTABLE, quoted
 from gdlayer.report.judgements import judged_claims
 from gdlayer.report.loaded import Loaded
+from gdlayer.trials.record import load_records
 
 
 def abstract(tables: Mapping[str, Loaded]) -> str:

@@ -5,15 +5,16 @@ from pathlib import Path
 
 from markupsafe import Markup
 
-from gdlayer.experiments import experiments
-from gdlayer.experiments.experiment import Experiment
-from gdlayer.experiments.profiles import plan
-from gdlayer.experiments.record import committed_record, every_record, load_records, recorded_datasets
-from gdlayer.experiments.search import Subject, best_rates, chosen_rates, rates_tried, validation_means
-from gdlayer.experiments.settings import hyperparameters
-from gdlayer.experiments.trial import Search
 from gdlayer.report import markup
 from gdlayer.report.missing import duration, planned
+from gdlayer.trials.experiment import Experiment
+from gdlayer.trials.plan import plan
+from gdlayer.trials.provenance import committed_record
+from gdlayer.trials.record import every_record, load_records, recorded_datasets
+from gdlayer.trials.registry import experiments
+from gdlayer.trials.search import Subject, best_rates, chosen_rates, rates_tried, validation_means
+from gdlayer.trials.settings import hyperparameters
+from gdlayer.trials.trial import Search
 
 PROFILE = "paper"
 """The profile whose searches set the choices."""
@@ -29,7 +30,7 @@ def render(experiment: Experiment, committed: Path | None = None) -> Markup:
 
     Raises
     ------
-    gdlayer.experiments.record.ResultsError
+    gdlayer.trials.record.ResultsError
         If a record was made with other settings than the present ones.
     """
     folder = committed or committed_record()

@@ -47,7 +47,8 @@ from gdlayer.benchmarks.measurements import Row, describe, read, write
 from gdlayer.benchmarks.parts import PARTS, Job, operations
 from gdlayer.benchmarks.peers import INSTALL, PEERS
 from gdlayer.benchmarks.task import Task
-from gdlayer.experiments.record import ResultsError, committed_data
+from gdlayer.trials.provenance import committed_data
+from gdlayer.trials.record import ResultsError
 
 SMALL = Shape(2, 3, 4, 9, 5, 2)
 COMMITTED = committed_data() / "bench"

@@ -15,10 +15,10 @@ from invented import FULL, finish, smoke
 
 from gdlayer.datasets import files as files_module
 from gdlayer.experiments import __main__ as cli
-from gdlayer.experiments import run as runner
-from gdlayer.experiments.profiles import asked_by, plan
-from gdlayer.experiments.record import read_record
 from gdlayer.experiments.table1.trial import Table1Trial
+from gdlayer.trials import run as runner
+from gdlayer.trials.plan import asked_by, plan
+from gdlayer.trials.record import read_record
 
 LAYERS = Table1Trial.layers
 QUOTED = ", ".join(map(repr, LAYERS))

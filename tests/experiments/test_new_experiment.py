@@ -13,18 +13,18 @@ from invented import Page
 
 import gdlayer.experiments
 from gdlayer.experiments import __main__ as cli
-from gdlayer.experiments import experiments, trial_of
-from gdlayer.experiments.profiles import asked_by, choose_datasets, plan
-from gdlayer.experiments.record import read_record
-from gdlayer.experiments.settings import hyperparameters
 from gdlayer.report import __main__ as report_cli
 from gdlayer.report import chapter, judgements, overview, tuning
 from gdlayer.report.loaded import FULLEST, choose_profile, load
+from gdlayer.trials.plan import asked_by, choose_datasets, plan
+from gdlayer.trials.record import read_record
+from gdlayer.trials.registry import experiments, trial_of
+from gdlayer.trials.settings import hyperparameters
 
 ROOT = Path(__file__).parents[2]
 FILES = {
     "__init__.py": """
-from gdlayer.experiments.experiment import Experiment
+from gdlayer.trials.experiment import Experiment
 from PACKAGE.layers import LAYERS
 from PACKAGE.trial import Table4Search, Table4Trial
 
@@ -39,7 +39,7 @@ EXPERIMENT = Experiment(
 )
 """,
     "layers.py": """
-from gdlayer.experiments.experiment import LayerType
+from gdlayer.trials.experiment import LayerType
 
 LAYERS = {
     row.name: row
@@ -52,7 +52,7 @@ LAYERS = {
     "trial.py": """
 from dataclasses import dataclass
 
-from gdlayer.experiments.trial import Search, Trial
+from gdlayer.trials.trial import Search, Trial
 from PACKAGE.layers import LAYERS
 
 
@@ -76,8 +76,8 @@ class Table4Search(Search, Table4Trial):
 import torch
 from torch import nn
 
-from gdlayer.experiments.run import Task
-from gdlayer.experiments.training import accuracy
+from gdlayer.trials.task import Task
+from gdlayer.trials.training import accuracy
 from PACKAGE.layers import LAYERS
 
 
@@ -252,8 +252,8 @@ def test_a_folder_and_a_line_make_an_experiment(results, monkeypatch, capsys):
 def test_nothing_of_it_needs_torch_before_it_runs(tmp_path):
     script = (
         "import sys, json; sys.path.insert(0, sys.argv[1]); import gdlayer.experiments as e;"
-        "e.FOLDERS['table4'] = 'toy_table4'; from gdlayer.experiments.profiles import plan;"
-        "from gdlayer.experiments.settings import hyperparameters;"
+        "e.FOLDERS['table4'] = 'toy_table4'; from gdlayer.trials.plan import plan;"
+        "from gdlayer.trials.settings import hyperparameters;"
         "trials = plan('smoke', 'table4', ['noise']);"
         "print(json.dumps([len([hyperparameters(t) for t in trials]), 'torch' in sys.modules]))"
     )

@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 from invented import FULL, SAMPLE, record, runs_of
 from scipy import stats
 
-from gdlayer.experiments import experiments
 from gdlayer.report.blocks import Estimate, blocks_of, estimate, typical_variance
 from gdlayer.report.cells import per_trial
 from gdlayer.report.differences import typical
+from gdlayer.trials.registry import experiments
 
 TABLE1, TABLE2, TABLE3, *_ = experiments().values()
 ROW = {"n_train": 1000, "network": "unpooled", "metric": "test_accuracy"}

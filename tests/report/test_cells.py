@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 from invented import FULL, SAMPLE, net, record, save, vgg
 from scipy import stats
 
-from gdlayer.experiments import experiments
 from gdlayer.report import __main__ as cli
 from gdlayer.report.cells import MARKS, marks, published_at, select, summarise, write_csv
+from gdlayer.trials.registry import experiments
 
 TABLE1, TABLE2, TABLE3, *_ = experiments().values()
 LAYERS = TABLE1.trial.layers

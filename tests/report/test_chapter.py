@@ -6,12 +6,12 @@ from typing import Any
 import pytest
 from invented import Page, loaded_of, net, of_plan, record, save
 
-from gdlayer.experiments import experiments
-from gdlayer.experiments.experiment import Experiment
 from gdlayer.experiments.table2.sources import SOURCES
 from gdlayer.report.cells import summarise
 from gdlayer.report.chapter import choices_table, costs, outdated, runs
 from gdlayer.report.loaded import Loaded, load
+from gdlayer.trials.experiment import Experiment
+from gdlayer.trials.registry import experiments
 
 TABLE1, TABLE2, TABLE3, *_ = experiments().values()
 

@@ -8,7 +8,6 @@ from hypothesis import strategies as st
 from invented import FULL
 from scipy import stats
 
-from gdlayer.experiments import experiments
 from gdlayer.report import judgements
 from gdlayer.report.blocks import Estimate
 from gdlayer.report.claims import (
@@ -40,6 +39,7 @@ from gdlayer.report.claims import (
 )
 from gdlayer.report.differences import ALPHA, Difference, holm
 from gdlayer.report.loaded import load
+from gdlayer.trials.registry import experiments
 
 TABLE1, TABLE2, TABLE3, *_ = experiments().values()
 KIND = (FULL, "paper", "fp32", "cpu")

@@ -8,12 +8,12 @@ import pandas as pd
 import pytest
 from invented import FULL, SAMPLE, Page, half, loaded_of, net, of_plan, page, record, trial_of
 
-from gdlayer.experiments import experiments
-from gdlayer.experiments.progress import STARTUP_SECONDS
-from gdlayer.experiments.settings import hyperparameters
 from gdlayer.report.cells import as_csv, select, summarise
 from gdlayer.report.grid import grid
 from gdlayer.report.missing import planned
+from gdlayer.trials.progress import STARTUP_SECONDS
+from gdlayer.trials.registry import experiments
+from gdlayer.trials.settings import hyperparameters
 
 TABLE1, TABLE2, TABLE3, *_ = experiments().values()
 LAYERS = TABLE1.trial.layers

@@ -3,11 +3,12 @@
 import pytest
 from invented import net, save
 
-from gdlayer.experiments.record import ResultsError, committed_data, recorded_datasets
 from gdlayer.experiments.table3.trial import Table3Trial
 from gdlayer.report import overview
 from gdlayer.report.cells import select
 from gdlayer.report.loaded import choose_profile, load
+from gdlayer.trials.provenance import committed_data
+from gdlayer.trials.record import ResultsError, recorded_datasets
 
 
 def test_load_brings_the_record_beside_a_users_own_run(tmp_path):

@@ -6,12 +6,12 @@ import pytest
 from invented import FULL, Page, as_in_the_paper, net, nets, record, save, vgg
 from matplotlib.colors import to_hex
 
-from gdlayer.experiments import trial_types
-from gdlayer.experiments.profiles import plan
 from gdlayer.experiments.table2 import LAYERS as FIRST_LAYERS
 from gdlayer.report import overview
 from gdlayer.report.claims import ABOVE, BELOW, HOLDS, TOO_FEW, UNTESTABLE, signed
 from gdlayer.report.loaded import Loaded, load
+from gdlayer.trials.plan import plan
+from gdlayer.trials.registry import trial_types
 
 pytestmark = pytest.mark.usefixtures("figures")
 

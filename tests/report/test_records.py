@@ -6,11 +6,11 @@ from typing import Any
 import pytest
 from invented import SAMPLE, Page, loaded_of, net, record, trial_of, vgg
 
-from gdlayer.experiments import experiments
-from gdlayer.experiments.experiment import Experiment
 from gdlayer.report import records
 from gdlayer.report.cells import rows_of, summarise
 from gdlayer.report.loaded import Loaded
+from gdlayer.trials.experiment import Experiment
+from gdlayer.trials.registry import experiments
 
 TABLE1, TABLE2, TABLE3, *_ = experiments().values()
 

@@ -21,11 +21,7 @@ from markupsafe import Markup
 from PIL import Image
 
 from gdlayer.experiments import __main__ as cli
-from gdlayer.experiments import experiments
 from gdlayer.experiments.ablations.layers import QUESTIONS
-from gdlayer.experiments.profiles import plan
-from gdlayer.experiments.record import check_current, every_record, load_records, recorded_datasets
-from gdlayer.experiments.settings import hyperparameters
 from gdlayer.experiments.table1 import again
 from gdlayer.experiments.table1.trial import Table1Trial
 from gdlayer.report import cards, conclusion, dots, judgements, markup, overview, records, replication, tuning
@@ -33,6 +29,10 @@ from gdlayer.report.cells import DEVICES, KIND, select, summarise, write_csv
 from gdlayer.report.chapter import choices_table, runs
 from gdlayer.report.loaded import Loaded, load
 from gdlayer.report.overview import PROVENANCE, missing_provenance
+from gdlayer.trials.plan import plan
+from gdlayer.trials.record import check_current, every_record, load_records, recorded_datasets
+from gdlayer.trials.registry import experiments
+from gdlayer.trials.settings import hyperparameters
 
 ROOT = Path(__file__).parents[2]
 COMMITTED = ROOT / "data" / "results"

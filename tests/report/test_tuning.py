@@ -6,14 +6,14 @@ from typing import Any
 import pytest
 from invented import FULL, Page, nets, record, save
 
-from gdlayer.experiments import experiments
-from gdlayer.experiments.profiles import plan
-from gdlayer.experiments.record import ResultsError
-from gdlayer.experiments.settings import chosen_rate, hyperparameters
 from gdlayer.experiments.table1.trial import Table1Search, Table1Trial
 from gdlayer.experiments.table3.trial import Table3Trial
 from gdlayer.report import judgements, tuning
 from gdlayer.report.loaded import load
+from gdlayer.trials.plan import plan
+from gdlayer.trials.record import ResultsError
+from gdlayer.trials.registry import experiments
+from gdlayer.trials.settings import chosen_rate, hyperparameters
 
 TABLE1, TABLE2, TABLE3, *_ = experiments().values()
 

@@ -12,14 +12,14 @@ from make_checkpoints import FOLDER, depthwise_network, trials
 from torch import nn
 
 from gdlayer.datasets import fashion_mnist
-from gdlayer.experiments.parsing import checksum
-from gdlayer.experiments.record import check_current, read_record
-from gdlayer.experiments.settings import hyperparameters
 from gdlayer.experiments.table1.layers import LAYERS
 from gdlayer.experiments.table1.prepare import build_network
 from gdlayer.experiments.table1.trial import Table1Trial
-from gdlayer.experiments.training import accuracy
-from gdlayer.experiments.weights import load_kept
+from gdlayer.trials.files import checksum
+from gdlayer.trials.record import check_current, read_record
+from gdlayer.trials.settings import hyperparameters
+from gdlayer.trials.training import accuracy
+from gdlayer.trials.weights import load_kept
 
 ROOT = Path(make_checkpoints.__file__).parents[1]
 

@@ -16,7 +16,7 @@ from torch import nn
 from gdlayer import gaussian_derivative_kernels
 from gdlayer.basis import jet_orders
 from gdlayer.datasets.weights import squeezenet_weights
-from gdlayer.experiments.weights import load_kept
+from gdlayer.trials.weights import load_kept
 
 FITS = Path(fit_learned.__file__).parents[1] / "data" / "fits"
 

@@ -8,10 +8,10 @@ import torch
 from make_checkpoints import RECIPE, depthwise_network, make_depthwise, trials
 
 from gdlayer.datasets import fashion_mnist
-from gdlayer.experiments.parsing import checksum
-from gdlayer.experiments.profiles import plan
-from gdlayer.experiments.training import accuracy
-from gdlayer.experiments.weights import load_kept
+from gdlayer.trials.files import checksum
+from gdlayer.trials.plan import plan
+from gdlayer.trials.training import accuracy
+from gdlayer.trials.weights import load_kept
 
 
 def test_the_networks_of_table_1_are_trials_of_the_full_protocol():

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 import soak
 
-from gdlayer.experiments.profiles import plan
-from gdlayer.experiments.record import read_record
+from gdlayer.trials.plan import plan
+from gdlayer.trials.record import read_record
 
 DATASET = "fashion-mnist-sample"
 TRIALS = plan("smoke", "table1", (DATASET,))[:2]

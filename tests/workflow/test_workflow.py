@@ -22,10 +22,10 @@ from invented import finish
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError
 
-from gdlayer.experiments import experiments
-from gdlayer.experiments.profiles import plan
-from gdlayer.experiments.progress import STARTUP_SECONDS, duration_in_words
-from gdlayer.experiments.trial import Trial
+from gdlayer.trials.plan import plan
+from gdlayer.trials.progress import STARTUP_SECONDS, duration_in_words
+from gdlayer.trials.registry import experiments
+from gdlayer.trials.trial import Trial
 
 REPOSITORY = Path(reproduce.__file__).parents[1]
 SAMPLE = REPOSITORY / "gdlayer" / "datasets" / "sample" / "fashion-mnist"

@@ -3,7 +3,7 @@
 from gdlayer.datasets import fashion_mnist
 from gdlayer.experiments.ablations.layers import LAYERS
 from gdlayer.experiments.ablations.trial import AblationTrial
-from gdlayer.experiments.experiment import Experiment
+from gdlayer.trials.experiment import Experiment
 
 EXPERIMENT = Experiment(
     package=__name__,

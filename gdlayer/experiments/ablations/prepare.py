@@ -4,9 +4,9 @@ from functools import partial
 from typing import Any
 
 from gdlayer.experiments.ablations.trial import AblationTrial
-from gdlayer.experiments.run import Task, Workplace
 from gdlayer.experiments.table1.prepare import build_network, task
 from gdlayer.networks.convolutions import ours
+from gdlayer.trials.task import Task, Workplace
 
 
 def prepare(trial: AblationTrial, settings: dict[str, Any], workplace: Workplace) -> Task:

@@ -1,9 +1,9 @@
 """Scale generalisation, beyond the paper: networks trained on images of one size, tested on others."""
 
 from gdlayer.datasets import fashion_mnist
-from gdlayer.experiments.experiment import Experiment
 from gdlayer.experiments.scale.layers import LAYERS
 from gdlayer.experiments.scale.trial import ScaleSearch, ScaleTrial
+from gdlayer.trials.experiment import Experiment
 
 EXPERIMENT = Experiment(
     package=__name__,

@@ -1,6 +1,6 @@
 """The networks that are tested on images of other sizes."""
 
-from gdlayer.experiments.experiment import LayerType
+from gdlayer.trials.experiment import LayerType
 
 _MAKERS = "gdlayer.networks.convolutions"
 

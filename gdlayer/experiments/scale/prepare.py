@@ -7,13 +7,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from gdlayer.experiments.run import Task, Workplace
 from gdlayer.experiments.scale.layers import CHANNELS, LAYERS
 from gdlayer.experiments.scale.trial import ScaleTrial
-from gdlayer.experiments.settings import check_fixed
 from gdlayer.experiments.table1.prepare import PIXEL_STD, task
-from gdlayer.experiments.training import Standardise
 from gdlayer.networks.four_conv import FourConv
+from gdlayer.trials.settings import check_fixed
+from gdlayer.trials.task import Task, Workplace
+from gdlayer.trials.training import Standardise
 
 FIXED = {
     "resampling": "bicubic, antialiased",

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from gdlayer.experiments.scale.layers import LAYERS
 from gdlayer.experiments.table1.trial import FashionMnistTrial
-from gdlayer.experiments.trial import Search
+from gdlayer.trials.trial import Search
 
 
 @dataclass(frozen=True, kw_only=True)

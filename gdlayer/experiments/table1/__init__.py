@@ -1,7 +1,6 @@
 """Experiment 1: layers compared on Fashion-MNIST with training sets of five sizes."""
 
 from gdlayer.datasets import fashion_mnist
-from gdlayer.experiments.experiment import Experiment
 from gdlayer.experiments.table1.layers import LAYERS
 from gdlayer.experiments.table1.trial import (
     Table1EqualSteps,
@@ -10,6 +9,7 @@ from gdlayer.experiments.table1.trial import (
     Table1Search,
     Table1Trial,
 )
+from gdlayer.trials.experiment import Experiment
 
 EXPERIMENT = Experiment(
     package=__name__,

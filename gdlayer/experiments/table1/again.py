@@ -9,7 +9,6 @@ from typing import NamedTuple
 import numpy as np
 from markupsafe import Markup
 
-from gdlayer.experiments.record import committed_record, every_record, load_records, recorded_datasets
 from gdlayer.experiments.table1 import EXPERIMENT, LAYERS
 from gdlayer.experiments.table1.trial import Table1EqualSteps, Table1Precision, Table1Trial
 from gdlayer.extras import extra
@@ -18,6 +17,8 @@ from gdlayer.report.blocks import Estimate, blocks_of, estimate
 from gdlayer.report.cells import Selector, per_trial, rows_of, select
 from gdlayer.report.claims import MIN_SEEDS, estimate_in_words, signed
 from gdlayer.report.missing import duration, planned
+from gdlayer.trials.provenance import committed_record
+from gdlayer.trials.record import every_record, load_records, recorded_datasets
 
 with extra("report"):
     import pandas as pd

@@ -1,6 +1,6 @@
 """The layer types of Table 1: its six columns, then three controls that the paper lacks."""
 
-from gdlayer.experiments.experiment import LayerType
+from gdlayer.trials.experiment import LayerType
 
 _MAKERS = "gdlayer.networks.convolutions"
 

@@ -6,8 +6,6 @@ from typing import Any
 import numpy as np
 from markupsafe import Markup
 
-from gdlayer.experiments.experiment import LayerType
-from gdlayer.experiments.settings import hyperparameters
 from gdlayer.experiments.table1 import EXPERIMENT, LAYERS
 from gdlayer.experiments.table1.trial import Table1Trial
 from gdlayer.extras import extra
@@ -16,6 +14,8 @@ from gdlayer.report.cells import rows_of, select
 from gdlayer.report.chapter import costs
 from gdlayer.report.grid import Panel, grid
 from gdlayer.report.loaded import Loaded
+from gdlayer.trials.experiment import LayerType
+from gdlayer.trials.settings import hyperparameters
 
 with extra("report"):
     import matplotlib.pyplot as plt

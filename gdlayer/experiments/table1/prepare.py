@@ -9,14 +9,14 @@ import torch
 from torch import Tensor, nn
 
 from gdlayer.datasets import balanced_subset, fashion_mnist
-from gdlayer.experiments.record import packed
-from gdlayer.experiments.run import Task, Workplace
-from gdlayer.experiments.settings import check_fixed
 from gdlayer.experiments.table1.layers import LAYERS
 from gdlayer.experiments.table1.trial import FashionMnistTrial, Table1Trial
-from gdlayer.experiments.training import Standardise, correct
 from gdlayer.networks.convolutions import ConvSpec
 from gdlayer.networks.four_conv import FourConv
+from gdlayer.trials.record import packed
+from gdlayer.trials.settings import check_fixed
+from gdlayer.trials.task import Task, Workplace
+from gdlayer.trials.training import Standardise, correct
 
 PIXEL_MEAN, PIXEL_STD = 0.2860, 0.3530
 """Of the 60,000 training images, pixels scaled to [0, 1]."""

@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 from gdlayer.checks import one_of
 from gdlayer.datasets import fashion_mnist
 from gdlayer.experiments.table1.layers import LAYERS
-from gdlayer.experiments.trial import Search, Trial
+from gdlayer.trials.trial import Search, Trial
 
 
 @dataclass(frozen=True, kw_only=True)

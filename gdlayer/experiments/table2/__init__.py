@@ -1,9 +1,9 @@
 """Experiment 2: the first layer of a network for cats and dogs, replaced and trained alone."""
 
 from gdlayer.datasets import cats_dogs
-from gdlayer.experiments.experiment import Experiment
 from gdlayer.experiments.table2.layers import LAYERS
 from gdlayer.experiments.table2.trial import Table2Search, Table2Trial
+from gdlayer.trials.experiment import Experiment
 
 EXPERIMENT = Experiment(
     package=__name__,

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Any
 
-from gdlayer.experiments.experiment import LayerType
+from gdlayer.trials.experiment import LayerType
 
 _MAKERS = "gdlayer.experiments.table2.prepare"
 

@@ -16,19 +16,21 @@ from gdlayer.datasets import balanced_subset, cats_dogs
 from gdlayer.datasets.cache import cached
 from gdlayer.datasets.files import cache_directory
 from gdlayer.datasets.weights import VGG16_MEAN, vgg16_weights
-from gdlayer.experiments.record import machine_name, packed
-from gdlayer.experiments.run import Task, Workplace, run
-from gdlayer.experiments.settings import check_fixed
 from gdlayer.experiments.table2.layers import LAYERS, FirstLayer
 from gdlayer.experiments.table2.sources import SOURCES
 from gdlayer.experiments.table2.trial import Table2Trial
-from gdlayer.experiments.training import Standardise, correct, forward
-from gdlayer.experiments.weights import save_weights
 from gdlayer.extras import extra
 from gdlayer.fit import fit_filters
 from gdlayer.networks.squeezenet import BlueGreenRed, SqueezeNet, imagenet_squeezenet
 from gdlayer.networks.transfer import TransferNetwork, load_weights, replace_first_layer
 from gdlayer.networks.vgg16 import IMAGENET_MEAN, IMAGENET_STD, VGG16, AdaptedVGG16, load_published
+from gdlayer.trials.provenance import machine_name
+from gdlayer.trials.record import packed
+from gdlayer.trials.run import run
+from gdlayer.trials.settings import check_fixed
+from gdlayer.trials.task import Task, Workplace
+from gdlayer.trials.training import Standardise, correct, forward
+from gdlayer.trials.weights import save_weights
 
 with extra("experiments"):
     from filelock import FileLock

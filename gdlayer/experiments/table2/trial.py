@@ -5,10 +5,10 @@ from typing import Any, ClassVar
 
 from gdlayer.checks import one_of
 from gdlayer.datasets import cats_dogs
-from gdlayer.experiments.settings import chosen_rate
 from gdlayer.experiments.table2.layers import LAYERS
 from gdlayer.experiments.table2.sources import SOURCES
-from gdlayer.experiments.trial import Search, Trial
+from gdlayer.trials.settings import chosen_rate
+from gdlayer.trials.trial import Search, Trial
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,9 +1,9 @@
 """Experiment 3: nuclei segmented by a classical and a Gaussian derivative U-net."""
 
 from gdlayer.datasets import nuclei
-from gdlayer.experiments.experiment import Experiment
 from gdlayer.experiments.table3.layers import LAYERS
 from gdlayer.experiments.table3.trial import Table3FullSearch, Table3Search, Table3Trial
+from gdlayer.trials.experiment import Experiment
 
 EXPERIMENT = Experiment(
     package=__name__,

@@ -6,7 +6,6 @@ from typing import Any
 import numpy as np
 
 from gdlayer.datasets import nuclei
-from gdlayer.experiments import trial_of
 from gdlayer.experiments.table3 import EXPERIMENT, LAYERS
 from gdlayer.experiments.table3.page import SPLITS, picture_path
 from gdlayer.experiments.table3.trial import Table3Trial
@@ -31,6 +30,7 @@ from gdlayer.report.claims import (
 )
 from gdlayer.report.judgements import Comparer
 from gdlayer.report.loaded import Loaded
+from gdlayer.trials.registry import trial_of
 
 with extra("report"):
     import pandas as pd

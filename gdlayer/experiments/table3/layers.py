@@ -3,7 +3,7 @@
 One tells the layer from the batch normalisation, one from the number of parameters.
 """
 
-from gdlayer.experiments.experiment import LayerType
+from gdlayer.trials.experiment import LayerType
 
 _UNET = "gdlayer.networks.unet:UNet"
 

@@ -9,13 +9,13 @@ from markupsafe import Markup
 from gdlayer.datasets import nuclei
 from gdlayer.experiments.table3 import EXPERIMENT, LAYERS
 from gdlayer.experiments.table3.trial import Table3Trial
-from gdlayer.experiments.trial import Trial
 from gdlayer.extras import extra
 from gdlayer.report import markup
 from gdlayer.report.cells import Selector, select
 from gdlayer.report.chapter import costs
 from gdlayer.report.grid import Panel, grid
 from gdlayer.report.loaded import Loaded
+from gdlayer.trials.trial import Trial
 
 with extra("report"):
     import matplotlib.pyplot as plt

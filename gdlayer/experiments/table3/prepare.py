@@ -9,13 +9,13 @@ import torch
 from torch import Tensor, nn
 
 from gdlayer.datasets import nuclei
-from gdlayer.experiments.record import write_beside
-from gdlayer.experiments.run import Task, Workplace
-from gdlayer.experiments.settings import check_fixed
 from gdlayer.experiments.table3.layers import LAYERS
 from gdlayer.experiments.table3.trial import Table3Search, Table3Trial
-from gdlayer.experiments.training import Standardise, forward
 from gdlayer.extras import extra
+from gdlayer.trials.record import write_beside
+from gdlayer.trials.settings import check_fixed
+from gdlayer.trials.task import Task, Workplace
+from gdlayer.trials.training import Standardise, forward
 
 with extra("experiments"):
     from scipy import ndimage

@@ -6,7 +6,7 @@ from typing import ClassVar
 from gdlayer.checks import one_of
 from gdlayer.datasets import nuclei
 from gdlayer.experiments.table3.layers import LAYERS
-from gdlayer.experiments.trial import Search, Trial
+from gdlayer.trials.trial import Search, Trial
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -5,8 +5,8 @@ from invented import FULL
 
 from gdlayer.experiments.ablations.layers import LAYERS, QUESTIONS
 from gdlayer.experiments.ablations.trial import AblationTrial
-from gdlayer.experiments.settings import hyperparameters
 from gdlayer.experiments.table1.trial import Table1Trial
+from gdlayer.trials.settings import hyperparameters
 
 PROPERTIES = {
     "trainable": {"trainable"},

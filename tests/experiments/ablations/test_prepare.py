@@ -11,10 +11,11 @@ from gdlayer.experiments.ablations import prepare as prepared
 from gdlayer.experiments.ablations.layers import LAYERS
 from gdlayer.experiments.ablations.prepare import prepare
 from gdlayer.experiments.ablations.trial import AblationTrial
-from gdlayer.experiments.run import Workplace, run
-from gdlayer.experiments.settings import hyperparameters
 from gdlayer.networks.convolutions import ours
 from gdlayer.networks.four_conv import FourConv
+from gdlayer.trials.run import run
+from gdlayer.trials.settings import hyperparameters
+from gdlayer.trials.task import Workplace
 
 WIDTHS = {"narrow": (1, 12, 12, 14, 24)}
 BASES = {

@@ -10,14 +10,14 @@ from invented import SAMPLE
 from torch.nn import functional as F
 
 from gdlayer.datasets import balanced_subset, fashion_mnist
-from gdlayer.experiments import training
-from gdlayer.experiments.run import run
 from gdlayer.experiments.scale.layers import CHANNELS, LAYERS
 from gdlayer.experiments.scale.prepare import FIXED, Canvas, build_network, rescaled
 from gdlayer.experiments.scale.trial import ScaleSearch, ScaleTrial
-from gdlayer.experiments.settings import hyperparameters
 from gdlayer.networks.four_conv import FourConv
 from gdlayer.related import ScaleChannelNetwork
+from gdlayer.trials import training
+from gdlayer.trials.run import run
+from gdlayer.trials.settings import hyperparameters
 
 
 def trial_of(layer: str = "free-form", **fields: Any) -> ScaleTrial:

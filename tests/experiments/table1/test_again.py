@@ -7,13 +7,13 @@ import pytest
 from invented import FULL, Page, record, save
 from scipy import stats
 
-from gdlayer.experiments.profiles import plan
-from gdlayer.experiments.settings import hyperparameters
 from gdlayer.experiments.table1 import EXPERIMENT, again
 from gdlayer.experiments.table1.trial import Table1Precision, Table1Trial
 from gdlayer.report.blocks import Estimate
 from gdlayer.report.claims import signed
 from gdlayer.report.differences import Difference
+from gdlayer.trials.plan import plan
+from gdlayer.trials.settings import hyperparameters
 
 
 def made(low: float, high: float, seeds: int = 5) -> Estimate:

@@ -9,12 +9,12 @@ from invented import FULL, Page, loaded_of, record
 from matplotlib.colors import to_hex
 from scipy import stats
 
-from gdlayer.experiments.experiment import LayerType
 from gdlayer.experiments.table1 import EXPERIMENT as TABLE1
 from gdlayer.experiments.table1 import LAYERS as ROWS
 from gdlayer.experiments.table1 import page as page1
 from gdlayer.report.cells import select, summarise
 from gdlayer.report.missing import planned
+from gdlayer.trials.experiment import LayerType
 
 pytestmark = pytest.mark.usefixtures("figures")
 

@@ -10,13 +10,13 @@ import torch
 from invented import SAMPLE, rows_of, smoke, sought
 
 from gdlayer.datasets import balanced_subset, fashion_mnist
-from gdlayer.experiments import training
-from gdlayer.experiments.run import run
-from gdlayer.experiments.schema import REQUIRED
-from gdlayer.experiments.settings import hyperparameters
 from gdlayer.experiments.table1.prepare import FIXED, build_network
 from gdlayer.experiments.table1.trial import Table1Trial
 from gdlayer.networks.convolutions import ours
+from gdlayer.trials import training
+from gdlayer.trials.run import run
+from gdlayer.trials.schema import REQUIRED
+from gdlayer.trials.settings import hyperparameters
 
 
 @pytest.mark.parametrize("name", ["activation", "optimiser", "input", "subset"])

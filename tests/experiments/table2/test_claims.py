@@ -5,11 +5,11 @@ from typing import Any
 
 from invented import judged_of, save, vgg
 
-from gdlayer.experiments.profiles import plan
 from gdlayer.report import judgements
 from gdlayer.report.claims import ABOVE, BELOW, TOO_FEW, UNTESTABLE
 from gdlayer.report.conclusion import answer
 from gdlayer.report.loaded import load
+from gdlayer.trials.plan import plan
 
 OURS = ("ours-7x7", "ours-7x7-fitted", "ours-3x3", "ours-3x3-fitted")
 

@@ -20,18 +20,19 @@ from torch.nn import functional as F
 from gdlayer import GaussianDerivativeConv2d
 from gdlayer.datasets import DataCorruptError, DataNotFoundError, cats_dogs, synthetic
 from gdlayer.experiments import __main__ as cli
-from gdlayer.experiments import experiments, training
-from gdlayer.experiments import run as runner
-from gdlayer.experiments.parsing import checksum
-from gdlayer.experiments.record import ResultsError, read_record
-from gdlayer.experiments.run import run
-from gdlayer.experiments.schema import REQUIRED
-from gdlayer.experiments.settings import hyperparameters
 from gdlayer.experiments.table2 import prepare
 from gdlayer.experiments.table2.layers import LAYERS
 from gdlayer.experiments.table2.trial import Table2Search, Table2Trial
 from gdlayer.networks import vgg16
 from gdlayer.networks.transfer import load_weights
+from gdlayer.trials import run as runner
+from gdlayer.trials import training
+from gdlayer.trials.files import checksum
+from gdlayer.trials.record import ResultsError, read_record
+from gdlayer.trials.registry import experiments
+from gdlayer.trials.run import run
+from gdlayer.trials.schema import REQUIRED
+from gdlayer.trials.settings import hyperparameters
 
 SIZES = {"train": 40, "val": 20, "test": 30}
 TINY: dict[str, Any] = {"resolution": 32, "widths": [4, 4, 4, 4, 4], "hidden": 8, "grid": 1, "bases": 2, "fit_steps": 3}

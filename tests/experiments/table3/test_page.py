@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 from invented import half, net, page
 
-from gdlayer.experiments import experiments
 from gdlayer.experiments.table3 import page as page3
 from gdlayer.experiments.table3.trial import Table3Trial
 from gdlayer.report.cells import summarise
+from gdlayer.trials.registry import experiments
 
 pytestmark = pytest.mark.usefixtures("figures")
 

@@ -16,16 +16,16 @@ from torch import Tensor, nn
 
 from gdlayer.datasets import nuclei, synthetic
 from gdlayer.experiments import __main__ as cli
-from gdlayer.experiments import run as runner
-from gdlayer.experiments import training
-from gdlayer.experiments.profiles import plan
-from gdlayer.experiments.record import ResultsError
-from gdlayer.experiments.run import run
-from gdlayer.experiments.schema import REQUIRED
-from gdlayer.experiments.settings import hyperparameters
 from gdlayer.experiments.table3 import prepare
 from gdlayer.experiments.table3.trial import Table3Search, Table3Trial
 from gdlayer.networks.unet import UNet
+from gdlayer.trials import run as runner
+from gdlayer.trials import training
+from gdlayer.trials.plan import plan
+from gdlayer.trials.record import ResultsError
+from gdlayer.trials.run import run
+from gdlayer.trials.schema import REQUIRED
+from gdlayer.trials.settings import hyperparameters
 
 PATIENTS = (1, 1, 1, 1)
 PARAMETERS = {"unet": 97_202, "gaussian-unet": 25_298, "unet-bn": 97_404, "unet-small": 24_704}

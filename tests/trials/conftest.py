@@ -1,0 +1,5 @@
+"""What these tests share, from one place."""
+
+from surroundings import results, surroundings, trained
+
+__all__ = ["results", "surroundings", "trained"]
