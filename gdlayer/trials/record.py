@@ -5,6 +5,7 @@ import json
 import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -121,7 +122,8 @@ def write_beside(path: Path, content: bytes) -> None:
 def read_record(path: Path) -> dict[str, Any] | None:
     """The finished record at ``path``, without its checksum, or None if there is none.
 
-    Records made before they had a checksum are read without.
+    A file is read again only when it was replaced, so callers share what they get and do not change it. Records made
+    before they had a checksum are read without.
 
     Raises
     ------
@@ -130,12 +132,18 @@ def read_record(path: Path) -> dict[str, Any] | None:
         changed after it was written; the message is one line.
     """
     try:
-        record = parse_json(path.read_text(encoding="utf-8"))
-        _check(record, path)
+        file = path.stat()
+        return _read(path, file.st_ino, file.st_mtime_ns, file.st_size)
     except (FileNotFoundError, NotADirectoryError):
         return None
     except (OSError, TypeError, ValueError, RecursionError) as error:
         raise ResultsError(f"{path} is not a record ({error}); move it away") from error
+
+
+@lru_cache(maxsize=1 << 14)
+def _read(path: Path, *file: int) -> dict[str, Any]:
+    record = parse_json(path.read_text(encoding="utf-8"))
+    _check(record, path)
     return record
 
 
