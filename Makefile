@@ -20,7 +20,7 @@ export OMP_NUM_THREADS := 1
 
 STEPS := lint types tests notebooks smoke
 
-.PHONY: help reproduce test $(STEPS) test-matrix soak book pdf cell lab bench archive lock clean
+.PHONY: help reproduce test $(STEPS) test-matrix soak book pdf cell lab bench lock clean
 .DEFAULT_GOAL := help
 
 help:  ## this list
@@ -100,9 +100,6 @@ test-matrix: $(READY)  ## the tests of the layer on every Python and torch claim
 soak: $(READY)  ## damaged files for every reader, then 200 kills of make reproduce, in an hour: data/soak-*.csv
 	$(BIN)/python workflow/soak.py --mutations 750 --csv data/soak-mutations.csv
 	$(BIN)/python workflow/soak.py --kills 200 --csv data/soak-kills.csv
-
-archive: $(READY)  ## wheel, source, book, record, checksums and metadata for a repository that gives DOIs: _build/archive
-	$(BIN)/python workflow/archive.py
 
 lock: $(READY)  ## the lock files anew from pyproject.toml, with hashes
 	$(BIN)/python workflow/lock.py
