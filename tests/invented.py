@@ -17,7 +17,7 @@ from gdlayer.experiments.table1.trial import Table1Search, Table1Trial
 from gdlayer.experiments.table3.trial import Table3Trial
 from gdlayer.report import judgements
 from gdlayer.report.loaded import Loaded, load
-from gdlayer.report.missing import planned
+from gdlayer.report.plans import planned
 from gdlayer.trials.experiment import Experiment
 from gdlayer.trials.registry import experiments, trial_of
 from gdlayer.trials.settings import hyperparameters
@@ -200,11 +200,11 @@ def as_in_the_paper(seeds: int = 5, control: float = -1.0, **fields: Any) -> lis
     return made_up
 
 
-def judged_of(tmp_path: Path, *records: dict[str, Any], experiment: str = "table1", datasets: str = FULL) -> Any:
+def rows_by_claim(tmp_path: Path, *records: dict[str, Any], experiment: str = "table1", datasets: str = FULL) -> Any:
     """{claim: its rows}"""
     save(tmp_path, *records)
     loaded = load(tmp_path, records[0]["trial"]["profile"], experiment, datasets, tmp_path)
-    return {claim.name: claim.rows for claim in judgements.judged_claims(loaded)}
+    return {claim.name: claim.rows for claim in judgements.judgements(loaded)}
 
 
 NETS = {"unet": 97202, "gaussian-unet": 25298, "unet-bn": 97404, "unet-small": 24704}

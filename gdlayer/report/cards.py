@@ -9,7 +9,7 @@ from markupsafe import Markup
 from gdlayer.report import markup
 from gdlayer.report.claims import AGAINST, FOR, NOT_RUN, OPEN, TOO_FEW, UNTESTABLE, Question, Row
 from gdlayer.report.conclusion import places
-from gdlayer.report.judgements import judged_claims
+from gdlayer.report.judgements import judgements
 from gdlayer.report.loaded import Loaded
 from gdlayer.trials.spread import agreement
 
@@ -47,7 +47,7 @@ class Card(NamedTuple):
 
 def card(loaded: Loaded) -> Card:
     """The answer that an experiment's record gives."""
-    found, experiment = judged_claims(loaded), loaded.experiment
+    found, experiment = judgements(loaded), loaded.experiment
     rows = found[0].rows if found else []
     return Card(
         experiment.title,

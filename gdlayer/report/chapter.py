@@ -11,7 +11,7 @@ from gdlayer.report import markup
 from gdlayer.report.cells import Selector, kind_in_words, kind_letters, kind_of, main_kind, rows_of, select
 from gdlayer.report.grid import kinds_in_words
 from gdlayer.report.loaded import Loaded
-from gdlayer.report.missing import duration
+from gdlayer.report.plans import duration
 from gdlayer.trials.registry import trial_of
 from gdlayer.trials.settings import hyperparameters
 

@@ -148,7 +148,7 @@ class Claim(NamedTuple):
     of_paper: bool = True
 
 
-class JudgedClaim(NamedTuple):
+class Judgement(NamedTuple):
     """A claim whose cases all have their verdict."""
 
     name: str
@@ -178,7 +178,7 @@ class Outcome(NamedTuple):
     of: int = 1
 
 
-def judge(cases: Sequence[Case]) -> list[Outcome]:
+def decide(cases: Sequence[Case]) -> list[Outcome]:
     r"""The verdicts on all cases of a claim, by the rule of the book's page on verdicts.
 
     - above, below: a test to that side is clear at 2.5 %, the level of a 95 % interval, after Holm's correction for the
@@ -203,12 +203,12 @@ def _outcome(found: Difference, more: float, less: float, of: int) -> Outcome:
     return Outcome(verdict, "", chance, not_below, not_above, of)
 
 
-def judge_claim(claim: Claim) -> JudgedClaim:
+def judgement(claim: Claim) -> Judgement:
     """The claim with its verdicts: its cases judged together, what was counted as it is."""
     cases = [row for row in claim.rows if isinstance(row, Case)]
-    made = iter([_row(case, found, claim.borne_out) for case, found in zip(cases, judge(cases), strict=True)])
+    made = iter([_row(case, found, claim.borne_out) for case, found in zip(cases, decide(cases), strict=True)])
     rows = [next(made) if isinstance(row, Case) else row for row in claim.rows]
-    return JudgedClaim(claim.name, claim.rule, rows, claim.questions, claim.of_paper)
+    return Judgement(claim.name, claim.rule, rows, claim.questions, claim.of_paper)
 
 
 def _row(case: Case, found: Outcome, borne_out: Sequence[str]) -> Row:
@@ -281,7 +281,7 @@ def counted(case: str, paper: str, here: str, verdict: str, why: str, tag: str =
     return Row(case, paper, here, verdict, why, tag, says={HOLDS: FOR, FAILS: AGAINST}.get(verdict, OPEN))
 
 
-def judge_count(share: float | None, claimed: float) -> tuple[str, str]:
+def decide_count(share: float | None, claimed: float) -> tuple[str, str]:
     """Verdict and reason on a counted share: holds within :data:`TOLERANCE` of the printed one, relative to it."""
     if share is None:
         return TOO_FEW, NOT_RUN
@@ -309,7 +309,7 @@ def estimate_in_words(estimate: Estimate, marks: str = "") -> str:
 
 def reading(case: Case) -> str:
     """A control in words: its difference, and the verdict on it alone."""
-    (found,) = judge([case])
+    (found,) = decide([case])
     if case.estimate is None:
         return NOT_RUN
     return f"{case.against} {estimate_in_words(case.estimate, case.marks)}, {found.verdict}"
@@ -320,7 +320,7 @@ def quoted(text: str, where: str) -> Markup:
     return markup.sentences(f"“{text}”", markup.small(f"({where})"))
 
 
-def render(experiment: Experiment, claims: Iterable[JudgedClaim], foot: str = "") -> Markup:
+def render(experiment: Experiment, claims: Iterable[Judgement], foot: str = "") -> Markup:
     """HTML of the claims: each with its sentences and rule, below them its cases."""
     rows: list[Sequence[str]] = []
     for claim in claims:

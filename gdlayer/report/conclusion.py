@@ -12,14 +12,14 @@ from gdlayer.report.claims import (
     OPEN,
     UNTESTABLE,
     VERDICTS,
-    JudgedClaim,
+    Judgement,
     Printed,
     Question,
     Row,
-    judge,
+    decide,
     signed,
 )
-from gdlayer.report.judgements import judged_claims
+from gdlayer.report.judgements import judgements
 from gdlayer.report.loaded import Loaded
 
 ALWAYS = ("What reproduces", "What does not", "What stays open")
@@ -28,11 +28,11 @@ ALWAYS = ("What reproduces", "What does not", "What stays open")
 
 def render(loaded: Loaded) -> Markup:
     """HTML: what reproduces, what does not, what stays open, where the paper's differences lie, what explains it."""
-    found = judged_claims(loaded)
+    found = judgements(loaded)
     measured = [claim._replace(rows=[r for r in claim.rows if not r.tag]) for claim in found]
     chosen = [claim._replace(rows=[r for r in claim.rows if r.tag]) for claim in found]
 
-    def told(claims: Iterable[JudgedClaim], *says: str) -> list[Markup]:
+    def told(claims: Iterable[Judgement], *says: str) -> list[Markup]:
         quotes = loaded.experiment.quotes
         texts = ((quotes[claim.name][0].text, share(claim.rows, *says)) for claim in claims)
         return [Markup("“{}”: {}.").format(quote, text) for quote, text in texts if text]
@@ -97,7 +97,7 @@ def answer(question: Question) -> str:
 def places(question: Question) -> dict[str, list[str]]:
     """The cases of a question by their verdicts, with the differences."""
     found: dict[str, list[str]] = {}
-    for case, outcome in zip(question.cases, judge(question.cases), strict=True):
+    for case, outcome in zip(question.cases, decide(question.cases), strict=True):
         told, number = outcome.verdict, ""
         if case.estimate is None:
             told = NOT_RUN

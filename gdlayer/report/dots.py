@@ -5,8 +5,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from gdlayer.extras import extra
-from gdlayer.report.claims import ABOVE, BELOW, EQUAL, TOO_FEW, UNDECIDED, UNTESTABLE, JudgedClaim, Row
-from gdlayer.report.judgements import judged_claims
+from gdlayer.report.claims import ABOVE, BELOW, EQUAL, TOO_FEW, UNDECIDED, UNTESTABLE, Judgement, Row
+from gdlayer.report.judgements import judgements
 from gdlayer.report.loaded import Loaded
 from gdlayer.trials.experiment import Experiment
 
@@ -26,12 +26,12 @@ BEYOND = 10.0
 """Percentage points at which the axis ends at the latest."""
 
 
-def claims_of(tables: Mapping[str, Loaded], *, first: bool = False) -> list[tuple[Experiment, list[JudgedClaim]]]:
+def claims_of(tables: Mapping[str, Loaded], *, first: bool = False) -> list[tuple[Experiment, list[Judgement]]]:
     """Every experiment with its judged claims, or with the first of them alone."""
-    return [(loaded.experiment, judged_claims(loaded)[: 1 if first else None]) for loaded in tables.values()]
+    return [(loaded.experiment, judgements(loaded)[: 1 if first else None]) for loaded in tables.values()]
 
 
-def drawn(claim: JudgedClaim) -> list[Row]:
+def drawn(claim: Judgement) -> list[Row]:
     """The cases that have a difference and can be tested."""
     return [row for row in claim.rows if row.measured is not None and row.verdict != UNTESTABLE]
 
@@ -46,7 +46,7 @@ def in_words(tables: Mapping[str, Loaded], *, first: bool = False) -> str:
     )
 
 
-def verdicts_in_short(claim: JudgedClaim) -> str:
+def verdicts_in_short(claim: Judgement) -> str:
     """The verdicts with the numbers of their cases: "holds 3, too few seeds 2", and whether by construction."""
     names = dict.fromkeys(row.verdict for row in claim.rows)
     counts = ", ".join(f"{name} {sum(r.verdict == name for r in claim.rows)}" for name in names)

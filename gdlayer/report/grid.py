@@ -64,7 +64,7 @@ def grid(
     selectors = [[{**defaults, **row, **column} for column in columns.values()] for row in rows.values()]
     every = [selector for line in selectors for selector in line]
     own = _shown(loaded.cells, every)
-    kept = None if loaded.record is None else _shown(loaded.record, every)
+    kept = None if loaded.beside is None else _shown(loaded.beside, every)
     own_letters, kept_letters = kind_letters(own, kept)
     same = len(set(own["seeds"])) <= 1
     left: dict[tuple[Any, ...], float] = {}
@@ -78,8 +78,8 @@ def grid(
         if pending and not found:
             found = markup.small(markup.lines("not run", duration_in_words(seconds or None)))
         texts = [found or "—"]
-        if loaded.record is not None:
-            beside = values(loaded, select(loaded.record, selector), kept_letters) or "—"
+        if loaded.beside is not None:
+            beside = values(loaded, select(loaded.beside, selector), kept_letters) or "—"
             texts.append(markup.small(Markup("[{}]").format(beside)))
         if (number := published_at(loaded.experiment, selector)) is not None:
             texts.append(markup.small(f"({number:.1f})"))

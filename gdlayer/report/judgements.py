@@ -10,18 +10,18 @@ from gdlayer.extras import extra
 from gdlayer.report import claims, tuning
 from gdlayer.report.blocks import Estimate, blocks_of, estimate, typical_variance
 from gdlayer.report.cells import KIND, Selector, marks, per_trial, published_at, select, still_to_run
-from gdlayer.report.claims import Case, JudgedClaim
+from gdlayer.report.claims import Case, Judgement
 from gdlayer.report.differences import Prior, average
 from gdlayer.report.loaded import Loaded
-from gdlayer.report.missing import duration
+from gdlayer.report.plans import duration
 
 with extra("report"):
     import pandas as pd
 
 
-def judged_claims(loaded: Loaded) -> list[JudgedClaim]:
+def judgements(loaded: Loaded) -> list[Judgement]:
     """The paper's claims of an experiment, judged by records of one profile."""
-    return [claims.judge_claim(claim) for claim in loaded.experiment.claims.judged(loaded)]
+    return [claims.judgement(claim) for claim in loaded.experiment.claims.stated(loaded)]
 
 
 def render(loaded: Loaded) -> Markup:
@@ -34,7 +34,7 @@ def render(loaded: Loaded) -> Markup:
         foot = (
             f" Every layer was tuned by the same search; at the edge of its rates, perhaps not at their best: {named}."
         )
-    return claims.render(loaded.experiment, judged_claims(loaded), foot)
+    return claims.render(loaded.experiment, judgements(loaded), foot)
 
 
 class Comparer:

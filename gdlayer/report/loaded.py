@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 from gdlayer.extras import extra
 from gdlayer.report.cells import summarise
-from gdlayer.report.missing import planned
+from gdlayer.report.plans import planned
 from gdlayer.trials.experiment import Experiment
 from gdlayer.trials.plan import plan
 from gdlayer.trials.provenance import committed_data, committed_record
@@ -31,7 +31,7 @@ class Loaded(NamedTuple):
     records: list[dict[str, Any]]
     cells: pd.DataFrame
     plan: pd.DataFrame
-    record: pd.DataFrame | None
+    beside: pd.DataFrame | None
     committed: Path | None
     """Folder of the repository's record, if there is one."""
     kept: Sequence[dict[str, Any]] = ()

@@ -10,9 +10,9 @@ from gdlayer.extras import extra
 from gdlayer.report import claims, markup
 from gdlayer.report.cells import DEVICES, Selector, marks, published_at, rows_of, select, still_to_run
 from gdlayer.report.grid import Panel
-from gdlayer.report.judgements import judged_claims
+from gdlayer.report.judgements import judgements
 from gdlayer.report.loaded import FULLEST, Loaded, load
-from gdlayer.report.missing import duration, planned
+from gdlayer.report.plans import duration, planned
 from gdlayer.trials.plan import asked_by
 from gdlayer.trials.record import every_record, load_records
 from gdlayer.trials.registry import experiments
@@ -128,7 +128,7 @@ def _draw(axis: Axes, panel: Panel, entries: Sequence[Sequence[Entry | None]]) -
 
 def verdicts(tables: Mapping[str, Loaded]) -> Markup:
     """HTML: a row per claim of the paper, a column per verdict with the number of its cases."""
-    judged = [(name, loaded, claim) for name, loaded in tables.items() for claim in judged_claims(loaded)]
+    judged = [(name, loaded, claim) for name, loaded in tables.items() for claim in judgements(loaded)]
     told = {row.verdict for *_, claim in judged for row in claim.rows}
     columns = [verdict for verdict in claims.VERDICTS if verdict in told]
     rows = []

@@ -7,7 +7,7 @@ from markupsafe import Markup
 
 from gdlayer.report import cards, markup
 from gdlayer.report.claims import UNTESTABLE, quoted
-from gdlayer.report.judgements import judged_claims
+from gdlayer.report.judgements import judgements
 from gdlayer.report.loaded import Loaded
 from gdlayer.trials.record import load_records
 
@@ -39,7 +39,7 @@ def abstract(tables: Mapping[str, Loaded]) -> str:
 
 def summary(tables: Mapping[str, Loaded]) -> str:
     """How many cases of the paper's claims have which verdict, what is decided by construction apart."""
-    claims = [claim for loaded in tables.values() for claim in judged_claims(loaded) if claim.of_paper]
+    claims = [claim for loaded in tables.values() for claim in judgements(loaded) if claim.of_paper]
     rows = [row for claim in claims for row in claim.rows]
     told = cards.counted([row.verdict for row in rows if not row.tag])
     chosen = sum(bool(row.tag) for row in rows)
@@ -55,7 +55,7 @@ def scope(tables: Mapping[str, Loaded]) -> Markup:
             loaded.experiment.page.QUESTION,
             markup.bullets(
                 markup.lines(*(quoted(quote.text, quote.where) for quote in loaded.experiment.quotes[claim.name]))
-                for claim in judged_claims(loaded)
+                for claim in judgements(loaded)
             ),
         ]
         for loaded in tables.values()
@@ -76,7 +76,7 @@ def untested(tables: Mapping[str, Loaded]) -> Markup:
     """HTML of the cases that no run of the record can decide, by experiment and reason."""
     found: dict[tuple[str, str], list[str]] = {}
     for loaded in tables.values():
-        for row in (row for claim in judged_claims(loaded) for row in claim.rows):
+        for row in (row for claim in judgements(loaded) for row in claim.rows):
             if row.verdict == UNTESTABLE:
                 found.setdefault((loaded.experiment.title, row.why), []).append(row.case)
     texts = [

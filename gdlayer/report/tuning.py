@@ -6,7 +6,7 @@ from pathlib import Path
 from markupsafe import Markup
 
 from gdlayer.report import markup
-from gdlayer.report.missing import duration, planned
+from gdlayer.report.plans import duration, planned
 from gdlayer.trials.experiment import Experiment
 from gdlayer.trials.plan import plan
 from gdlayer.trials.provenance import committed_record

@@ -124,7 +124,7 @@ from gdlayer.report.claims import Claim
 from gdlayer.report.judgements import Comparer
 
 
-def judged(loaded):
+def stated(loaded):
     one, other = ({"layer": layer, "size": 3, "metric": "test_accuracy"} for layer in ("flat", "deep"))
     return [Claim("simple", "", [Comparer(loaded).case("flat", one, other)])]
 """,
@@ -310,7 +310,7 @@ def test_the_chapters_of_all_experiments_show_a_new_layer_and_a_new_experiment(t
     layers.write_text(layers.read_text("utf-8").removesuffix("    )\n}\n") + ROW.removeprefix("\n"), "utf-8")
     first, line = "FOLDERS = {\n", '    "table4": "gdlayer.experiments.table4",\n'
     registry.write_text(registry.read_text("utf-8").replace(first, first + line), "utf-8")
-    no_claims = {"claims.py": "def judged(loaded):\n    return []\n", "claims.csv": "claim,where,printed,quote\n"}
+    no_claims = {"claims.py": "def stated(loaded):\n    return []\n", "claims.csv": "claim,where,printed,quote\n"}
     write_folder(home / "table4", "gdlayer.experiments.table4", **no_claims)
 
     own = json.loads((ROOT / "book" / "table2.ipynb").read_text("utf-8"))

@@ -30,9 +30,9 @@ from gdlayer.report.claims import (
     Row,
     chance_in_words,
     counted,
-    judge,
-    judge_claim,
-    judge_count,
+    decide,
+    decide_count,
+    judgement,
     reading,
     signed,
     verdict_as_html,
@@ -61,7 +61,7 @@ NONE = Case("Ours", "RFNN", None, 1.1)
 
 
 def row(case: Case, borne_out: tuple[str, ...] = (ABOVE,)) -> Row:
-    (found,) = judge_claim(Claim("higher", "", [case], (), borne_out)).rows
+    (found,) = judgement(Claim("higher", "", [case], (), borne_out)).rows
     return found
 
 
@@ -81,7 +81,7 @@ def row(case: Case, borne_out: tuple[str, ...] = (ABOVE,)) -> Row:
     ],
 )
 def test_a_case_alone(mean, half, expected):
-    assert judge([against(mean, half)])[0].verdict == expected
+    assert decide([against(mean, half)])[0].verdict == expected
 
 
 def test_what_is_above_may_be_equal_too():
@@ -103,17 +103,17 @@ def test_what_is_above_may_be_equal_too():
     ],
 )
 def test_what_decides_nothing(case, expected, reason):
-    (found,) = judge([case])
+    (found,) = decide([case])
     assert (found.verdict, found.reason) == (expected, reason)
 
 
 def test_verdicts_are_corrected_for_the_cases_of_the_claim():
     """Clear alone, but not as one of ten of which nine show nothing; what cannot decide is no case."""
     for mean, alone in ((1.2, ABOVE), (-1.2, BELOW)):
-        assert judge([against(mean)])[0].verdict == alone
-        assert judge([against(mean), *[against(0)] * 9])[0].verdict == UNDECIDED
-        assert judge([against(4 * mean), *[against(0)] * 9])[0].verdict == alone
-        assert judge([against(mean), *[NONE, against(1, marks="‡")] * 9])[0].verdict == alone
+        assert decide([against(mean)])[0].verdict == alone
+        assert decide([against(mean), *[against(0)] * 9])[0].verdict == UNDECIDED
+        assert decide([against(4 * mean), *[against(0)] * 9])[0].verdict == alone
+        assert decide([against(mean), *[NONE, against(1, marks="‡")] * 9])[0].verdict == alone
 
 
 @given(st.lists(st.floats(-4, 4), min_size=1, max_size=6))
@@ -122,7 +122,7 @@ def test_verdicts_are_those_of_holms_steps(means):
     more = holm([of(case).chance_of_more(0) for case in cases])
     less = holm([of(case).chance_of_less(0) for case in cases])
     swap = {ABOVE: BELOW, BELOW: ABOVE}
-    found, mirrored = judge(cases), judge([against(-mean) for mean in means])
+    found, mirrored = decide(cases), decide([against(-mean) for mean in means])
     for outcome, image, above, below in zip(found, mirrored, more, less, strict=True):
         assert (outcome.verdict == ABOVE, outcome.verdict == BELOW) == (above < ALPHA, below < ALPHA)
         assert image.verdict == swap.get(outcome.verdict, outcome.verdict)
@@ -159,7 +159,7 @@ def test_an_undecided_row_tells_what_would_have_shown():
     assert found.why == f"10 seeds; {of(against(0.1, 0.9)).detectable():.1f} points would have shown"
     assert "; not lower by more than 0.5; " in row(against(0.6)).why
     assert "; not higher by more than 0.5; " in row(against(-0.6)).why
-    several = judge_claim(Claim("", "", [against(1.2), against(0)])).rows[0]
+    several = judgement(Claim("", "", [against(1.2), against(0)])).rows[0]
     assert f"{of(against(1.2)).detectable(2):.1f} points would have shown" in several.why
 
 
@@ -209,7 +209,7 @@ def test_runs_left_out_are_told():
 
 def test_what_was_counted_keeps_its_verdict_and_its_tag():
     made = counted("unpooled", "33.3 %", "34.3 %", HOLDS, "counted", BY_CONSTRUCTION)
-    first, second = judge_claim(Claim("third-less", "", [made, against(9)])).rows
+    first, second = judgement(Claim("third-less", "", [made, against(9)])).rows
     assert (first, first.says) == (made, FOR)
     assert second.verdict == ABOVE
     assert verdict_as_html(first) == '<span class="holds">holds</span><br><small>by construction</small>'
@@ -235,7 +235,7 @@ def test_a_control_in_words():
     ],
 )
 def test_counted_shares_may_differ_by_a_tenth(share, expected):
-    assert judge_count(share, 0.25) == expected
+    assert decide_count(share, 0.25) == expected
 
 
 @pytest.mark.parametrize(
@@ -256,7 +256,7 @@ def test_chances_in_words(chance, text):
 @pytest.mark.parametrize("experiment", experiments())
 def test_every_claim_is_judged_once_and_every_judgement_has_its_sentence(experiment, tmp_path):
     loaded = load(tmp_path, "paper", experiment, experiments()[experiment].trial.datasets[0], tmp_path)
-    judged = [claim.name for claim in judgements.judged_claims(loaded)]
+    judged = [claim.name for claim in judgements.judgements(loaded)]
     assert sorted(judged) == sorted(experiments()[experiment].quotes)
     places = ("abstract", "section 3", "conclusion", "caption", "Table")
     others = ("Lindeberg 2022, abstract", "Perzanowski and Lindeberg 2024, abstract")  # beyond the paper

@@ -16,13 +16,13 @@ from gdlayer.report.claims import (
     UNDECIDED,
     UNTESTABLE,
     Case,
-    JudgedClaim,
+    Judgement,
     Printed,
     Question,
     Row,
 )
 from gdlayer.report.conclusion import answer, differences, share
-from gdlayer.report.missing import planned
+from gdlayer.report.plans import planned
 
 
 def rows(*verdicts: str) -> list[Row]:
@@ -59,11 +59,11 @@ def test_a_question_is_answered_case_by_case():
     assert answer(question) == "Is it?: not run yet (here; there)."
 
 
-def shown(*records: dict[str, Any]) -> tuple[str, list[JudgedClaim]]:
+def shown(*records: dict[str, Any]) -> tuple[str, list[Judgement]]:
     """The conclusion of Table 1 and its judged claims."""
     plan = planned("paper", "table1", [FULL], records)
     loaded = loaded_of(summarise([], TABLE1), None, plan)._replace(records=list(records), datasets=(FULL,))
-    return Page(conclusion.render(loaded)).text, judgements.judged_claims(loaded)
+    return Page(conclusion.render(loaded)).text, judgements.judgements(loaded)
 
 
 def test_every_verdict_is_told_where_it_belongs():

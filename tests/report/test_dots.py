@@ -58,4 +58,4 @@ def test_without_a_record_there_are_words_alone(tmp_path):
 
 
 def test_what_cannot_be_tested_has_no_point():
-    assert dots.drawn(dots.JudgedClaim("x", "", [Row("", "", "", HOLDS, "")], ())) == []
+    assert dots.drawn(dots.Judgement("x", "", [Row("", "", "", HOLDS, "")], ())) == []

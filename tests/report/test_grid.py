@@ -10,7 +10,7 @@ from invented import FULL, SAMPLE, Page, half, loaded_of, net, of_plan, page, re
 
 from gdlayer.report.cells import as_csv, select, summarise
 from gdlayer.report.grid import grid
-from gdlayer.report.missing import planned
+from gdlayer.report.plans import planned
 from gdlayer.trials.progress import STARTUP_SECONDS
 from gdlayer.trials.registry import experiments
 from gdlayer.trials.settings import hyperparameters

@@ -11,7 +11,7 @@ import pytest
     [
         *(f"gdlayer.experiments.table{i}.{name}" for i in (1, 2, 3) for name in ("page", "claims")),
         *("gdlayer.report.overview", "gdlayer.report.judgements", "gdlayer.report.__main__"),
-        *("gdlayer.experiments.table1.again", "gdlayer.trials.plan", "gdlayer.trials.progress"),
+        *("gdlayer.experiments.table1.repeats", "gdlayer.trials.plan", "gdlayer.trials.progress"),
     ],
 )
 def test_reading_records_does_not_wait_for_torch(module):

@@ -22,13 +22,13 @@ def test_load_brings_the_record_beside_a_users_own_run(tmp_path):
     assert (loaded.folder, loaded.profile) == (own, "quick")
     assert loaded.datasets == ("tnbc-derived", "monuseg-crops")
     assert select(loaded.cells, {"metric": "pixel_accuracy"})["mean"].tolist() == pytest.approx([80])
-    assert loaded.record is not None
-    assert select(loaded.record, {"metric": "pixel_accuracy"})["mean"].tolist() == pytest.approx([40, 50])
+    assert loaded.beside is not None
+    assert select(loaded.beside, {"metric": "pixel_accuracy"})["mean"].tolist() == pytest.approx([40, 50])
     assert (loaded.plan["planned"].sum(), loaded.plan["missing"].sum()) == (16, 15)
     alone = load(str(kept), "quick", "table3", "tnbc-derived", kept)
-    assert (len(alone.records), alone.record) == (2, None)
-    assert load(str(own), "quick", "table3", "tnbc", kept).record is None
-    assert load(str(own), "smoke", "table3", "tnbc-derived", kept).record is None
+    assert (len(alone.records), alone.beside) == (2, None)
+    assert load(str(own), "quick", "table3", "tnbc", kept).beside is None
+    assert load(str(own), "smoke", "table3", "tnbc-derived", kept).beside is None
 
 
 def test_the_full_protocol_is_shown_as_soon_as_it_has_a_record(tmp_path):
@@ -58,7 +58,7 @@ def test_a_folder_that_is_not_there_is_no_empty_record(tmp_path, monkeypatch):
 def test_the_record_is_found_from_anywhere(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     found = load(None, "paper", "table1")
-    assert (found.folder, found.record) == (committed_data() / "results", None)
+    assert (found.folder, found.beside) == (committed_data() / "results", None)
     assert found.records
 
 

@@ -7,7 +7,7 @@ from invented import FULL, SAMPLE, Page, as_in_the_paper, made_of, nets, record,
 
 from gdlayer.report import overview, replication
 from gdlayer.report.claims import ABOVE
-from gdlayer.report.judgements import judged_claims
+from gdlayer.report.judgements import judgements
 from gdlayer.report.loaded import Loaded
 
 DATASETS = f"table1={FULL} table2=cats-vs-dogs-200 table3=tnbc-derived ablations={FULL}"
@@ -36,7 +36,7 @@ def test_the_abstract_counts_runs_and_answers_every_question(tables):
 
 
 def test_the_summary_counts_cases_and_keeps_apart_what_was_chosen(tables, tmp_path):
-    claims = [claim for loaded in tables.values() for claim in judged_claims(loaded) if claim.of_paper]
+    claims = [claim for loaded in tables.values() for claim in judgements(loaded) if claim.of_paper]
     rows = [row for claim in claims for row in claim.rows]
     holding = sum(row.verdict == ABOVE for row in rows if not row.tag)
     told = replication.summary(tables)

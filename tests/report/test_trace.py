@@ -22,7 +22,7 @@ from PIL import Image
 
 from gdlayer.experiments import __main__ as cli
 from gdlayer.experiments.ablations.layers import QUESTIONS
-from gdlayer.experiments.table1 import again
+from gdlayer.experiments.table1 import repeats
 from gdlayer.experiments.table1.trial import Table1Trial
 from gdlayer.report import cards, conclusion, dots, judgements, markup, overview, records, replication, tuning
 from gdlayer.report.cells import DEVICES, KIND, select, summarise, write_csv
@@ -212,7 +212,7 @@ def made_tables(name: str, loaded: dict[str, Loaded]) -> list[str]:
     if name == "table1":
         networks = [page.table(own, network=network) for network in ("pooled", "batch-norm")]
         lessons = [page.lesson(own.records, network=network) for network in Table1Trial.as_published]
-        return [cards.answer(own), page.table(own), *judged, again.budgets(), *networks, *lessons]
+        return [cards.answer(own), page.table(own), *judged, repeats.budgets(), *networks, *lessons]
     if name == "table2":
         return [cards.answer(own), page.table(own), *judged, page.residuals(own.records)]
     if name == "ablations":
@@ -228,8 +228,8 @@ def protocol(first: Loaded, second: Loaded, third: Loaded, ablations: Loaded, sc
     return [
         first.experiment.page.lengths(first),
         tuning.render(first.experiment),
-        again.precision(),
-        again.machine(),
+        repeats.precision(),
+        repeats.machine(),
         runs(first),
         first.experiment.page.durations(first),
         tuning.render(second.experiment),
@@ -426,7 +426,7 @@ def test_what_differs_is_marked_in_its_own_cell_and_beside_others(experiment, na
 def test_a_chapter_is_of_one_profile_and_of_real_data(experiment, loaded):
     own = loaded[experiment]
     assert set(own.cells["profile"]) == {own.profile} == {r["trial"]["profile"] for r in own.records}
-    assert own.record is None
+    assert own.beside is None
     assert own.experiment.embedded not in {*own.cells["dataset"]}
     if recorded_datasets(COMMITTED, "paper", experiment):
         assert own.profile == "paper"

@@ -10,7 +10,7 @@ from gdlayer.report.judgements import Comparer
 from gdlayer.report.loaded import Loaded
 
 
-def judged(loaded: Loaded) -> list[Claim]:
+def stated(loaded: Loaded) -> list[Claim]:
     """The paper's claims of what training the geometry and separating the combination are good for."""
     comparer = Comparer(loaded)
 

@@ -7,7 +7,7 @@ from gdlayer.experiments.ablations.layers import LAYERS, QUESTIONS, Question
 from gdlayer.extras import extra
 from gdlayer.report import markup
 from gdlayer.report.chapter import costs
-from gdlayer.report.claims import ABOVE, BELOW, NOT_RUN, UNDECIDED, Case, Outcome, judge, signed
+from gdlayer.report.claims import ABOVE, BELOW, NOT_RUN, UNDECIDED, Case, Outcome, decide, signed
 from gdlayer.report.grid import Panel, grid
 from gdlayer.report.judgements import Comparer
 from gdlayer.report.loaded import Loaded
@@ -52,7 +52,7 @@ def outcomes(loaded: Loaded, question: Question, n: int) -> dict[str, tuple[Case
 
     made = {variant: comparer.case(variant, cell(variant), cell(question.reference)) for variant in question.variants}
     made = {variant: case for variant, case in made.items() if case.estimate is not None}
-    return dict(zip(made, zip(made.values(), judge([*made.values()]), strict=True), strict=True))
+    return dict(zip(made, zip(made.values(), decide([*made.values()]), strict=True), strict=True))
 
 
 def effects(loaded: Loaded, name: str) -> Figure | None:

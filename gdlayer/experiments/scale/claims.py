@@ -22,7 +22,7 @@ def with_changes(loaded: Loaded) -> Loaded:
     return loaded._replace(records=[record | {"metrics": changed(record["metrics"])} for record in loaded.records])
 
 
-def judged(loaded: Loaded) -> list[Claim]:
+def stated(loaded: Loaded) -> list[Claim]:
     """Whether a change of size costs scale channels less, and at what price."""
     comparer = Comparer(with_changes(loaded))
     others = [name for name in LAYERS if name != CHANNELS]

@@ -19,7 +19,7 @@ from gdlayer.report.claims import (
     Claim,
     Question,
     counted,
-    judge_count,
+    decide_count,
 )
 from gdlayer.report.judgements import Comparer, averaged
 from gdlayer.report.loaded import Loaded
@@ -32,7 +32,7 @@ PREVIOUS = ("rfnn", "dau")
 NORMALISED = "batch-norm"
 
 
-def judged(loaded: Loaded) -> list[Claim]:
+def stated(loaded: Loaded) -> list[Claim]:
     """The paper's claims of Table 1."""
     comparer = Comparer(loaded)
     titles = {name: layer.title for name, layer in LAYERS.items()}
@@ -91,7 +91,7 @@ def judged(loaded: Loaded) -> list[Claim]:
         total = counts["ours", network]
         share = 1 - separated / total if separated and total else None
         paper = EXPERIMENT.printed("third-less")
-        verdict, reason = judge_count(share, paper)
+        verdict, reason = decide_count(share, paper)
         here = "—" if share is None else f"{100 * share:.1f} % fewer"
         if share is not None:
             chosen = "and were chosen so" if network == MAIN else "others would give another share"

@@ -105,7 +105,7 @@ def _sizes(loaded: Loaded, network: str) -> set[int]:
 
 def _layers(loaded: Loaded, network: str) -> list[LayerType]:
     """Layer types that are planned or have records; in the main network also the rest of the paper's."""
-    frames = [loaded.cells, loaded.plan, *([] if loaded.record is None else [loaded.record])]
+    frames = [loaded.cells, loaded.plan, *([] if loaded.beside is None else [loaded.beside])]
     names = {name for frame in frames for name in select(frame, {"network": network})["layer"]}
     return [layer for name, layer in LAYERS.items() if name in names or (layer.in_paper and network == MAIN)]
 

@@ -16,7 +16,7 @@ FAILED = 10
 """Percentage points below the network before, from which on a layer counts as not trained."""
 
 
-def judged(loaded: Loaded) -> list[Claim]:
+def stated(loaded: Loaded) -> list[Claim]:
     """The paper's claims of Table 2."""
     comparer = Comparer(loaded)
     free = {layer.start: layer for layer in LAYERS.values() if layer.family == "free-form"}

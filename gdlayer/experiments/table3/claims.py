@@ -26,7 +26,7 @@ from gdlayer.report.claims import (
     Question,
     Row,
     counted,
-    judge_count,
+    decide_count,
 )
 from gdlayer.report.judgements import Comparer
 from gdlayer.report.loaded import Loaded
@@ -36,7 +36,7 @@ with extra("report"):
     import pandas as pd
 
 
-def judged(loaded: Loaded) -> list[Claim]:
+def stated(loaded: Loaded) -> list[Claim]:
     """The paper's claims of Table 3."""
     comparer = Comparer(loaded)
 
@@ -68,7 +68,7 @@ def judged(loaded: Loaded) -> list[Claim]:
     counts = {layer: comparer.count({"layer": layer}) for layer in ("unet", "gaussian-unet")}
     share = counts["gaussian-unet"] / counts["unet"] if counts["unet"] and counts["gaussian-unet"] else None
     paper = EXPERIMENT.printed("quarter")
-    verdict, reason = judge_count(share, paper)
+    verdict, reason = decide_count(share, paper)
     here = "—" if share is None else f"{100 * share:.1f} %"
     return [
         Claim(

@@ -41,7 +41,7 @@ def table(loaded: Loaded, *, dataset: str) -> Markup:
         for metric, title in METRICS.items()
     }
     foot = {"everything background": [_background(loaded.cells, column) for column in columns.values()]}
-    shown = [loaded.cells] if loaded.record is None else [loaded.cells, loaded.record]
+    shown = [loaded.cells] if loaded.beside is None else [loaded.cells, loaded.beside]
     lacking = any(_seeds(cells, dataset, "nucleus_f1") < _seeds(cells, dataset, "pixel_accuracy") for cells in shown)
     note = markup.note(markup.sentences(F1, BEFORE_F1 if lacking else ""))
     return grid(loaded, _ROWS, columns, corner=nuclei.LABELS[dataset], foot=foot) + note

@@ -1,12 +1,12 @@
 """What Lindeberg claims of scale channels, by invented records."""
 
 import pytest
-from invented import FULL, judged_of, resized, save
+from invented import FULL, resized, rows_by_claim, save
 
 from gdlayer.experiments.scale.claims import with_changes
 from gdlayer.report.claims import ABOVE, BELOW, TOO_FEW
 from gdlayer.report.conclusion import answer
-from gdlayer.report.judgements import judged_claims
+from gdlayer.report.judgements import judgements
 from gdlayer.report.loaded import load
 
 AT = {14: -30, 20: -8, 24: -2, 28: 0, 34: -3, 40: -12, 56: -40}
@@ -38,7 +38,7 @@ def records(channels: float = 80.0, share: float = 0.5) -> list[dict[str, object
 @pytest.mark.parametrize(("share", "verdict"), [(0.5, ABOVE), (0.95, BELOW)])
 def test_the_cost_of_a_change_of_size_is_compared_and_not_the_accuracy(tmp_path, share, verdict):
     """Scale channels are 8 points lower at the size of training, and still lose less."""
-    rows = judged_of(tmp_path, *records(share=share), experiment="scale")["generalises"]
+    rows = rows_by_claim(tmp_path, *records(share=share), experiment="scale")["generalises"]
     assert [row.case for row in rows[8:]] == [
         f"at {factor} the size, against Ours" for factor in ("0.50 ×", "0.71 ×", "1.43 ×", "2.00 ×")
     ]
@@ -51,7 +51,7 @@ def test_the_cost_of_a_change_of_size_is_compared_and_not_the_accuracy(tmp_path,
 
 def test_what_scale_channels_cost_and_whether_ours_loses_less(tmp_path):
     save(tmp_path, *records())
-    (claim,) = judged_claims(load(tmp_path, "paper", "scale", FULL, tmp_path))
+    (claim,) = judgements(load(tmp_path, "paper", "scale", FULL, tmp_path))
     told = [answer(question) for question in claim.questions]
     cost = "Does it cost accuracy at the size of training? Scale channels against"
     assert told[:3] == [f"{cost} {name}: below (28 pixels −8.0)." for name in ("Free-form 3×3", "N-Jet", "Ours")]
@@ -61,7 +61,7 @@ def test_what_scale_channels_cost_and_whether_ours_loses_less(tmp_path):
 
 
 def test_without_records_nothing_is_decided(tmp_path):
-    (claim,) = judged_claims(load(tmp_path, "paper", "scale", FULL, tmp_path))
+    (claim,) = judgements(load(tmp_path, "paper", "scale", FULL, tmp_path))
     assert [(row.verdict, row.here, row.why.split(";")[0]) for row in claim.rows] == 12 * [
         (TOO_FEW, "—", "not run yet")
     ]

@@ -2,7 +2,7 @@
 
 import re
 
-from invented import as_in_the_paper, judged_of, record, trial_of
+from invented import as_in_the_paper, record, rows_by_claim, trial_of
 
 from gdlayer.report.claims import (
     ABOVE,
@@ -20,7 +20,7 @@ from gdlayer.report.claims import (
 
 def test_results_like_the_papers_get_the_verdicts_that_its_numbers_deserve(tmp_path):
     """Four of its own differences contradict "higher"."""
-    rows = judged_of(tmp_path, *as_in_the_paper())
+    rows = rows_by_claim(tmp_path, *as_in_the_paper())
     few, separated = "Ours-few − DAU, {} images", "Ours-separated − {}, {} images"
     contradicted = {
         few.format("1,000"),
@@ -55,14 +55,14 @@ def test_the_pooled_network_is_told_beside(tmp_path):
         for layer, shift in (("ours", 0), ("free-form", 1.5), ("rfnn", -1), ("dau", -1))
         for s in range(3)
     ]
-    rows = judged_of(tmp_path, *as_in_the_paper(), *pooled)
+    rows = rows_by_claim(tmp_path, *as_in_the_paper(), *pooled)
     assert "pooled: Free-form 3×3 −1.5 [−1.5, −1.5], below" in rows["higher"][0].why
     assert "pooled: RFNN +1.0 [+1.0, +1.0], above" in rows["competitive"][0].why
     assert "pooled: not run yet" in rows["higher"][1].why
 
 
 def test_a_reduced_budget_decides_nothing_however_many_seeds(tmp_path):
-    rows = judged_of(tmp_path, *as_in_the_paper(profile="quick"))
+    rows = rows_by_claim(tmp_path, *as_in_the_paper(profile="quick"))
     compared = [row for name in ("higher", "fully-trained", "comparable", "competitive") for row in rows[name]]
     assert {row.verdict for row in compared} == {UNTESTABLE}
     assert {row.why for row in compared} == {"reduced budget"}
@@ -70,14 +70,14 @@ def test_a_reduced_budget_decides_nothing_however_many_seeds(tmp_path):
 
 
 def test_two_seeds_decide_nothing(tmp_path):
-    rows = judged_of(tmp_path, *as_in_the_paper(seeds=2))
+    rows = rows_by_claim(tmp_path, *as_in_the_paper(seeds=2))
     assert {row.verdict for row in rows["higher"]} == {TOO_FEW}
     assert re.match(r"2 of 10 seeds; .* to run<br>", rows["higher"][0].why)
 
 
 def test_what_is_not_run_yet_says_how_long_it_takes(tmp_path):
     some = [r for r in as_in_the_paper() if r["trial"]["layer"] in ("ours", "rfnn") and r["trial"]["n_train"] <= 5000]
-    rows = judged_of(tmp_path, *some)
+    rows = rows_by_claim(tmp_path, *some)
     free, rfnn = rows["higher"][0], rows["higher"][5]
     assert (free.verdict, free.here) == (TOO_FEW, "—")
     assert free.why.startswith("not run yet; ")
@@ -90,7 +90,7 @@ def test_parameters_are_counted(tmp_path):
         record(layer, 1000, network="pooled", parameters=count)
         for layer, count in (("ours", 100), ("ours-few", 70), ("ours-separated", 80))
     ]
-    rows = judged_of(tmp_path, *as_in_the_paper(), *pooled)
+    rows = rows_by_claim(tmp_path, *as_in_the_paper(), *pooled)
     assert rows["fewer"] == [
         counted("Ours-separated and Ours, unpooled", "—", "8,410 and 12,810", HOLDS, "counted", BY_CONSTRUCTION),
         counted("Ours-separated and Ours-few, unpooled", "—", "8,410 and 11,810", HOLDS, "counted", BY_CONSTRUCTION),
@@ -109,6 +109,6 @@ def test_pairs_left_out_are_told(tmp_path):
     for made_up in records:
         if made_up["trial"]["seed"] >= 3 and trial_of(made_up["trial"]).layer in ("ours", "dau"):
             made_up["machine"] = made_up["machine"] | {"device": "cuda"}
-    rows = judged_of(tmp_path, *records)
+    rows = rows_by_claim(tmp_path, *records)
     assert rows["higher"][10].why.startswith("3 of 10 seeds (CPU only); p")
     assert rows["fully-trained"][0].why.startswith("3 of 10 seeds; p")

@@ -13,7 +13,7 @@ from gdlayer.experiments.table1 import EXPERIMENT as TABLE1
 from gdlayer.experiments.table1 import LAYERS as ROWS
 from gdlayer.experiments.table1 import page as page1
 from gdlayer.report.cells import select, summarise
-from gdlayer.report.missing import planned
+from gdlayer.report.plans import planned
 from gdlayer.trials.experiment import LayerType
 
 pytestmark = pytest.mark.usefixtures("figures")

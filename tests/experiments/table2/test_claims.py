@@ -3,7 +3,7 @@
 from collections import Counter
 from typing import Any
 
-from invented import judged_of, save, vgg
+from invented import rows_by_claim, save, vgg
 
 from gdlayer.report import judgements
 from gdlayer.report.claims import ABOVE, BELOW, TOO_FEW, UNTESTABLE
@@ -40,7 +40,7 @@ def pictures(source: str, seeds: int = 3, further: dict[str, float] | None = Non
 
 
 def test_table_2_holds_like_against_like(tmp_path):
-    rows = judged_of(tmp_path, *pictures("squeezenet"), experiment="table2", datasets="cats-vs-dogs-200")
+    rows = rows_by_claim(tmp_path, *pictures("squeezenet"), experiment="table2", datasets="cats-vs-dogs-200")
     verdicts = {row.case: row.verdict for row in rows["better"]}
     assert verdicts == {
         "Ours 7×7, random start, squeezenet": ABOVE,
@@ -71,7 +71,7 @@ def test_two_layers_that_both_fail_to_train_say_nothing_of_either(tmp_path):
     for record in made:
         if record["trial"]["layer"] in ("free-form", "ours-7x7"):
             record["metrics"] = {name: value - 0.15 for name, value in record["metrics"].items()}
-    rows = judged_of(tmp_path, *made, experiment="table2", datasets="cats-vs-dogs-200")
+    rows = rows_by_claim(tmp_path, *made, experiment="table2", datasets="cats-vs-dogs-200")
     found = {row.case: (row.verdict, row.why) for row in rows["better"]}
     reason = "both end more than 10 points below the network before"
     assert found["Ours 7×7, random start, squeezenet"] == (UNTESTABLE, reason)
@@ -80,7 +80,7 @@ def test_two_layers_that_both_fail_to_train_say_nothing_of_either(tmp_path):
 
 def test_table_2_keeps_the_sources_apart(tmp_path):
     planned = plan("paper", "table2", ["cats-vs-dogs-200"])
-    rows = judged_of(tmp_path, *pictures("vgg16-average"), experiment="table2", datasets="cats-vs-dogs-200")
+    rows = rows_by_claim(tmp_path, *pictures("vgg16-average"), experiment="table2", datasets="cats-vs-dogs-200")
     verdicts = Counter((row.case.split(", ")[-1], row.verdict) for row in rows["better"])
     assert verdicts == {
         ("vgg16-average", ABOVE): 2,
@@ -96,7 +96,7 @@ def test_table_2_keeps_the_sources_apart(tmp_path):
 
 
 def test_a_source_that_was_trained_here_decides_nothing(tmp_path):
-    rows = judged_of(tmp_path, *pictures("scratch"), experiment="table2", datasets="cats-vs-dogs-200")
+    rows = rows_by_claim(tmp_path, *pictures("scratch"), experiment="table2", datasets="cats-vs-dogs-200")
     own = [row for row in (*rows["better"], *rows["included"]) if row.case.endswith("scratch")]
     assert {(row.verdict, row.why) for row in own} == {(UNTESTABLE, "the network before was not trained on ImageNet")}
     assert all("§¶" in row.here for row in own)
@@ -106,9 +106,7 @@ def test_questions_are_put_to_the_sources_that_can_answer(tmp_path):
     further = {"head-on": 0.5, "gain-bias": 2.0, "free-form-7x7": 1.5, "ours-7x7-fixed": 0.5}
     save(tmp_path, *pictures("squeezenet"), *pictures("scratch"), *pictures("vgg16-255-flatten", further=further))
     loaded = load(tmp_path, "paper", "table2", "cats-vs-dogs-200", tmp_path)
-    asked = {
-        question.text: answer(question) for claim in judgements.judged_claims(loaded) for question in claim.questions
-    }
+    asked = {question.text: answer(question) for claim in judgements.judgements(loaded) for question in claim.questions}
     assert "scratch" not in " ".join(asked.values())
     matters, is_input, geometry, start, support, more = asked.values()
     assert matters.endswith("head trained on: above (Free-form 3×3, trained on, vgg16-255-flatten +1.5).")

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from invented import judged_of, nets, save
+from invented import nets, rows_by_claim, save
 
 from gdlayer.report import judgements
 from gdlayer.report.claims import ABOVE, BELOW, EQUAL, FAILS, HOLDS, TOO_FEW, UNDECIDED, signed
@@ -12,7 +12,7 @@ from gdlayer.report.loaded import load
 @pytest.mark.parametrize(("gaussian", "verdict"), [(-0.2, BELOW), (0.0, EQUAL), (1.0, ABOVE)])
 def test_table_3(tmp_path, gaussian, verdict):
     records = [*nets(gaussian, 0.5, -0.1), *nets(-1.0, -2.0, -3.0, dataset="monuseg-crops")]
-    rows = judged_of(tmp_path, *records, experiment="table3", datasets="tnbc-derived,monuseg-crops")
+    rows = rows_by_claim(tmp_path, *records, experiment="table3", datasets="tnbc-derived,monuseg-crops")
     tile, group, *others = rows["compete"]
     assert (tile.paper, tile.verdict, group.paper, group.verdict) == ("−0.3", verdict, "—", verdict)
     assert "tiles of one image on both sides" in tile.why
@@ -45,7 +45,7 @@ def test_without_the_small_net_and_without_f1(tmp_path):
     records = [r for r in nets(0.1, 0.5) if r["trial"]["layer"] != "unet-small"]
     for made_up in records:
         del made_up["metrics"]["nucleus_f1"]
-    rows = judged_of(tmp_path, *records, experiment="table3", datasets="tnbc-derived")
+    rows = rows_by_claim(tmp_path, *records, experiment="table3", datasets="tnbc-derived")
     assert {row.verdict for row in rows["compete"]} == {ABOVE}
     assert all("<br>F1 by nucleus: not run yet" in row.why for row in rows["compete"])
     (quarter,) = rows["quarter"]
@@ -56,7 +56,7 @@ def test_without_the_small_net_and_without_f1(tmp_path):
 
 def test_another_count_than_the_papers_fails(tmp_path):
     records = [r | {"parameters": 90000} for r in nets(0, 0) if r["trial"]["layer"] == "unet"]
-    rows = judged_of(tmp_path, *records, experiment="table3", datasets="tnbc-derived")
+    rows = rows_by_claim(tmp_path, *records, experiment="table3", datasets="tnbc-derived")
     (counted,) = rows["count-unet"]
     assert (counted.paper, counted.here, counted.verdict) == ("97,202", "90,000", FAILS)
     assert rows["count-gaussian-unet"][0].verdict == rows["quarter"][0].verdict == TOO_FEW
@@ -74,7 +74,7 @@ def test_predictions_are_as_similar_as_those_of_two_classical_nets(tmp_path, own
             (path,) = save(tmp_path, made_up)
             np.savez(path.with_suffix(".npz"), predicted=predicted)
     loaded = load(tmp_path, "paper", "table3", "tnbc-derived", tmp_path)
-    (row,) = next(claim.rows for claim in judgements.judged_claims(loaded) if claim.name == "similar")
+    (row,) = next(claim.rows for claim in judgements.judgements(loaded) if claim.name == "similar")
     assert row.verdict == verdict
     assert row.why.endswith(f"Dice {97 - own - 0.2:.1f}, with BN 97.0")
     assert row.here.startswith(signed(-own - 0.2))

@@ -1,6 +1,6 @@
 """What a profile asks for and is not run yet."""
 
-from gdlayer.report.missing import planned
+from gdlayer.report.plans import planned
 
 
 def test_a_plan_leaves_out_data_sets_that_an_experiment_lacks():

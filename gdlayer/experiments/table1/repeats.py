@@ -16,7 +16,7 @@ from gdlayer.report import markup
 from gdlayer.report.blocks import Estimate, blocks_of, estimate
 from gdlayer.report.cells import Selector, per_trial, rows_of, select
 from gdlayer.report.claims import MIN_SEEDS, estimate_in_words, signed
-from gdlayer.report.missing import duration, planned
+from gdlayer.report.plans import duration, planned
 from gdlayer.trials.provenance import committed_record
 from gdlayer.trials.record import every_record, load_records, recorded_datasets
 

@@ -7,7 +7,7 @@ import pytest
 from invented import FULL, Page, record, save
 from scipy import stats
 
-from gdlayer.experiments.table1 import EXPERIMENT, again
+from gdlayer.experiments.table1 import EXPERIMENT, repeats
 from gdlayer.experiments.table1.trial import Table1Precision, Table1Trial
 from gdlayer.report.blocks import Estimate
 from gdlayer.report.claims import signed
@@ -34,12 +34,12 @@ def made(low: float, high: float, seeds: int = 5) -> Estimate:
     ],
 )
 def test_whether_two_ways_agree(estimate, noise, expected):
-    assert again.verdict(estimate, noise) == expected
+    assert repeats.verdict(estimate, noise) == expected
 
 
 def test_two_budgets_beside_the_paper(tmp_path):
     """Over the seeds in common, and the layers that all sizes have: 30 epochs are 4 points lower at 1,000 images."""
-    assert "not recorded yet" in again.budgets(tmp_path)
+    assert "not recorded yet" in repeats.budgets(tmp_path)
     paper = {(layer, n): p for ((layer, n), _), p in EXPERIMENT.published.items()}
     for layer in ("ours", "free-form", "rfnn"):
         for seed in range(3):
@@ -49,7 +49,7 @@ def test_two_budgets_beside_the_paper(tmp_path):
                 if equal is not None and (layer, seed) not in {("rfnn", 0), ("rfnn", 1), ("rfnn", 2)}:
                     again_ = record(layer, n, seed, (percent + equal) / 100)
                     save(tmp_path, again_ | {"trial": again_["trial"] | {"experiment": "table1-equal-steps"}})
-    shown = Page(again.budgets(tmp_path))
+    shown = Page(repeats.budgets(tmp_path))
     assert shown.rows[0] == ["", "30 epochs", "equal steps", "paper", "seeds"]
     printed = paper["ours", "1000"]
     assert ["Ours, 1,000 images", f"{printed - 5:.1f}", f"{printed - 1:.1f}", f"{printed:.1f}", "3"] in shown.rows
@@ -75,7 +75,7 @@ def test_the_check_of_precision_is_shown(tmp_path):
                     record(accuracy=accuracy, seconds=3600.0)
                     | {"trial": made_up.describe(), "hyperparameters": hyperparameters(made_up)},
                 )
-    shown = Page(again.precision(tmp_path))
+    shown = Page(repeats.precision(tmp_path))
     assert shown.rows[0] == ["", "bf16 − fp32", "seeds differ by", "seeds", ""]
     half = float(stats.t.ppf(0.975, 4) * np.std([-0.2, -0.1, 0, 0.1, 0.2], ddof=1) / math.sqrt(5))
     interval = f"0.0 [{signed(-half)}, {signed(half)}]"
@@ -83,7 +83,7 @@ def test_the_check_of_precision_is_shown(tmp_path):
     assert shown.rows[3][:4] == ["Free-form 3×3, 5,000 images", "—", "—", "—"]
     assert shown.rows[3][4].startswith("undecided; 5 to run, ")
     assert len(shown.rows) == 1 + len(checked)
-    assert [row[1] for row in Page(again.precision(tmp_path / "nowhere")).rows[1:]] == ["—"] * len(checked)
+    assert [row[1] for row in Page(repeats.precision(tmp_path / "nowhere")).rows[1:]] == ["—"] * len(checked)
 
 
 def _without_precision(trial: Table1Precision) -> Table1Trial:
@@ -107,7 +107,7 @@ def test_what_another_machine_does_is_shown(tmp_path):
             own = {"trial": trial.describe(), "hyperparameters": settings}
             own["machine"] = record()["machine"] | {"name": name, "device": "cuda" if name == "h100" else "cpu"}
             save(tmp_path / folder, record(accuracy=accuracy) | own)
-    shown = Page(again.machine(tmp_path / "results"))
+    shown = Page(repeats.machine(tmp_path / "results"))
     half = float(stats.t.ppf(0.975, 4) * np.std(differences, ddof=1) / math.sqrt(5))
     assert shown.rows == [
         ["", "amd − h100", "seeds differ by", "seeds", ""],
@@ -118,4 +118,4 @@ def test_what_another_machine_does_is_shown(tmp_path):
 
 
 def test_one_machine_tells_nothing(tmp_path):
-    assert "No trial has been run on two machines." in again.machine(tmp_path / "nowhere")
+    assert "No trial has been run on two machines." in repeats.machine(tmp_path / "nowhere")
