@@ -17,6 +17,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from gdlayer._plumbing.extras import MissingExtraError as MissingExtraError
     from gdlayer.authors import from_authors as from_authors
     from gdlayer.basis import gaussian_derivative_kernels as gaussian_derivative_kernels
     from gdlayer.block import ConvBlock as ConvBlock
@@ -34,6 +35,7 @@ __version__ = "0.1.0"
 _HOME = {
     "ConvBlock": "gdlayer.block",
     "GaussianDerivativeConv2d": "gdlayer.conv",
+    "MissingExtraError": "gdlayer._plumbing.extras",
     "deploy": "gdlayer.replace",
     "fit_filters": "gdlayer.fit",
     "from_authors": "gdlayer.authors",
@@ -47,6 +49,7 @@ _HOME = {
 __all__ = [
     "ConvBlock",
     "GaussianDerivativeConv2d",
+    "MissingExtraError",
     "__version__",
     "deploy",
     "fit_filters",

@@ -25,7 +25,7 @@ from torch import Tensor
 from torch.nn import functional as F
 from torch.nn.grad import conv2d_input, conv2d_weight
 
-from gdlayer.modes import autocast_on, compiling, recorded, tracing, with_known_signature
+from gdlayer._plumbing.modes import autocast_on, compiling, recorded, tracing, with_known_signature
 
 COST = {"dense": 1.0, "pointwise": 1.5, "depthwise": 4.5, "moved": 5.0}
 """Time of a multiply-add in a dense, a 1 x 1 and a channel-by-channel convolution, and of a value written between two

@@ -8,7 +8,7 @@ import torch
 from numpy.typing import ArrayLike
 from torch import Tensor
 
-from gdlayer.checks import int_pair, one_of
+from gdlayer._plumbing.checks import int_pair, one_of
 from gdlayer.conv import GaussianDerivativeConv2d
 
 VARIABLES: dict[str, tuple[str | int, ...]] = {

@@ -8,12 +8,12 @@ import torch
 from torch import Tensor
 from torch.autograd import forward_ad
 
-from gdlayer.checks import int_pair, is_integer, nonnegative_number, one_of
+from gdlayer._plumbing.checks import int_pair, is_integer, nonnegative_number, one_of
+from gdlayer._plumbing.modes import autocast_off, has_values, recorded
+from gdlayer._plumbing.quadrature import gauss_legendre
 from gdlayer.discrete import Spectrum, discrete_kernels, spectrum
 from gdlayer.hermite import gaussian_derivatives, standard_gaussian_derivatives
 from gdlayer.hybrid import Stencils, composed, stencil_size, stencils, turned
-from gdlayer.modes import autocast_off, has_values, recorded
-from gdlayer.quadrature import gauss_legendre
 
 SAMPLINGS = ("point", "integrated", "discrete", "hybrid")
 PIXEL_NODES = 7

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from gdlayer.checks import int_pair, one_of
+from gdlayer._plumbing.checks import int_pair, one_of
 
 
 class ConvBlock(nn.Module):

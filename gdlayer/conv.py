@@ -11,6 +11,10 @@ import torch
 from torch import Tensor, nn
 from torch.fx import Proxy
 
+from gdlayer._plumbing.checks import boolean, int_pair, nonnegative_number, one_of, positive_int, positive_number
+from gdlayer._plumbing.modes import as_leaf, autocast_off, autocast_on, of_whole_parameters, recorded, tracing
+from gdlayer._plumbing.padding import pad
+from gdlayer._plumbing.parameters import check_settable
 from gdlayer.algorithms import (
     FULL,
     HYBRID,
@@ -32,13 +36,9 @@ from gdlayer.basis import (
     rotation,
     sampled_kernels,
 )
-from gdlayer.checks import boolean, int_pair, nonnegative_number, one_of, positive_int, positive_number
 from gdlayer.geometry import GEOMETRY, Geometry
 from gdlayer.hybrid import smoothed, split_padding, stencil_size
 from gdlayer.initialization import RELU_GAIN, mixing_std
-from gdlayer.modes import as_leaf, autocast_off, autocast_on, of_whole_parameters, recorded, tracing
-from gdlayer.padding import pad
-from gdlayer.parameters import check_settable
 from gdlayer.plain import padding_step, plain_conv2d
 from gdlayer.sampling import SamplingReport, sampling_report
 from gdlayer.synthesis import SynthesizedConv2d, check_finite

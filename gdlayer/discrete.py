@@ -17,8 +17,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from gdlayer.modes import autocast_off
-from gdlayer.quadrature import gauss_legendre
+from gdlayer._plumbing.modes import autocast_off
+from gdlayer._plumbing.quadrature import gauss_legendre
 
 
 class Spectrum(NamedTuple):

@@ -7,9 +7,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from gdlayer.checks import integer, positive_number
+from gdlayer._plumbing.checks import integer, positive_number
+from gdlayer._plumbing.parameters import check_settable
 from gdlayer.conv import GaussianDerivativeConv2d
-from gdlayer.parameters import check_settable
 
 SWEEPS = 50
 """Rounds of alternating least squares for a separated layer, after the last step of its geometry."""

@@ -9,11 +9,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from gdlayer.checks import boolean, nonnegative_number, positive_number, some_of
-from gdlayer.computed import Computed
-from gdlayer.modes import of_whole_parameters, recorded
-from gdlayer.parameters import check_settable, parameters_behind
-from gdlayer.state import OwnState, written
+from gdlayer._plumbing.checks import boolean, nonnegative_number, positive_number, some_of
+from gdlayer._plumbing.computed import Computed
+from gdlayer._plumbing.modes import of_whole_parameters, recorded
+from gdlayer._plumbing.parameters import check_settable, parameters_behind
+from gdlayer._plumbing.state import OwnState, written
 
 GEOMETRY = ("sigma", "mu", "theta")
 NARROWEST = 0.15

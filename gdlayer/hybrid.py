@@ -31,8 +31,8 @@ from torch import Tensor
 from torch.nn import functional as F
 from torch.nn.grad import conv2d_input, conv2d_weight
 
+from gdlayer._plumbing.modes import autocast_off, autocast_on, compiling, recorded, with_known_signature
 from gdlayer.algorithms import PART_BYTES, channels_last, like
-from gdlayer.modes import autocast_off, autocast_on, compiling, recorded, with_known_signature
 
 
 def stencil_size(orders: Sequence[tuple[int, int]]) -> int:

@@ -17,7 +17,7 @@ import math
 
 from torch import Tensor
 
-from gdlayer.modes import has_values
+from gdlayer._plumbing.modes import has_values
 
 RELU_GAIN = math.sqrt(2)
 """g that undoes the halving of E[J^2] by a rectifier (He et al., 2015)."""

@@ -6,11 +6,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from gdlayer._plumbing.checks import instance
+from gdlayer._plumbing.parameters import parameters_behind
+from gdlayer._plumbing.state import OwnState
 from gdlayer.basis import rotation
-from gdlayer.checks import instance
 from gdlayer.conv import GaussianDerivativeConv2d
-from gdlayer.parameters import parameters_behind
-from gdlayer.state import OwnState
 
 REACH = 2.0
 """Standard deviations on either side that shall fit in the window: sigma up to a quarter of its width."""

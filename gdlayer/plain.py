@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, fx, nn
 from torch.nn import functional as F
 
-from gdlayer.padding import same_padding
+from gdlayer._plumbing.padding import same_padding
 
 PAD = {
     "zeros": nn.ZeroPad2d,

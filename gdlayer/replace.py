@@ -13,11 +13,11 @@ from torch import nn
 from torch.nn.modules.conv import _ConvNd
 from torch.nn.parameter import is_lazy
 
-from gdlayer.checks import boolean, instance, int_pair, is_integer, one_of
+from gdlayer._plumbing.checks import boolean, instance, int_pair, is_integer, one_of
+from gdlayer._plumbing.modes import is_sharded
 from gdlayer.conv import GaussianDerivativeConv2d
 from gdlayer.fit import fit_filters
 from gdlayer.fold import foldable, folded
-from gdlayer.modes import is_sharded
 from gdlayer.padding import Conv2dSame
 from gdlayer.synthesis import SynthesizedConv2d, check_finite
 

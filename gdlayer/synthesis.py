@@ -8,11 +8,12 @@ import torch
 from torch import Tensor, nn
 from torch.fx import Proxy
 
-from gdlayer.checks import int_pair, one_of, positive_int
-from gdlayer.modes import as_leaf, autocast_off, of_whole_parameters
-from gdlayer.padding import PADDING_MODES, padded_conv2d, padding_of
+from gdlayer._plumbing.checks import int_pair, one_of, positive_int
+from gdlayer._plumbing.modes import as_leaf, autocast_off, of_whole_parameters
+from gdlayer._plumbing.padding import PADDING_MODES, padding_of
+from gdlayer._plumbing.state import OwnState
+from gdlayer.padding import padded_conv2d
 from gdlayer.plain import plain_conv2d
-from gdlayer.state import OwnState
 
 DTYPES = torch.float16, torch.bfloat16, torch.float32, torch.float64
 """In which the parameters of a layer may be made."""

@@ -8,7 +8,7 @@ import sys
 import numpy as np
 import pytest
 
-from gdlayer import checks
+from gdlayer._plumbing import checks
 
 LETTERS = ("a", "b")
 
@@ -99,4 +99,6 @@ def test_some_of(value, quoted):
 
 
 def test_checks_do_not_import_torch():
-    subprocess.run([sys.executable, "-c", "import sys, gdlayer.checks; assert 'torch' not in sys.modules"], check=True)
+    subprocess.run(
+        [sys.executable, "-c", "import sys, gdlayer._plumbing.checks; assert 'torch' not in sys.modules"], check=True
+    )

@@ -20,9 +20,10 @@ from torch.func import functional_call
 from torch.nn import functional as F
 
 from gdlayer import GaussianDerivativeConv2d, conv
+from gdlayer._plumbing.padding import PADDING_MODES, same_padding
 from gdlayer.basis import gaussian_derivative_kernels
 from gdlayer.conv import GEOMETRY
-from gdlayer.padding import PADDING_MODES, Conv2dSame, same_padding
+from gdlayer.padding import Conv2dSame
 from gdlayer.synthesis import SynthesizedConv2d
 
 SUBSETS = [subset for size in range(4) for subset in combinations(GEOMETRY, size)]

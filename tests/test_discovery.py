@@ -1,10 +1,12 @@
 """What a newcomer finds by dir(), help() and the docstrings."""
 
+import ast
 import doctest
 import inspect
 import pydoc
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -25,9 +27,17 @@ def test_dir_lists_the_public_names_without_importing_them():
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
+def test_plumbing_knows_nothing_of_what_stands_on_it():
+    folder = Path(gdlayer.__file__).parent / "_plumbing"
+    for path in folder.glob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.ImportFrom) and str(node.module).startswith("gdlayer"):
+                assert str(node.module).startswith("gdlayer._plumbing."), path.name
+
+
 def test_help_lists_the_public_names():
     text = pydoc.render_doc(gdlayer, renderer=pydoc.plaintext)  # type: ignore[reportAttributeAccessIssue]
-    for name in gdlayer.__all__:
+    for name in {*gdlayer.__all__} - {"__version__"}:
         assert name in text, name
 
 

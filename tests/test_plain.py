@@ -12,7 +12,7 @@ from layer_table import convolution_in, perturbed
 from torch import Tensor, fx, nn
 
 from gdlayer import GaussianDerivativeConv2d, deploy
-from gdlayer.padding import PADDING_MODES
+from gdlayer._plumbing.padding import PADDING_MODES
 
 FORMS: dict[str, tuple[dict[str, Any], list[type[nn.Module]]]] = {
     "odd kernel": ({}, [nn.Conv2d]),

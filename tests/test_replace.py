@@ -14,7 +14,8 @@ from torch import Tensor, fx, nn
 from torch.fx.experimental import optimization
 
 from gdlayer import GaussianDerivativeConv2d, deploy, fit_filters, parameter_groups, replace_conv2d, window_penalty
-from gdlayer.padding import PADDING_MODES, Conv2dSame
+from gdlayer._plumbing.padding import PADDING_MODES
+from gdlayer.padding import Conv2dSame
 from gdlayer.related import DAUConv2d, NJetConv2d, RFNNConv2d, SemiStructuredConv2d
 from gdlayer.synthesis import SynthesizedConv2d
 

@@ -24,8 +24,8 @@ from make_checkpoints import depthwise_network
 from torch import Tensor, nn
 
 from gdlayer import GaussianDerivativeConv2d, fit_filters, gaussian_derivative_kernels
+from gdlayer._plumbing.checks import one_of
 from gdlayer.basis import jet_orders
-from gdlayer.checks import one_of
 from gdlayer.datasets import balanced_subset, cats_dogs, fashion_mnist
 from gdlayer.datasets.weights import squeezenet_weights
 from gdlayer.networks.depthwise import DepthwiseNet

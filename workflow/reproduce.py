@@ -15,7 +15,7 @@ from typing import Any
 import yaml
 from writable import provide_caches
 
-from gdlayer.checks import one_of
+from gdlayer._plumbing.checks import one_of
 from gdlayer.datasets import DataError
 from gdlayer.report import PAGES
 from gdlayer.trials.parallel import unfinished

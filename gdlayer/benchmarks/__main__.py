@@ -10,6 +10,7 @@ from pathlib import Path
 
 import torch
 
+from gdlayer._plumbing.extras import MissingExtraError
 from gdlayer.benchmarks.measurements import Row, describe, read, write
 from gdlayer.benchmarks.parts import PARTS, Job
 from gdlayer.extras import MissingExtraError

@@ -4,6 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from gdlayer._plumbing.extras import extra
 from gdlayer.benchmarks.goals import FIRST_LAYER, GOALS, HELD_OUT_SHAPES, INFERENCE, SHAPES, TRAINING, Goal, Shape
 from gdlayer.benchmarks.measurements import Row, describe, read
 from gdlayer.extras import extra

@@ -22,7 +22,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from gdlayer.checks import integer_between, one_of
+from gdlayer._plumbing.checks import integer_between, one_of
 from gdlayer.datasets import synthetic
 from gdlayer.datasets.cache import cached
 from gdlayer.datasets.files import DataCorruptError, DataFile, DataNotFoundError, find, locate

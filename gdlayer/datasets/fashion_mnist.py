@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from gdlayer.checks import one_of
+from gdlayer._plumbing.checks import one_of
 from gdlayer.datasets.files import DataFile, DataNotFoundError, find, find_embedded
 from gdlayer.datasets.idx import read_idx
 

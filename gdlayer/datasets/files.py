@@ -12,7 +12,7 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from gdlayer.extras import MissingExtraError, extra
+from gdlayer._plumbing.extras import MissingExtraError, extra
 
 CONNECT_SECONDS = 3  # short: without a network the caller shall hear about it at once
 READ_SECONDS = 30

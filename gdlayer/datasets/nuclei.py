@@ -25,7 +25,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike
 
-from gdlayer.checks import integer_between, one_of, positive_int
+from gdlayer._plumbing.checks import integer_between, one_of, positive_int
 from gdlayer.datasets import synthetic
 from gdlayer.datasets.files import DataCorruptError, DataError, DataFile, DataNotFoundError, find, locate
 from gdlayer.datasets.manifest import read_manifest

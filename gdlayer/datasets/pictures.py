@@ -10,8 +10,8 @@ import zlib
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import TYPE_CHECKING
 
+from gdlayer._plumbing.extras import MissingExtraError, extra
 from gdlayer.datasets.files import DataCorruptError, DataError
-from gdlayer.extras import MissingExtraError, extra
 
 if TYPE_CHECKING:
     from PIL import Image

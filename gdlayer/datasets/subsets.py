@@ -3,7 +3,7 @@
 import numpy as np
 from numpy.typing import ArrayLike
 
-from gdlayer.checks import integer, integer_between
+from gdlayer._plumbing.checks import integer, integer_between
 
 
 def balanced_subset(labels: ArrayLike, n: int | np.integer, seed: int | np.integer) -> np.ndarray:

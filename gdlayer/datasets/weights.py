@@ -5,8 +5,8 @@ from pathlib import Path
 
 import numpy as np
 
+from gdlayer._plumbing.extras import extra
 from gdlayer.datasets.files import DataCorruptError, DataFile, find, find_embedded, locate
-from gdlayer.extras import extra
 
 VGG16_CONVOLUTIONS = DataFile(
     "vgg16/vgg16_convolutions.npz", None, "24a7f4b5775799d17462499617241d1ce0d269906df1049f681fa57fd285d4cd"

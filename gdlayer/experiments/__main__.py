@@ -11,7 +11,8 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
-from gdlayer.checks import one_of, positive_int
+from gdlayer._plumbing.checks import one_of, positive_int
+from gdlayer._plumbing.extras import MissingExtraError
 from gdlayer.datasets import DataError
 from gdlayer.extras import MissingExtraError
 from gdlayer.trials.memory import keep_freed_memory

@@ -5,7 +5,7 @@ from typing import Any
 
 from torch import nn
 
-from gdlayer.checks import one_of
+from gdlayer._plumbing.checks import one_of
 from gdlayer.conv import GaussianDerivativeConv2d
 from gdlayer.related import DAUConv2d, NJetConv2d, RFNNConv2d
 

@@ -4,8 +4,8 @@ from collections.abc import Callable, Sequence
 
 from torch import Tensor, nn
 
+from gdlayer._plumbing.checks import one_of
 from gdlayer.block import ConvBlock
-from gdlayer.checks import one_of
 from gdlayer.networks.convolutions import ConvSpec
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from gdlayer.checks import positive_int
+from gdlayer._plumbing.checks import positive_int
 from gdlayer.datasets.weights import SQUEEZENET_MEAN, squeezenet_weights
 from gdlayer.networks.transfer import TransferNetwork, he_initialise
 

@@ -8,8 +8,8 @@ from typing import Literal, Self
 import torch
 from torch import Tensor, nn
 
+from gdlayer._plumbing.state import OwnState
 from gdlayer.datasets import DataCorruptError
-from gdlayer.state import OwnState
 
 _ZIP = b"PK\x03\x04"
 

@@ -7,8 +7,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from gdlayer._plumbing.checks import one_of, positive_int
 from gdlayer.block import ConvBlock
-from gdlayer.checks import one_of, positive_int
 from gdlayer.conv import GaussianDerivativeConv2d
 from gdlayer.initialization import RELU_GAIN
 from gdlayer.padding import Conv2dSame

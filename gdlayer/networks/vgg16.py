@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from gdlayer.checks import integer, positive_int
+from gdlayer._plumbing.checks import integer, positive_int
 from gdlayer.networks.transfer import TransferNetwork, he_initialise
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from gdlayer._plumbing.extras import extra
 from gdlayer.conv import GaussianDerivativeConv2d
-from gdlayer.extras import extra
 from gdlayer.synthesis import SynthesizedConv2d
 
 if TYPE_CHECKING:

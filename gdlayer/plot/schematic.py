@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
+from gdlayer._plumbing.extras import extra
 from gdlayer.conv import GaussianDerivativeConv2d
-from gdlayer.extras import extra
 
 with extra("report"):
     from matplotlib import colormaps, rc_context, style

@@ -6,12 +6,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from gdlayer._plumbing.checks import int_pair, odd_int, one_of, positive_number
+from gdlayer._plumbing.modes import autocast_off, of_whole_parameters
+from gdlayer._plumbing.parameters import check_settable
 from gdlayer.basis import sampling_grid
-from gdlayer.checks import int_pair, odd_int, one_of, positive_number
 from gdlayer.geometry import inverse_softplus
 from gdlayer.initialization import RELU_GAIN, mixing_std
-from gdlayer.modes import autocast_off, of_whole_parameters
-from gdlayer.parameters import check_settable
 from gdlayer.synthesis import ConvOptions, SynthesizedConv2d
 
 

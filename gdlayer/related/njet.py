@@ -6,12 +6,12 @@ from typing import Any, Unpack
 import torch
 from torch import Tensor, nn
 
+from gdlayer._plumbing.checks import one_of, positive_number
+from gdlayer._plumbing.modes import autocast_off, has_values, of_whole_parameters, tracing
+from gdlayer._plumbing.parameters import check_settable
 from gdlayer.basis import jet_orders, normalised_kernels
-from gdlayer.checks import one_of, positive_number
 from gdlayer.geometry import clipped
 from gdlayer.initialization import RELU_GAIN, mixing_std
-from gdlayer.modes import autocast_off, has_values, of_whole_parameters, tracing
-from gdlayer.parameters import check_settable
 from gdlayer.synthesis import ConvOptions, SynthesizedConv2d
 
 

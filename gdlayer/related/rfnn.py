@@ -5,11 +5,11 @@ from typing import Any, Unpack
 import torch
 from torch import Tensor, nn
 
+from gdlayer._plumbing.checks import odd_int, one_of, positive_int, positive_number
+from gdlayer._plumbing.modes import autocast_off, of_whole_parameters
+from gdlayer._plumbing.parameters import check_settable, parameters_behind
 from gdlayer.basis import normalised_kernels
-from gdlayer.checks import odd_int, one_of, positive_int, positive_number
 from gdlayer.initialization import RELU_GAIN, mixing_std
-from gdlayer.modes import autocast_off, of_whole_parameters
-from gdlayer.parameters import check_settable, parameters_behind
 from gdlayer.synthesis import ConvOptions, SynthesizedConv2d
 
 ORDERS = ((0, 0), (1, 0), (0, 1), (2, 0), (0, 2), (1, 1), (3, 0), (0, 3), (2, 1), (1, 2))

@@ -8,11 +8,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from gdlayer.checks import one_of, positive_int, positive_number
+from gdlayer._plumbing.checks import one_of, positive_int, positive_number
+from gdlayer._plumbing.modes import autocast_off
+from gdlayer._plumbing.parameters import check_settable
+from gdlayer._plumbing.state import OwnState
 from gdlayer.initialization import RELU_GAIN, mixing_std
-from gdlayer.modes import autocast_off
-from gdlayer.parameters import check_settable
-from gdlayer.state import OwnState
 from gdlayer.synthesis import DTYPES
 
 _DIFFERENCES = {0: [0.0, 1.0, 0.0], 1: [-0.5, 0.0, 0.5], 2: [1.0, -2.0, 1.0]}

@@ -8,12 +8,12 @@ from torch import Tensor, nn
 from torch.fx import Proxy
 from torch.nn import functional as F
 
-from gdlayer.checks import one_of, positive_int, positive_number
+from gdlayer._plumbing.checks import one_of, positive_int, positive_number
+from gdlayer._plumbing.modes import as_leaf, autocast_off, has_values, of_whole_parameters
+from gdlayer._plumbing.padding import pad
+from gdlayer._plumbing.parameters import check_settable
 from gdlayer.geometry import clipped
 from gdlayer.initialization import RELU_GAIN, mixing_std
-from gdlayer.modes import as_leaf, autocast_off, has_values, of_whole_parameters
-from gdlayer.padding import pad
-from gdlayer.parameters import check_settable
 from gdlayer.plain import plain_conv2d
 from gdlayer.synthesis import ConvOptions, SynthesizedConv2d
 

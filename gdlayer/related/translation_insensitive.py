@@ -5,7 +5,7 @@ from typing import Any
 
 import torch
 
-from gdlayer.checks import int_pair, positive_number
+from gdlayer._plumbing.checks import int_pair, positive_number
 from gdlayer.related.rfnn import RFNNConv2d
 
 

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from itertools import combinations
 from typing import NamedTuple
 
-from gdlayer.extras import extra
+from gdlayer._plumbing.extras import extra
 from gdlayer.report.cells import KIND, Selector, select
 from gdlayer.report.differences import NO_PRIOR, Difference, Prior, difference, typical
 

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from gdlayer.extras import extra
+from gdlayer._plumbing.extras import extra
 
 with extra("report"):
     import pandas as pd

@@ -1,6 +1,6 @@
 """How the figures of a chapter are drawn."""
 
-from gdlayer.extras import extra
+from gdlayer._plumbing.extras import extra
 
 with extra("report"):
     import matplotlib.pyplot as plt

@@ -6,7 +6,7 @@ from typing import Any
 
 from markupsafe import Markup
 
-from gdlayer.extras import extra
+from gdlayer._plumbing.extras import extra
 from gdlayer.report import claims, tuning
 from gdlayer.report.blocks import Estimate, blocks_of, estimate, typical_variance
 from gdlayer.report.cells import KIND, Selector, marks, per_trial, published_at, select, still_to_run

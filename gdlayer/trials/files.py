@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from importlib.resources.abc import Traversable
 from typing import Any, TypeVar
 
-from gdlayer.checks import one_of
+from gdlayer._plumbing.checks import one_of
 
 Key = TypeVar("Key")
 Value = TypeVar("Value")

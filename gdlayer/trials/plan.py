@@ -6,7 +6,7 @@ from importlib.resources import files
 from itertools import product
 from typing import Any
 
-from gdlayer.checks import one_of
+from gdlayer._plumbing.checks import one_of
 from gdlayer.datasets import DataNotFoundError
 from gdlayer.trials.files import parse_toml, read_from
 from gdlayer.trials.registry import experiments, trial_types

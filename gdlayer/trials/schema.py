@@ -6,7 +6,7 @@ Imported when the first file is read: the names of experiments, and the help of 
 import reprlib
 from typing import Annotated, Any, NotRequired
 
-from gdlayer.extras import extra
+from gdlayer._plumbing.extras import extra
 
 with extra("experiments"):
     from pydantic import ConfigDict, Field, JsonValue, TypeAdapter, ValidationError, with_config

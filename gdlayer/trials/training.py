@@ -18,8 +18,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from gdlayer.checks import one_of, positive_int
-from gdlayer.extras import extra
+from gdlayer._plumbing.checks import one_of, positive_int
+from gdlayer._plumbing.extras import extra
 from gdlayer.related import NJetConv2d
 
 with extra("experiments"):

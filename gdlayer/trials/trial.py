@@ -5,7 +5,7 @@ from dataclasses import MISSING, asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, ClassVar
 
-from gdlayer.checks import integer, one_of, positive_number
+from gdlayer._plumbing.checks import integer, one_of, positive_number
 
 PROFILES = ("smoke", "quick", "paper")
 

@@ -17,6 +17,7 @@ import torch.nn.functional as F
 from mutations import attack
 from torch import Tensor
 
+from gdlayer import MissingExtraError
 from gdlayer.datasets import DataCorruptError, DataNotFoundError, cats_dogs
 from gdlayer.datasets import files as files_module
 from gdlayer.datasets import weights as weights_module
@@ -31,7 +32,6 @@ from gdlayer.datasets.weights import (
     squeezenet_weights,
     vgg16_weights,
 )
-from gdlayer.extras import MissingExtraError
 from gdlayer.networks.vgg16 import AdaptedVGG16, load_published
 
 PHOTOGRAPHS = next(file for file in cats_dogs.PACK_FILES if file.path.endswith("val.zip"))

@@ -11,8 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from torch import nn
 
-from gdlayer import GaussianDerivativeConv2d, plot_filters, plot_kernels
-from gdlayer.extras import MissingExtraError
+from gdlayer import GaussianDerivativeConv2d, MissingExtraError, plot_filters, plot_kernels
 from gdlayer.related import RFNNConv2d
 
 

@@ -15,9 +15,9 @@ from hypothesis import strategies as st
 from layer_table import convolution_in, dau, insensitive, njet, perturbed, rfnn, semi_structured
 from torch import nn
 
+from gdlayer._plumbing.padding import PADDING_MODES
 from gdlayer.basis import normalised_kernels
 from gdlayer.geometry import clipped
-from gdlayer.padding import PADDING_MODES
 from gdlayer.related import (
     DAUConv2d,
     NJetConv2d,

@@ -15,7 +15,7 @@ from scipy import ndimage
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from gdlayer.padding import PADDING_MODES
+from gdlayer._plumbing.padding import PADDING_MODES
 from gdlayer.related import SemiStructuredConv2d
 
 

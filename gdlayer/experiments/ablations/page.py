@@ -3,8 +3,8 @@
 import numpy as np
 from markupsafe import Markup
 
+from gdlayer._plumbing.extras import extra
 from gdlayer.experiments.ablations.layers import LAYERS, QUESTIONS, Question
-from gdlayer.extras import extra
 from gdlayer.report import markup
 from gdlayer.report.chapter import costs
 from gdlayer.report.claims import ABOVE, BELOW, NOT_RUN, UNDECIDED, Case, Outcome, decide, signed

@@ -3,8 +3,8 @@
 import numpy as np
 from markupsafe import Markup
 
+from gdlayer._plumbing.extras import extra
 from gdlayer.experiments.scale import EXPERIMENT, LAYERS
-from gdlayer.extras import extra
 from gdlayer.report.cells import KIND, main_kind, select
 from gdlayer.report.chapter import costs
 from gdlayer.report.grid import Panel, grid

@@ -8,7 +8,6 @@ from markupsafe import Markup
 
 from gdlayer.experiments.table1 import EXPERIMENT, LAYERS
 from gdlayer.experiments.table1.trial import Table1Trial
-from gdlayer.extras import extra
 from gdlayer.report import markup
 from gdlayer.report.cells import rows_of, select
 from gdlayer.report.chapter import costs

@@ -11,7 +11,6 @@ from markupsafe import Markup
 
 from gdlayer.experiments.table1 import EXPERIMENT, LAYERS
 from gdlayer.experiments.table1.trial import Table1EqualSteps, Table1Precision, Table1Trial
-from gdlayer.extras import extra
 from gdlayer.report import markup
 from gdlayer.report.blocks import Estimate, blocks_of, estimate
 from gdlayer.report.cells import Selector, per_trial, rows_of, select

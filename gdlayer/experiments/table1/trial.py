@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from gdlayer.checks import one_of
+from gdlayer._plumbing.checks import one_of
 from gdlayer.datasets import fashion_mnist
 from gdlayer.experiments.table1.layers import LAYERS
 from gdlayer.trials.trial import Search, Trial

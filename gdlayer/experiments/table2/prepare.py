@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from gdlayer._plumbing.extras import extra
 from gdlayer.conv import GaussianDerivativeConv2d
 from gdlayer.datasets import balanced_subset, cats_dogs
 from gdlayer.datasets.cache import cached

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
-from gdlayer.checks import one_of
+from gdlayer._plumbing.checks import one_of
 from gdlayer.datasets import cats_dogs
 from gdlayer.experiments.table2.layers import LAYERS
 from gdlayer.experiments.table2.sources import SOURCES

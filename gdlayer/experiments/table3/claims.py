@@ -5,11 +5,11 @@ from typing import Any
 
 import numpy as np
 
+from gdlayer._plumbing.extras import extra
 from gdlayer.datasets import nuclei
 from gdlayer.experiments.table3 import EXPERIMENT, LAYERS
 from gdlayer.experiments.table3.page import SPLITS, picture_path
 from gdlayer.experiments.table3.trial import Table3Trial
-from gdlayer.extras import extra
 from gdlayer.report import claims, markup
 from gdlayer.report.blocks import blocks_of, estimate
 from gdlayer.report.cells import KIND, marks, per_trial, select

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 from markupsafe import Markup
 
+from gdlayer._plumbing.extras import extra
 from gdlayer.datasets import nuclei
 from gdlayer.experiments.table3 import EXPERIMENT, LAYERS
 from gdlayer.experiments.table3.trial import Table3Trial

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from gdlayer._plumbing.extras import extra
 from gdlayer.datasets import nuclei
 from gdlayer.experiments.table3.layers import LAYERS
 from gdlayer.experiments.table3.trial import Table3Search, Table3Trial

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import ClassVar
 
-from gdlayer.checks import one_of
+from gdlayer._plumbing.checks import one_of
 from gdlayer.datasets import nuclei
 from gdlayer.experiments.table3.layers import LAYERS
 from gdlayer.trials.trial import Search, Trial

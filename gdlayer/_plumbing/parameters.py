@@ -3,7 +3,7 @@
 from torch import nn
 from torch.nn.utils import parametrize
 
-from gdlayer.state import OwnState
+from gdlayer._plumbing.state import OwnState
 
 IN_PLACE_OF = "{}", "{}_orig", "{}_g", "{}_v"
 """Names of what trains: itself, or by prune and spectral_norm, or by weight_norm."""

@@ -5,7 +5,14 @@ from contextlib import contextmanager
 
 
 class MissingExtraError(ImportError):
-    """A package is not installed; the message is one line that names the extra which brings it."""
+    """A package is not installed; the message is one line that names the extra which brings it.
+
+    >>> from gdlayer import GaussianDerivativeConv2d, MissingExtraError, plot_kernels
+    >>> try:
+    ...     figure = plot_kernels(GaussianDerivativeConv2d(1, 4, 5))
+    ... except MissingExtraError as error:
+    ...     print(error)  # matplotlib is not installed: pip install 'gdlayer[report]'
+    """
 
 
 @contextmanager
