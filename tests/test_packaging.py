@@ -39,7 +39,7 @@ def source(tmp_path_factory) -> Path:
     """A copy of what is in a clone."""
     source = tmp_path_factory.mktemp("source")
     files = ["pyproject.toml", "MANIFEST.in", "README.md", "LICENSE", "CHANGELOG.md", "CITATION.cff"]
-    for name in [*files, "gdlayer", "tests", "workflow"]:
+    for name in [*files, "gdlayer", "tests", "tools", "workflow"]:
         if (REPOSITORY / name).is_dir():
             shutil.copytree(REPOSITORY / name, source / name, ignore=shutil.ignore_patterns("__pycache__"))
         else:

@@ -31,7 +31,7 @@ VGG16_MEAN = (103.939, 116.779, 123.68)
 SQUEEZENET_IMAGENET = DataFile(
     "squeezenet/squeezenet1_1.npz", None, "59f240b256b475aa18dab9ee516fcc090852d816b2e00810519574367ecd4652"
 )
-"""All 26 convolutions of SqueezeNet 1.1 in float32; made by the repository's ``workflow/make_squeezenet.py``."""
+"""All 26 convolutions of SqueezeNet 1.1 in float32; made by the repository's ``tools/make_squeezenet.py``."""
 
 SQUEEZENET_CONVOLUTIONS = DataFile(
     "squeezenet/convolutions-float16.npz", None, "3f7af0089b5ce7b103ca073f2d334e25de926bc98ff28af998c85e89801c2a96"

