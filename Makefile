@@ -98,8 +98,9 @@ test-matrix: $(READY)  ## the tests of the layer on every Python and torch claim
 	$(BIN)/python workflow/matrix.py
 
 soak: $(READY)  ## damaged files for every reader, then 200 kills of make reproduce, in an hour: data/soak-*.csv
-	$(BIN)/python workflow/soak.py --mutations 750 --csv data/soak-mutations.csv
-	$(BIN)/python workflow/soak.py --kills 200 --csv data/soak-kills.csv
+	@rm -f data/soak-mutations.csv
+	GDLAYER_MUTATIONS=750 GDLAYER_MUTATIONS_CSV=data/soak-mutations.csv $(BIN)/python -m pytest -q -k test_mutations_of
+	$(BIN)/python tests/soak.py --kills 200 --csv data/soak-kills.csv
 
 lock: $(READY)  ## the lock files anew from pyproject.toml, with hashes
 	$(BIN)/python workflow/lock.py

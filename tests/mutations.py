@@ -1,7 +1,7 @@
 """Seeded damage to a file: its reader must refuse it in one line that names the file, or give what it gave before.
 
 `GDLAYER_MUTATIONS` is the number of damaged versions per reader (60 by default), `GDLAYER_MUTATIONS_CSV` a file to
-which each reader appends its counts; `workflow/soak.py` sets both.
+which each reader appends its counts; `make soak` sets both.
 """
 
 import csv
@@ -16,6 +16,8 @@ T = TypeVar("T")
 
 COUNT = int(os.environ.get("GDLAYER_MUTATIONS", "60"))
 OUTCOMES = ("refused", "same", "changed", "silent", "uncaught")
+"""Refused in one line that names the file; read as before; read with another value that fits, of files without a
+checksum; the same of files with one; ended by another exception."""
 TOKENS = (
     b"", b"\0", b"\xff\xfe", b"\xed\xa0\x80", b"\n", b"\r", b",", b'"', b"'", b"-1", b"0", b"1e999", b"NaN", b"null",
     b"../../", b"{}", b"[" * 3000, b"9" * 5000,
@@ -94,7 +96,10 @@ def attack(
         path.write_bytes(good)
     if table := os.environ.get("GDLAYER_MUTATIONS_CSV"):
         with Path(table).open("a", newline="", encoding="utf-8") as stream:
-            csv.writer(stream).writerow([name, counts.total(), *(counts[outcome] for outcome in OUTCOMES)])
+            writer = csv.writer(stream, lineterminator="\n")
+            if stream.tell() == 0:
+                writer.writerow(["reader", "versions", *OUTCOMES])
+            writer.writerow([name, counts.total(), *(counts[outcome] for outcome in OUTCOMES)])
     assert not faults, "\n".join([name, *faults[:10]])
     return counts
 

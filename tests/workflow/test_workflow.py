@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import nbformat
-import pandas as pd
 import pytest
 import refresh
 import reproduce
@@ -551,16 +550,6 @@ def test_damage_is_counted(tmp_path, monkeypatch):
     paths[1].write_text(paths[1].read_text() + "\n")
     paths[2].write_text(paths[2].read_text()[:50])
     assert victim.damage() == {"lost": 1, "changed": 2, "half-written": 1}
-
-
-def test_mutations_are_counted(capsys):
-    rows = [["record", 60, 50, 10, 0, 0, 0], ["choices.toml", 60, 40, 10, 10, 0, 0]]
-    columns = ["reader", "versions", *soak.MUTATION_OUTCOMES]
-    assert soak.report_mutations(pd.DataFrame(rows, columns=columns)) == 0
-    assert capsys.readouterr().out.endswith("\n120 damaged files for 2 readers: 0 uncaught, 0 silent\n")
-    rows[0][-2:] = [2, 1]
-    assert soak.report_mutations(pd.DataFrame(rows, columns=columns)) == 1
-    assert capsys.readouterr().out.endswith("\n120 damaged files for 2 readers: 1 uncaught, 2 silent\n")
 
 
 # Full disks

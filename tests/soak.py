@@ -1,7 +1,4 @@
-"""Kills ``make reproduce`` over and over and counts what it loses: ``python workflow/soak.py --kills 200``.
-
-``--mutations 750`` instead damages a file of each format that is read here so many times, as the tests do a few times
-(``tests/mutations.py``), and counts what its reader makes of it.
+"""Kills ``make reproduce`` over and over and counts what it loses: ``python tests/soak.py --kills 200``.
 
 The kills hit a copy of the repository, profile ``smoke``. Half of them fall within 2 s of a new record, the others at
 any moment; half hit the scheduler alone, whose trials run on, the others every process. A run that comes to its end is
@@ -35,9 +32,6 @@ PROFILE = "smoke"
 ANY_MOMENT = 30.0
 """Seconds from the start within which a kill falls that waits for no record."""
 AFTER_RECORD = 2.0
-MUTATION_OUTCOMES = ["refused", "same", "changed", "silent", "uncaught"]
-"""Refused in one line that names the file; read as before; read with another value that fits, of files without a
-checksum; the same of files with one; ended by another exception."""
 PHASES = {
     "build_book.py": "book",
     "execute_chapter.py": "chapters",
@@ -222,38 +216,13 @@ def soak(kills: int, seed: int, share_at_records: float) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def mutate(versions: int) -> tuple[pd.DataFrame, int]:
-    """A row per reader: of so many damaged versions of its file, how many came to what; and the status of the tests."""
-    with tempfile.TemporaryDirectory(prefix="gdlayer soak ") as scratch:
-        counts = Path(scratch, "counts.csv")
-        variables = {"GDLAYER_MUTATIONS": str(versions), "GDLAYER_MUTATIONS_CSV": str(counts)}
-        command = [sys.executable, "-m", "pytest", "-q", "-k", "test_mutations_of"]
-        status = subprocess.run(command, cwd=ROOT, env=os.environ | variables).returncode
-        columns = ["reader", "versions", *MUTATION_OUTCOMES]
-        return pd.read_csv(counts, names=columns).sort_values("reader"), status
-
-
-def report_mutations(table: pd.DataFrame) -> int:
-    """Prints the table of :func:`mutate`; 1 if a reader failed, or took what it must not."""
-    print(table.to_string(index=False))
-    silent, uncaught = (sum(table[outcome].tolist()) for outcome in ("silent", "uncaught"))
-    print(f"{table['versions'].sum()} damaged files for {len(table)} readers: {uncaught} uncaught, {silent} silent")
-    return 1 if silent or uncaught else 0
-
-
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--kills", type=int, default=200)
-    parser.add_argument("--mutations", type=int, metavar="VERSIONS", help="damaged files per reader, and no kills")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--at-records", type=float, default=0.5, help="share of the kills just after a new record")
     parser.add_argument("--csv", type=Path, help="where to write the table")
     options = parser.parse_args(arguments)
-    if options.mutations:
-        table, status = mutate(options.mutations)
-        if options.csv:
-            table.to_csv(options.csv, index=False, lineterminator="\n")
-        return report_mutations(table) or status
     rows = soak(options.kills, options.seed, options.at_records)
     damage = ["lost", "changed", "half-written"]
     sums = ["kills", "records", *damage]
