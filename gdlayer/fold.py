@@ -4,13 +4,14 @@ from collections import Counter
 from typing import TypeGuard, cast
 
 from torch import fx, nn
-from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from gdlayer.synthesis import SynthesizedConv2d
 
+Normalisation = nn.BatchNorm2d | nn.SyncBatchNorm
 
-def foldable(model: nn.Module) -> list[tuple[nn.Module, _BatchNorm]]:
+
+def foldable(model: nn.Module) -> list[tuple[nn.Module, Normalisation]]:
     """Each convolution of ``model`` with the batch normalisation that follows it and has running statistics.
 
     Both are called once, nothing else reads the output of the convolution, and nothing but the two their parameters.
@@ -46,12 +47,12 @@ def foldable(model: nn.Module) -> list[tuple[nn.Module, _BatchNorm]]:
     return pairs
 
 
-def _folds(module: nn.Module) -> TypeGuard[_BatchNorm]:
+def _folds(module: nn.Module) -> TypeGuard[Normalisation]:
     """Whether it normalises by running statistics; not if it is of another class, which may compute something else."""
     return type(module) in (nn.BatchNorm2d, nn.SyncBatchNorm) and module.running_mean is not None
 
 
-def folded(plain: nn.Module, norm: _BatchNorm) -> nn.Module:
+def folded(plain: nn.Module, norm: Normalisation) -> nn.Module:
     """A convolution as a layer is deployed, followed by ``norm``, as one such module; ``plain`` may be changed."""
     if isinstance(plain, nn.Sequential):
         plain[-1] = folded(plain[-1], norm)

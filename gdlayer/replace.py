@@ -10,7 +10,6 @@ from typing import Any, cast
 
 import torch
 from torch import nn
-from torch.nn.modules.conv import _ConvNd
 from torch.nn.parameter import is_lazy
 
 from gdlayer._plumbing.checks import boolean, instance, int_pair, is_integer, one_of
@@ -26,6 +25,7 @@ TAKEN_OVER = (
     *("padding_mode", "bias", "device", "dtype"),
 )
 """Arguments of the new layer that come from the convolution it replaces."""
+OTHER_CONVOLUTIONS = nn.Conv1d, nn.Conv3d, nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d
 LISTED = 5
 """Most names that an error message lists."""
 PerLayer = Mapping[str, Mapping[str, Any]] | Callable[[str, nn.Conv2d], Mapping[str, Any] | None]
@@ -171,7 +171,7 @@ def replace_conv2d(
     for name, module in model.named_modules(remove_duplicate=False):
         if isinstance(module, nn.Conv2d):
             places.setdefault(module, []).append(name)
-        elif isinstance(module, _ConvNd):
+        elif isinstance(module, OTHER_CONVOLUTIONS):
             skipped[name] = f"it is a {type(module).__name__}, and only nn.Conv2d can be replaced"
     chosen, named = _choose(model, places, layers)
     options_of = _options_of(places, {"kernel_size": kernel_size, **options}, per_layer)

@@ -4,6 +4,7 @@ import ast
 import doctest
 import inspect
 import pydoc
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -33,6 +34,12 @@ def test_plumbing_knows_nothing_of_what_stands_on_it():
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.ImportFrom) and str(node.module).startswith("gdlayer"):
                 assert str(node.module).startswith("gdlayer._plumbing."), path.name
+
+
+def test_private_names_of_torch_are_those_without_a_public_way():
+    sources = [path.read_text("utf-8") for path in Path(gdlayer.__file__).parent.rglob("*.py")]
+    private = re.compile(r"\btorch(?:\.\w+)*?\._(?!_)\w+|from torch[\w.]* import .*\b_[A-Za-z]\w*")
+    assert {name for source in sources for name in private.findall(source)} == {"torch._C", "torch._subclasses"}
 
 
 def test_help_lists_the_public_names():

@@ -24,7 +24,7 @@ class Computed(Tensor):
                 "this tensor is computed at every access and cannot be changed in place: assign a new one, as in "
                 "layer.sigma = layer.sigma.clamp(max=2.0), or change a clone()"
             )
-        with torch._C.DisableTorchFunctionSubclass():
+        with torch.DisableTorchFunctionSubclass():
             result = func(*args, **kwargs)
             views = type(result) is Tensor and isinstance(subject, cls) and _same_memory(result, subject)
             return result.as_subclass(cls) if views else result

@@ -8,7 +8,7 @@ from typing import Any, ParamSpec, TypeVar, cast
 
 import torch
 from torch import Tensor, nn
-from torch._subclasses import FakeTensor
+from torch._subclasses import FakeTensor  # torch documents it under this name alone
 from torch.fx import Proxy, Tracer
 
 P = ParamSpec("P")
@@ -54,6 +54,7 @@ def recorded() -> bool:
     """Whether anything records the operations, or transforms them as torch.func does."""
     if compiling() or tracing():
         return True
+    # torch.func does not say whether it is at work, and its tensors look like any others.
     return torch._C._functorch.peek_interpreter_stack() is not None  # type: ignore[reportAttributeAccessIssue]
 
 
