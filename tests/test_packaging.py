@@ -246,7 +246,7 @@ for name in sys.argv[1:]:
 print(json.dumps(errors))
 """
 EXTRAS = ("experiments", "report")
-COMPANION = ("experiments", "benchmarks", "report", "plot.schematic")  # these modules may need extras
+COMPANION = ("experiments", "trials", "benchmarks", "report", "plot.schematic")  # these modules may need extras
 
 
 def modules(site: Path) -> list[str]:

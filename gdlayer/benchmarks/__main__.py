@@ -13,7 +13,6 @@ import torch
 from gdlayer._plumbing.extras import MissingExtraError
 from gdlayer.benchmarks.measurements import Row, describe, read, write
 from gdlayer.benchmarks.parts import PARTS, Job
-from gdlayer.extras import MissingExtraError
 from gdlayer.trials.progress import duration_in_words
 from gdlayer.trials.provenance import provenance, repository
 from gdlayer.trials.record import ResultsError

@@ -7,7 +7,6 @@ from typing import Any
 from gdlayer._plumbing.extras import extra
 from gdlayer.benchmarks.goals import FIRST_LAYER, GOALS, HELD_OUT_SHAPES, INFERENCE, SHAPES, TRAINING, Goal, Shape
 from gdlayer.benchmarks.measurements import Row, describe, read
-from gdlayer.extras import extra
 from gdlayer.trials.provenance import committed_data
 
 with extra("report"):

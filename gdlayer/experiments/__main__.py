@@ -14,7 +14,6 @@ from typing import Any
 from gdlayer._plumbing.checks import one_of, positive_int
 from gdlayer._plumbing.extras import MissingExtraError
 from gdlayer.datasets import DataError
-from gdlayer.extras import MissingExtraError
 from gdlayer.trials.memory import keep_freed_memory
 from gdlayer.trials.parallel import run_all, unfinished
 from gdlayer.trials.plan import asked_by, choose_datasets, in_order, plan

@@ -4,7 +4,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from gdlayer.extras import MissingExtraError
+from gdlayer._plumbing.extras import MissingExtraError
 from gdlayer.trials.files import FolderError
 from gdlayer.trials.record import ResultsError, load_records, recorded_datasets
 from gdlayer.trials.registry import experiments

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from gdlayer.extras import extra
+from gdlayer._plumbing.extras import extra
 from gdlayer.trials.experiment import Experiment
 from gdlayer.trials.record import write_beside
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from markupsafe import Markup
 
-from gdlayer.extras import extra
+from gdlayer._plumbing.extras import extra
 from gdlayer.report import markup
 from gdlayer.report.cells import Selector, kind_in_words, kind_letters, kind_of, main_kind, rows_of, select
 from gdlayer.report.grid import kinds_in_words

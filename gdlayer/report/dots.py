@@ -4,7 +4,7 @@ import textwrap
 from collections.abc import Mapping
 from typing import Any
 
-from gdlayer.extras import extra
+from gdlayer._plumbing.extras import extra
 from gdlayer.report.claims import ABOVE, BELOW, EQUAL, TOO_FEW, UNDECIDED, UNTESTABLE, Judgement, Row
 from gdlayer.report.judgements import judgements
 from gdlayer.report.loaded import Loaded

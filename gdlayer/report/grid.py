@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 from markupsafe import Markup
 
-from gdlayer.extras import extra
+from gdlayer._plumbing.extras import extra
 from gdlayer.report import markup, records
 from gdlayer.report.cells import (
     MARKS,

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from gdlayer.extras import extra
+from gdlayer._plumbing.extras import extra
 from gdlayer.report.cells import summarise
 from gdlayer.report.plans import planned
 from gdlayer.trials.experiment import Experiment

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 from markupsafe import Markup
 
-from gdlayer.extras import extra
+from gdlayer._plumbing.extras import extra
 from gdlayer.report import claims, markup
 from gdlayer.report.cells import DEVICES, Selector, marks, published_at, rows_of, select, still_to_run
 from gdlayer.report.grid import Panel

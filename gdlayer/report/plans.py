@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from gdlayer.extras import extra
+from gdlayer._plumbing.extras import extra
 from gdlayer.trials.plan import plan
 from gdlayer.trials.progress import duration_in_words, seconds_each
 from gdlayer.trials.registry import trial_of, trial_types

@@ -10,7 +10,7 @@ from importlib.resources.abc import Traversable
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from gdlayer.checks import one_of
+from gdlayer._plumbing.checks import one_of
 from gdlayer.trials.files import Entries, finite, parse_csv, parse_toml, read_from
 from gdlayer.trials.trial import PROFILES, Search, Trial
 
@@ -64,8 +64,8 @@ class Experiment:
     trial : type of its trials; the experiment has its name and title
     layers : {name: layer type}
     resolve : function
-        The data sets to run on, or one of them, as far as they can be had; it tells its argument, a function of a
-        line, what it takes instead of what.
+        Gives the data sets to run on, or one, as far as they can be had. It calls its argument with a line of text
+        for each that it takes instead of another.
     embedded : data set in the package itself, for tests and machines without another
     settings : {name: type}
         Of its own choices; where a choice is a table, of its entries.

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from gdlayer.extras import extra
+from gdlayer._plumbing.extras import extra
 from gdlayer.trials.files import checksum, parse_json
 from gdlayer.trials.registry import trial_of, trial_types
 from gdlayer.trials.trial import Search
@@ -54,7 +54,7 @@ def reserve(path: Path) -> Iterator["Reservation"]:
         with suppress(OSError):
             if not reservation.written:
                 part.unlink(missing_ok=True)
-            Path(lock.lock_file).unlink()  # who waits for it notices, and locks a new one
+            Path(lock.lock_file).unlink()  # a waiting process sees that and takes a new lock
         lock.release()
 
 

@@ -4,7 +4,7 @@ from dataclasses import fields
 from importlib import import_module
 from typing import Any
 
-from gdlayer.checks import one_of
+from gdlayer._plumbing.checks import one_of
 from gdlayer.trials.experiment import Experiment
 from gdlayer.trials.trial import Trial
 

@@ -76,7 +76,7 @@ class Trial:
 
     @classmethod
     def possible(cls, dataset: str, *cell: Any) -> bool:
-        """Whether a column, the cell without its layer, can be run here."""
+        """Whether a cell can be run on a data set; ``cell`` comes without its layer, as all layers share the answer."""
         return True
 
     @property
@@ -91,7 +91,7 @@ class Trial:
 
     @classmethod
     def network_of_paper(cls, *cell: Any) -> bool:
-        """Whether a cell's network is the one that the paper's number of the cell belongs to."""
+        """Whether the paper's number of a cell was measured on the same network."""
         return True
 
     @staticmethod

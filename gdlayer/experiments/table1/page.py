@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 from markupsafe import Markup
 
+from gdlayer._plumbing.extras import extra
 from gdlayer.experiments.table1 import EXPERIMENT, LAYERS
 from gdlayer.experiments.table1.trial import Table1Trial
 from gdlayer.report import markup

@@ -9,6 +9,7 @@ from typing import NamedTuple
 import numpy as np
 from markupsafe import Markup
 
+from gdlayer._plumbing.extras import extra
 from gdlayer.experiments.table1 import EXPERIMENT, LAYERS
 from gdlayer.experiments.table1.trial import Table1EqualSteps, Table1Precision, Table1Trial
 from gdlayer.report import markup

@@ -20,7 +20,6 @@ from gdlayer.datasets.weights import VGG16_MEAN, vgg16_weights
 from gdlayer.experiments.table2.layers import LAYERS, FirstLayer
 from gdlayer.experiments.table2.sources import SOURCES
 from gdlayer.experiments.table2.trial import Table2Trial
-from gdlayer.extras import extra
 from gdlayer.fit import fit_filters
 from gdlayer.networks.squeezenet import BlueGreenRed, SqueezeNet, imagenet_squeezenet
 from gdlayer.networks.transfer import TransferNetwork, load_weights, replace_first_layer

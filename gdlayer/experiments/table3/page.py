@@ -10,7 +10,6 @@ from gdlayer._plumbing.extras import extra
 from gdlayer.datasets import nuclei
 from gdlayer.experiments.table3 import EXPERIMENT, LAYERS
 from gdlayer.experiments.table3.trial import Table3Trial
-from gdlayer.extras import extra
 from gdlayer.report import markup
 from gdlayer.report.cells import Selector, select
 from gdlayer.report.chapter import costs

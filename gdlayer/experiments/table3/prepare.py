@@ -12,7 +12,6 @@ from gdlayer._plumbing.extras import extra
 from gdlayer.datasets import nuclei
 from gdlayer.experiments.table3.layers import LAYERS
 from gdlayer.experiments.table3.trial import Table3Search, Table3Trial
-from gdlayer.extras import extra
 from gdlayer.trials.record import write_beside
 from gdlayer.trials.settings import check_fixed
 from gdlayer.trials.task import Task, Workplace

@@ -89,7 +89,7 @@ def test_table_2_keeps_the_sources_apart(tmp_path):
         ("vgg16-average", BELOW): 2,
         **{
             (source, TOO_FEW): sum(t.cell == (layer, source) for layer in OURS for t in planned if t.seed == 0)
-            for source in {t.source for t in planned if t.layer in OURS} - {"vgg16-average"}
+            for source in {t.cell[1] for t in planned if t.layer in OURS} - {"vgg16-average"}
         },
     }
     assert rows["better"][0].case == "Ours 7×7, fitted start, squeezenet"
