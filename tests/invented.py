@@ -102,7 +102,7 @@ def python(script: str, *arguments: object, **options: Any) -> subprocess.Popen[
 
 def processed(process: subprocess.Popen[str]) -> tuple[int, str, str]:
     """Status, output and errors of a process that has ended."""
-    out, err = process.communicate(timeout=120)
+    out, err = process.communicate(timeout=600)
     return process.returncode, out, err
 
 

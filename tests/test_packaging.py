@@ -28,7 +28,7 @@ BUILD = "import sys; from setuptools import build_meta; print(getattr(build_meta
 def build(kind: str, source: Path, target: Path) -> Path:
     """What `python -m build` calls, in this environment and without a network."""
     command = [sys.executable, "-c", BUILD, f"build_{kind}", str(target)]
-    done = subprocess.run(command, cwd=source, capture_output=True, text=True, timeout=120)
+    done = subprocess.run(command, cwd=source, capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stderr
     assert "deprecat" not in done.stderr.lower()
     return target / done.stdout.splitlines()[-1]
@@ -133,7 +133,7 @@ def execute(site, metadata, tmp_path) -> Callable[..., subprocess.CompletedProce
             env=os.environ | {"PYTHONPATH": str(site), "OMP_NUM_THREADS": "1", "GDLAYER_OFFLINE": "1"},
             capture_output=True,
             text=True,
-            timeout=300,
+            timeout=600,
         )
 
     return execute
@@ -350,7 +350,7 @@ def test_pyright_knows_the_types_of_the_installed_package(site, tmp_path):
         env=os.environ | {"PATH": path},
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=600,
     )
     result = json.loads(done.stdout)
     assert [(entry["rule"], entry["message"]) for entry in result["generalDiagnostics"]] == []

@@ -120,7 +120,7 @@ def test_a_deployed_model_loads_where_there_is_no_gdlayer(tmp_path):
     torch.save((deploy(layers), x, layers(x).detach()), tmp_path / "plain.pt")
     command = [sys.executable, "-c", LOAD, str(tmp_path / "plain.pt")]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "ignore"}
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120, cwd=tmp_path)
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=600, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
 
 

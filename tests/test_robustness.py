@@ -285,7 +285,7 @@ def test_two_processes_train_as_one(tmp_path, how):
 
     def run(rank: int) -> subprocess.CompletedProcess[str]:
         command = [sys.executable, replica.__file__, str(tmp_path), str(rank), how]
-        return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120)
+        return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=600)
 
     with ThreadPoolExecutor(2) as pool:  # each waits for the other
         for done in pool.map(run, range(2)):

@@ -739,7 +739,7 @@ def test_auto_on_record_is_what_the_cost_model_takes_now():
 
 def test_the_record_is_read_without_torch():
     script = "import sys, gdlayer.benchmarks.report; sys.exit('torch' in sys.modules)"
-    assert subprocess.run([sys.executable, "-c", script], timeout=60).returncode == 0
+    assert subprocess.run([sys.executable, "-c", script], timeout=600).returncode == 0
 
 
 def test_no_record_says_how_to_make_one(tmp_path):

@@ -236,7 +236,7 @@ def test_as_a_process(tmp_path):
     """Once from outside, all test images, in a directory that has nothing of the repository."""
     trial = smoke("free-form")
     done = subprocess.run(
-        [sys.executable, *trial.command(tmp_path / "out")], capture_output=True, text=True, timeout=120, cwd=tmp_path
+        [sys.executable, *trial.command(tmp_path / "out")], capture_output=True, text=True, timeout=600, cwd=tmp_path
     )
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.startswith("table1 free-form 1000 on fashion-mnist-sample seed 0: test accuracy ")
@@ -247,7 +247,7 @@ def test_as_a_process(tmp_path):
         [sys.executable, "-m", "gdlayer.experiments", "run", "table1", "--layer", "conv", "--n-train", "1000", *SMOKE],
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=600,
         cwd=tmp_path,
     )
     assert (failed.returncode, failed.stdout) == (2, "")
@@ -262,7 +262,7 @@ def test_a_package_that_is_not_installed(tmp_path):
         "import sys; sys.modules['tqdm'] = None; from gdlayer.experiments.__main__ import main; "
         f"sys.exit(main({['run', 'table1', '--layer', 'rfnn', '--n-train', '1000', *SMOKE]!r}))"
     )
-    failed = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=120, cwd=tmp_path)
+    failed = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=600, cwd=tmp_path)
     assert (failed.returncode, failed.stdout) == (2, "")
     assert failed.stderr == "error: tqdm is not installed: pip install 'gdlayer[experiments]'\n"
 

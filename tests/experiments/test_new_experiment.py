@@ -258,7 +258,7 @@ def test_nothing_of_it_needs_torch_before_it_runs(tmp_path):
         "print(json.dumps([len([hyperparameters(t) for t in trials]), 'torch' in sys.modules]))"
     )
     done = subprocess.run(
-        [sys.executable, "-c", script, str(tmp_path / "path")], capture_output=True, text=True, timeout=60
+        [sys.executable, "-c", script, str(tmp_path / "path")], capture_output=True, text=True, timeout=600
     )
     assert (json.loads(done.stdout), done.stderr) == ([8, False], "")
 
@@ -326,7 +326,7 @@ def test_the_chapters_of_all_experiments_show_a_new_layer_and_a_new_experiment(t
         env=environment,
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=600,
     )
     assert done.returncode == 0, done.stdout + done.stderr
     overview, protocol, replication, table4 = (

@@ -433,7 +433,7 @@ def test_a_chapter_is_of_one_profile_and_of_real_data(experiment, loaded):
 
 
 def test_committed_tables_have_letters_just_where_they_mix(loaded):
-    first, second, third, *others = (loaded[experiment]._replace(record=None) for experiment in EXPERIMENTS)
+    first, second, third, *others = (loaded[experiment]._replace(beside=None) for experiment in EXPERIMENTS)
     shown = [
         *(
             (select(first.cells, {"network": network}), first.experiment.page.table(first, network=network))

@@ -103,17 +103,17 @@ def test_one_at_a_time_also_after_a_failure(tmp_path):
     def hold() -> None:
         with reserve(path):
             entered.release()
-            assert leave.acquire(timeout=60)
+            assert leave.acquire(timeout=600)
 
     waited, came_later = threading.Thread(target=hold), threading.Thread(target=hold)
     with reserve(path):
         waited.start()
         time.sleep(0.1)
-    assert entered.acquire(timeout=60)
+    assert entered.acquire(timeout=600)
     came_later.start()
     assert not entered.acquire(timeout=0.2)
     leave.release()
-    assert entered.acquire(timeout=60)
+    assert entered.acquire(timeout=600)
     leave.release()
     waited.join()
     came_later.join()

@@ -41,7 +41,7 @@ def interpreter(folder: Path, name: str) -> Path:
 def make(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     given = {name: value for name, value in os.environ.items() if not name.startswith(("MAKE", "MFLAGS", "PYTHON"))}
     given["PATH"] = f"{folder / 'bin'}{os.pathsep}{given['PATH']}"
-    return subprocess.run(["make", *arguments], cwd=folder, env=given, capture_output=True, text=True, timeout=60)
+    return subprocess.run(["make", *arguments], cwd=folder, env=given, capture_output=True, text=True, timeout=600)
 
 
 def installs(folder: Path, *arguments: str) -> bool:

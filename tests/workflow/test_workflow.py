@@ -57,7 +57,7 @@ def surroundings(monkeypatch, tmp_path):
 
 def run(script: str, *arguments: object) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, str(REPOSITORY / "workflow" / script), *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=120)
+    return subprocess.run(command, capture_output=True, text=True, timeout=600)
 
 
 def error_of(*arguments: str) -> str:
@@ -523,7 +523,7 @@ def snakemake(datasets: dict[str, list[str]], *arguments: object) -> subprocess.
         env=os.environ | {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"},
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=600,
     )
 
 

@@ -610,7 +610,7 @@ def test_a_disk_without_room_for_the_weights(tmp_path):
     """One line, and neither half of the weights nor a record without them."""
     assert signal.getsignal(signal.SIGXFSZ) == signal.SIG_IGN
     assert resource.getrlimit(resource.RLIMIT_FSIZE)[0] == resource.RLIM_INFINITY
-    done = subprocess.run([sys.executable, "-c", FULL_DISK], capture_output=True, text=True, timeout=120)
+    done = subprocess.run([sys.executable, "-c", FULL_DISK], capture_output=True, text=True, timeout=600)
     folder = smoke("source").record_path(Path("results")).parent
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr == f"error: results cannot be written to {folder}: File too large\n"
