@@ -8,7 +8,7 @@ import nbformat
 from execute_chapter import take_stderr
 from nbclient import NotebookClient
 
-from gdlayer.report import PAGES, cards, dots, overview
+from gdlayer.report import PAGES, answers, dots, overview
 from gdlayer.report.cells import summarise, write_csv
 from gdlayer.trials.record import load_records, recorded_datasets
 from gdlayer.trials.registry import experiments
@@ -23,8 +23,8 @@ CHAPTERS = (
     *PAGES,
 )
 PICTURE = ROOT / "book" / "_static" / "answers.png"
-ANSWERS = re.compile(r"(?m)^\| question \| answer \|.*\n(?:\|.*\n)*\|.*$")
-"""Their table in the README."""
+ANSWERS = re.compile(r"(?m)(?:^- \*\*\[.*\]\(book/.*\n)*^- \*\*\[.*\]\(book/.*$")
+"""Their list in the README."""
 LANGUAGE = {"name": "python", "pygments_lexer": "ipython3"}
 
 
@@ -46,7 +46,7 @@ def front_page() -> None:
     tables = overview.load_all(COMMITTED, "fullest")
     readme = ROOT / "README.md"
     text = readme.read_text("utf-8")
-    readme.write_text(ANSWERS.sub(lambda _: cards.markdown(tables), text), "utf-8")
+    readme.write_text(ANSWERS.sub(lambda _: answers.markdown(tables), text), "utf-8")
     description = dots.in_words(tables, first=True)
     dots.dot_plot(tables, first=True).savefig(
         PICTURE, dpi=120, facecolor="white", metadata={"Software": None, "Description": description}

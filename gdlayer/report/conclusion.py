@@ -45,11 +45,12 @@ def render(loaded: Loaded) -> Markup:
         "The paper's differences": differences([row for claim in found for row in claim.rows]),
         "What explains it": [Markup.escape(answer(q)) for claim in found for q in claim.questions if q.cases],
     }
-    return Markup("\n").join(
+    parts = [
         Markup("<p><b>{}.</b></p>{}").format(title, markup.bullets(texts or ["Nothing yet."]))
         for title, texts in sections.items()
         if texts or title in ALWAYS
-    )
+    ]
+    return markup.folded("Claim by claim in words, made from the verdicts", Markup("\n").join(parts))
 
 
 def share(rows: Sequence[Row], *says: str) -> str:

@@ -1,11 +1,12 @@
 """What only the replication report shows: its abstract, scope and choices, and what the record was made with."""
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from markupsafe import Markup
 
-from gdlayer.report import cards, markup
+from gdlayer.report import answers, markup
 from gdlayer.report.claims import UNTESTABLE, quoted
 from gdlayer.report.judgements import judgements
 from gdlayer.report.loaded import Loaded
@@ -20,10 +21,6 @@ def abstract(tables: Mapping[str, Loaded]) -> str:
     tables : {experiment: as :func:`gdlayer.report.loaded.load` gives it}
     """
     records = [record for found in runs(tables).values() for record in found]
-    answers = []
-    for loaded in tables.values():
-        found = cards.card(loaded)
-        answers.append(f"{found.title}: {found.question} {found.word}: {found.cases}.")
     return " ".join(
         (
             "The paper builds the filters of a convolution as sums of Gaussian derivative kernels whose scales, shifts"
@@ -31,7 +28,7 @@ def abstract(tables: Mapping[str, Loaded]) -> str:
             " experiments again, with the layers that it is compared with and with controls of our own.",
             f"From {len(records):,} training runs ({_hours(records)} hours of training) each of its claims is judged by"
             " paired differences with 95 % intervals, corrected for the number of comparisons.",
-            *answers,
+            answers.in_words(tables),
             summary(tables),
         )
     )
@@ -41,10 +38,16 @@ def summary(tables: Mapping[str, Loaded]) -> str:
     """How many cases of the paper's claims have which verdict, what is decided by construction apart."""
     claims = [claim for loaded in tables.values() for claim in judgements(loaded) if claim.of_paper]
     rows = [row for claim in claims for row in claim.rows]
-    told = cards.counted([row.verdict for row in rows if not row.tag])
+    told = _counted([row.verdict for row in rows if not row.tag])
     chosen = sum(bool(row.tag) for row in rows)
     apart = f"; {chosen} further cases are decided by construction, without training" if chosen else ""
     return f"The {len(claims)} claims together: {told}{apart}."
+
+
+def _counted(verdicts: Sequence[str]) -> str:
+    """How often each is told, the most frequent first: "above in 3 of 5 cases, too few seeds in 2"."""
+    (first, count), *others = Counter(verdicts).most_common()
+    return ", ".join([f"{first} in {count} of {len(verdicts)} cases", *(f"{name} in {n}" for name, n in others)])
 
 
 def scope(tables: Mapping[str, Loaded]) -> Markup:

@@ -260,6 +260,11 @@ class Experiment:
         """The paper's claims, and which cells they are about: imports pandas."""
         return self._module("claims")
 
+    @property
+    def answer(self) -> ModuleType | None:
+        """Its answer, written by hand; None before there is one."""
+        return self._module("answer") if self.file("answer.py").is_file() else None
+
     def _module(self, name: str) -> ModuleType:
         return import_module(f"{self.package}.{name}")
 

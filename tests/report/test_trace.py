@@ -24,7 +24,7 @@ from gdlayer.experiments import __main__ as cli
 from gdlayer.experiments.ablations.layers import QUESTIONS
 from gdlayer.experiments.table1 import repeats
 from gdlayer.experiments.table1.trial import Table1Trial
-from gdlayer.report import cards, conclusion, dots, judgements, markup, overview, records, replication, tuning
+from gdlayer.report import answers, conclusion, dots, judgements, markup, overview, records, replication, tuning
 from gdlayer.report.cells import DEVICES, KIND, select, summarise, write_csv
 from gdlayer.report.chapter import choices_table, runs
 from gdlayer.report.loaded import Loaded, load
@@ -194,12 +194,12 @@ def made_tables(name: str, loaded: dict[str, Loaded]) -> list[str]:
     """The same from the record, in order."""
     if name == "overview":
         return [
-            cards.render(loaded),
+            answers.render(loaded),
             overview.verdicts(loaded),
             overview.provenance("fullest", loaded),
         ]
     if name == "preface":
-        return [cards.render(loaded)]
+        return [answers.render(loaded)]
     if name == "records":
         return [records.render(loaded)]
     if name == "protocol":
@@ -212,15 +212,15 @@ def made_tables(name: str, loaded: dict[str, Loaded]) -> list[str]:
     if name == "table1":
         networks = [page.table(own, network=network) for network in ("pooled", "batch-norm")]
         lessons = [page.lesson(own.records, network=network) for network in Table1Trial.as_published]
-        return [cards.answer(own), page.table(own), *judged, repeats.budgets(), *networks, *lessons]
+        return [answers.answer(own), page.table(own), *judged, repeats.budgets(), *networks, *lessons]
     if name == "table2":
-        return [cards.answer(own), page.table(own), *judged, page.residuals(own.records)]
+        return [answers.answer(own), page.table(own), *judged, page.residuals(own.records)]
     if name == "ablations":
-        answers = [page.answer(own, question) for question in QUESTIONS]
-        return [cards.answer(own), *answers, page.table(own), *judged]
+        asked = [page.answer(own, question) for question in QUESTIONS]
+        return [answers.answer(own), *asked, page.table(own), *judged]
     if name == "scale":
-        return [cards.answer(own), page.table(own), *judged]
-    return [cards.answer(own), *(page.table(own, dataset=dataset) for dataset in own.datasets), *judged]
+        return [answers.answer(own), page.table(own), *judged]
+    return [answers.answer(own), *(page.table(own, dataset=dataset) for dataset in own.datasets), *judged]
 
 
 def protocol(first: Loaded, second: Loaded, third: Loaded, ablations: Loaded, scale: Loaded) -> list[str]:
@@ -250,11 +250,11 @@ def report(loaded: dict[str, Loaded]) -> list[str]:
     """The tables of the replication report, and the sentences that are made from the record."""
     first, second, third, ablations, *_ = loaded.values()
     shown = [
-        *(cards.answer(first), first.experiment.page.table(first), conclusion.render(first)),
-        *(cards.answer(second), second.experiment.page.table(second), conclusion.render(second)),
-        cards.answer(third),
+        *(answers.answer(first), first.experiment.page.table(first)),
+        *(answers.answer(second), second.experiment.page.table(second)),
+        answers.answer(third),
         *(third.experiment.page.table(third, dataset=dataset) for dataset in third.datasets),
-        *(conclusion.render(third), cards.answer(ablations), conclusion.render(ablations)),
+        answers.answer(ablations),
     ]
     return [
         *(markup.paragraph(replication.abstract(loaded)), replication.scope(loaded), replication.choices(loaded)),
@@ -277,7 +277,15 @@ def test_tables_in_a_chapter_are_those_of_the_record(name, loaded):
 
 def test_the_readme_gives_the_answers_of_the_record(loaded):
     """If not: python workflow/refresh.py"""
-    assert f"\n\n{cards.markdown(loaded)}\n\n" in (ROOT / "README.md").read_text("utf-8")
+    assert f"\n\n{answers.markdown(loaded)}\n\n" in (ROOT / "README.md").read_text("utf-8")
+
+
+@pytest.mark.parametrize("name", EXPERIMENTS)
+def test_every_sentence_of_an_answer_follows_from_the_record(name, loaded):
+    """If not: write it anew, in the answer.py of the experiment."""
+    told = answers.sentences(loaded[name])
+    assert 3 <= len(told) <= 5
+    assert [sentence.text for sentence in told if not sentence.follows] == []
 
 
 def test_the_picture_of_the_readme_shows_the_record(loaded):

@@ -173,6 +173,34 @@ def lesson(records: Sequence[dict[str, Any]], *, network: str = MAIN) -> Markup:
     return markup.paragraph(markup.sentences(*sentences)) if sentences else Markup()
 
 
+def accuracy_by_size(loaded: Loaded) -> Figure | None:
+    """Test accuracy against the number of training images, a line per layer: the paper's, and here with 95 % intervals.
+
+    None without records.
+    """
+    cells = select(loaded.cells, {"network": MAIN})
+    if cells.empty:
+        return None
+    figure, (paper, here) = plt.subplots(1, 2, figsize=(8, 4.2), sharex=True, sharey=True, layout="constrained")
+    for layer in LAYERS.values():
+        style = {"color": layer.colour, "marker": layer.marker, "label": layer.title, "ms": 5}
+        printed = {n: EXPERIMENT.published.get(((layer.name, str(n)), "test_accuracy")) for n in SIZES}
+        if layer.in_paper:
+            paper.plot([*printed], [*printed.values()], **style)
+        own = select(cells, {"layer": layer.name}).sort_values("n_train")
+        if layer.in_paper and len(own):
+            error = np.nan_to_num((own["high"] - own["mean"]).to_numpy(float))
+            here.errorbar(own["n_train"], own["mean"], yerr=error, capsize=2, **style)
+    for axis, title in ((paper, "the paper"), (here, "here")):
+        axis.set(title=title, xlabel="training images", xscale="log")
+        axis.set_xticks(SIZES, [f"{n:,}" for n in SIZES], size=8)
+        axis.minorticks_off()
+        axis.grid(alpha=0.3)
+    paper.set_ylabel("test accuracy, %")
+    _name_layers(figure)
+    return figure
+
+
 def accuracy_against_parameters(cells: pd.DataFrame, *, network: str = MAIN) -> Figure | None:
     """Test accuracy against the number of trainable parameters, smallest and largest training set; 95 % intervals.
 

@@ -193,6 +193,20 @@ def test_accuracy_against_parameters():
     figure.canvas.draw()
 
 
+def test_accuracy_by_size_stands_beside_the_papers():
+    records = [record("ours", n, seed, 0.8 + n / 1e5 + seed / 100) for n in (1000, 5000) for seed in range(3)]
+    loaded = loaded_of(summarise([*records, record("n-jet", 1000)], TABLE1))
+    figure = page1.accuracy_by_size(loaded)
+    assert figure is not None
+    paper, here = figure.axes
+    printed = {str(line.get_label()): np.asarray(line.get_xydata(), float).tolist() for line in paper.lines}
+    assert printed["DAU"] == [[1000, 79.9], [5000, 86.4], [10000, 89.1], [30000, 90.9], [60000, 92.1]]
+    assert len(printed) == 6
+    (own,) = here.containers  # N-Jet is not the paper's
+    np.testing.assert_allclose(own[0].get_xydata(), [(1000, 82), (5000, 86)])
+    assert page1.accuracy_by_size(loaded_of(summarise([], TABLE1))) is None
+
+
 def test_one_size_is_one_panel():
     figure = page1.accuracy_against_parameters(summarise((record(layer) for layer in LAYERS), TABLE1))
     assert figure is not None
