@@ -163,7 +163,12 @@ def _division(loaded: Loaded, found: list[Sentence], *links: Markup) -> Markup:
     return markup.division(
         "answer",
         markup.paragraph(markup.bold(loaded.experiment.page.QUESTION)),
-        markup.paragraph(" ".join(map(_told, found)) or UNWRITTEN),
+        *(
+            markup.paragraph(markup.sentences(markup.bold(part), *map(_told, told)))
+            for part, told in {"The paper.": found[:1], "Here.": found[1:2], "Why.": found[2:]}.items()
+            if told
+        ),
+        *([] if found else [markup.paragraph(UNWRITTEN)]),
         *map(markup.paragraph, links),
     )
 

@@ -3,7 +3,7 @@
 from types import SimpleNamespace
 
 import pytest
-from invented import Page, net, nets, save
+from invented import net, nets, save
 
 from gdlayer.report import answers
 from gdlayer.report.answers import STALE, UNWRITTEN, Numbers, Sentence, all_of, between, minus, points
@@ -51,18 +51,20 @@ def test_a_sentence_that_the_record_contradicts_is_marked(lead, tmp_path, monkey
         return [
             Sentence(f"It is {points(minus(case))} points better.", minus(case) > 0),
             Sentence("So."),
-            Sentence("Why."),
+            Sentence("Reason."),
         ]
 
     save(tmp_path, *nets(lead, 0.5))
     loaded = table3(tmp_path)
     monkeypatch.setattr(type(loaded.experiment), "answer", SimpleNamespace(sentences=sentences))
-    finding = f"It is {lead:.1f} points better.{f' {STALE}' if lead < 0 else ''} So."
-    assert finding + " Why." in Page(answers.answer(loaded)).text
-    assert "Why" not in answers.render({"table3": loaded})
+    claim = f"It is {lead:.1f} points better.{f' {STALE}' if lead < 0 else ''}"
+    shown = answers.answer(loaded)
+    told = [("The paper.", claim), ("Here.", "So."), ("Why.", "Reason.")]
+    assert [f"<p><b>{part}</b> {text}</p>" in shown for part, text in told] == [True] * 3
+    assert "Reason." not in answers.render({"table3": loaded})
     assert '<a href="table3.html">Table 3</a>' in answers.render({"table3": loaded})
-    told = answers.markdown({"table3": loaded})
-    assert told == f"- **[Table 3](book/table3.ipynb): {loaded.experiment.page.QUESTION}** {finding}"
+    heading = f"- **[Table 3](book/table3.ipynb): {loaded.experiment.page.QUESTION}**"
+    assert answers.markdown({"table3": loaded}) == f"{heading} {claim} So."
 
 
 def test_an_experiment_without_an_answer_says_so(tmp_path, monkeypatch):
