@@ -15,9 +15,14 @@ from gdlayer.report.loaded import FULLEST, Loaded, load
 from gdlayer.trials.spread import agreement
 
 STALE = "(the record no longer says this)"
+OF_RECORD = "by the repository's record, not by this run"
 UNWRITTEN = "No answer is written yet."
 FRONT = 2
 """How many of an answer's sentences stand on the front page: what the paper claims, and what was found."""
+
+
+class NotRecordedError(LookupError):
+    """The record lacks what an answer needs."""
 
 
 class Sentence(NamedTuple):
@@ -28,7 +33,7 @@ class Sentence(NamedTuple):
 
 
 class Numbers:
-    """An experiment's record, as its answer asks for it; what the record lacks is a LookupError.
+    """An experiment's record, as its answer asks for it; what the record lacks is a NotRecordedError.
 
     Parameters
     ----------
@@ -44,21 +49,21 @@ class Numbers:
         """Mean over seeds of a cell, in percent."""
         values = select(self._comparer.trials, self._cell(layer, cell))["value"].tolist()
         if not values:
-            raise LookupError(f"no record of {layer} with {cell}")
+            raise NotRecordedError(f"no record of {layer} with {cell}")
         return fmean(values)
 
     def paper(self, layer: str, **cell: Any) -> float:
         """The number that the paper prints, in percent."""
         found = published_at(self.loaded.experiment, self._cell(layer, cell))
         if found is None:
-            raise LookupError(f"the paper prints no number of {layer} with {cell}")
+            raise NotRecordedError(f"the paper prints no number of {layer} with {cell}")
         return found
 
     def parameters(self, layer: str, **cell: Any) -> int:
         """Trainable parameters of a cell's network."""
         found = self._comparer.count({"layer": layer, **cell})
         if found is None:
-            raise LookupError(f"no record of {layer} with {cell}, or different numbers of parameters")
+            raise NotRecordedError(f"no record of {layer} with {cell}, or different numbers of parameters")
         return found
 
     def case(self, one: str, other: str, **cell: Any) -> Case:
@@ -76,7 +81,7 @@ class Numbers:
 def minus(case: Case) -> float:
     """The mean difference of a case, in percentage points."""
     if case.estimate is None:
-        raise LookupError(f"no block of the record decides {case.title or 'a case'} against {case.against}")
+        raise NotRecordedError(f"no block of the record decides {case.title or 'a case'} against {case.against}")
     return case.estimate.difference.mean
 
 
@@ -96,16 +101,25 @@ def all_of(cases: Sequence[Case], *verdicts: str) -> bool:
     return all(outcome.verdict in verdicts for outcome in decide(cases))
 
 
+def count(cases: Sequence[Case], verdict: str) -> int:
+    """How many cases, judged together, have the verdict."""
+    return sum(outcome.verdict == verdict for outcome in decide(cases))
+
+
 def sentences(loaded: Loaded) -> list[Sentence]:
     """The answer of an experiment's committed record, beside a user's own run too; none before it is written."""
     module, kept = loaded.experiment.answer, loaded.committed
     if module is None:
         return []
-    own = kept is None or loaded.folder.resolve() == kept.resolve()
     try:
-        return module.sentences(loaded if own else load(kept, FULLEST, loaded.experiment.name, "", kept))
-    except LookupError as error:
-        return [Sentence(f"The record lacks what the answer needs: {error.args[0]}.", follows=False)]
+        return module.sentences(load(kept, FULLEST, loaded.experiment.name, "", kept) if _own_run(loaded) else loaded)
+    except NotRecordedError as error:
+        return [Sentence(f"The record lacks what the answer needs: {error}.", follows=False)]
+
+
+def _own_run(loaded: Loaded) -> bool:
+    """Whether its records are a user's own, beside those of the repository."""
+    return loaded.committed is not None and loaded.folder.resolve() != loaded.committed.resolve()
 
 
 def answer(loaded: Loaded) -> Markup:
@@ -140,7 +154,10 @@ def markdown(tables: Mapping[str, Loaded]) -> str:
 
 def in_words(tables: Mapping[str, Loaded]) -> str:
     """The claim and the finding of each experiment as plain text."""
-    return " ".join(f"{loaded.experiment.title}: {_in_words(loaded)}" for loaded in tables.values())
+    return " ".join(
+        f"{loaded.experiment.title}{f', {OF_RECORD}' * _own_run(loaded)}: {_in_words(loaded)}"
+        for loaded in tables.values()
+    )
 
 
 def agreement_in_words(tables: Mapping[str, Loaded]) -> str:
@@ -156,22 +173,24 @@ def agreement_in_words(tables: Mapping[str, Loaded]) -> str:
 
 
 def _in_words(loaded: Loaded) -> str:
-    return " ".join(_told(found) for found in sentences(loaded)[:FRONT]) or UNWRITTEN
+    return " ".join(_text(found) for found in sentences(loaded)[:FRONT]) or UNWRITTEN
 
 
 def _division(loaded: Loaded, found: list[Sentence], *links: Markup) -> Markup:
+    here = f"Here, {OF_RECORD}." if _own_run(loaded) else "Here."
+    parts = {"Claim.": found[:1], here: found[1:2], "Why.": found[2:]}
     return markup.division(
         "answer",
         markup.paragraph(markup.bold(loaded.experiment.page.QUESTION)),
         *(
-            markup.paragraph(markup.sentences(markup.bold(part), *map(_told, told)))
-            for part, told in {"The paper.": found[:1], "Here.": found[1:2], "Why.": found[2:]}.items()
-            if told
+            markup.paragraph(markup.sentences(markup.bold(part), *map(_text, written)))
+            for part, written in parts.items()
+            if written
         ),
         *([] if found else [markup.paragraph(UNWRITTEN)]),
         *map(markup.paragraph, links),
     )
 
 
-def _told(found: Sentence) -> str:
+def _text(found: Sentence) -> str:
     return found.text if found.follows else f"{found.text} {STALE}"

@@ -132,8 +132,6 @@ class Question(NamedTuple):
 
     text: str
     cases: Sequence[Case]
-    headline: bool = False
-    """Whether the experiment's answer is not complete without it."""
 
 
 class Claim(NamedTuple):

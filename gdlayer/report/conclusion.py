@@ -1,70 +1,26 @@
-"""What an experiment's record says of the paper, in words: made from the verdicts, so that it is true of the record."""
+"""What a record says beside its verdicts: where the paper's differences lie, and what the controls answer."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 
 from markupsafe import Markup
 
 from gdlayer.report import markup
-from gdlayer.report.claims import (
-    AGAINST,
-    FOR,
-    NOT_RUN,
-    OPEN,
-    UNTESTABLE,
-    VERDICTS,
-    Judgement,
-    Printed,
-    Question,
-    Row,
-    decide,
-    signed,
-)
+from gdlayer.report.claims import NOT_RUN, Printed, Question, Row, decide, signed
 from gdlayer.report.judgements import judgements
 from gdlayer.report.loaded import Loaded
 
-ALWAYS = ("What reproduces", "What does not", "What stays open")
-"""The sections that are shown empty too."""
-
 
 def render(loaded: Loaded) -> Markup:
-    """HTML: what reproduces, what does not, what stays open, where the paper's differences lie, what explains it."""
-    found = judgements(loaded)
-    measured = [claim._replace(rows=[r for r in claim.rows if not r.tag]) for claim in found]
-    chosen = [claim._replace(rows=[r for r in claim.rows if r.tag]) for claim in found]
-
-    def told(claims: Iterable[Judgement], *says: str) -> list[Markup]:
-        quotes = loaded.experiment.quotes
-        texts = ((quotes[claim.name][0].text, share(claim.rows, *says)) for claim in claims)
-        return [Markup("“{}”: {}.").format(quote, text) for quote, text in texts if text]
-
+    """HTML, folded: where the paper's differences lie, and what the controls answer."""
+    claims = judgements(loaded)
     sections = {
-        "What reproduces": told(measured, FOR),
-        "What does not": told(measured, AGAINST),
-        "What stays open": told(measured, OPEN),
-        "By construction, not measured": told(chosen, FOR, AGAINST, OPEN),
-        "The paper's differences": differences([row for claim in found for row in claim.rows]),
-        "What explains it": [Markup.escape(answer(q)) for claim in found for q in claim.questions if q.cases],
+        "The paper's differences": differences([row for claim in claims for row in claim.rows]),
+        "What explains it": [Markup.escape(answer(q)) for claim in claims for q in claim.questions if q.cases],
     }
     parts = [
-        Markup("<p><b>{}.</b></p>{}").format(title, markup.bullets(texts or ["Nothing yet."]))
-        for title, texts in sections.items()
-        if texts or title in ALWAYS
+        Markup("<p><b>{}.</b></p>{}").format(title, markup.bullets(texts)) for title, texts in sections.items() if texts
     ]
-    return markup.folded("Claim by claim in words, made from the verdicts", Markup("\n").join(parts))
-
-
-def share(rows: Sequence[Row], *says: str) -> str:
-    """How many cases of a claim say this of it, and with which verdicts; which, where they are for or against it."""
-    texts = []
-    for verdict in VERDICTS:
-        found = [row for row in rows if row.verdict == verdict and row.says in says]
-        if not found:
-            continue
-        named = "why" if verdict == UNTESTABLE else "case" if {FOR, AGAINST} & {*says} else ""
-        told = "; ".join(dict.fromkeys(getattr(row, named) for row in found)) if named and len(rows) > 1 else ""
-        count = f" in {len(found)} of {len(rows)} cases" if len(rows) > 1 else ""
-        texts.append(f"{verdict}{count}{f' ({told})' if told else ''}")
-    return ", ".join(texts)
+    return markup.folded("More comparisons, case by case", Markup("\n").join(parts)) if parts else Markup()
 
 
 def differences(rows: Iterable[Row]) -> list[Markup]:

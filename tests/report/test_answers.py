@@ -3,10 +3,21 @@
 from types import SimpleNamespace
 
 import pytest
-from invented import net, nets, save
+from invented import Page, net, nets, save
 
 from gdlayer.report import answers
-from gdlayer.report.answers import STALE, UNWRITTEN, Numbers, Sentence, all_of, between, minus, points
+from gdlayer.report.answers import (
+    OF_RECORD,
+    STALE,
+    UNWRITTEN,
+    NotRecordedError,
+    Numbers,
+    Sentence,
+    all_of,
+    between,
+    minus,
+    points,
+)
 from gdlayer.report.claims import ABOVE, BELOW
 from gdlayer.report.loaded import Loaded, load
 
@@ -32,11 +43,11 @@ def test_numbers_are_those_of_the_record_and_of_the_paper(tmp_path):
 def test_what_the_record_lacks_is_said(tmp_path):
     loaded = table3(tmp_path)
     record = Numbers(loaded, "pixel_accuracy")
-    with pytest.raises(LookupError, match="no record of unet with"):
+    with pytest.raises(NotRecordedError, match="no record of unet with"):
         record.mean("unet", split="tile")
-    with pytest.raises(LookupError, match="the paper prints no number of unet-bn with"):
+    with pytest.raises(NotRecordedError, match="the paper prints no number of unet-bn with"):
         record.paper("unet-bn", split="tile")
-    with pytest.raises(LookupError, match="no block of the record decides a case against U-net"):
+    with pytest.raises(NotRecordedError, match="no block of the record decides a case against U-net"):
         minus(record.case("gaussian-unet", "unet", split="tile", dataset="tnbc-derived"))
     (told,) = answers.sentences(loaded)
     assert not told.follows
@@ -59,7 +70,7 @@ def test_a_sentence_that_the_record_contradicts_is_marked(lead, tmp_path, monkey
     monkeypatch.setattr(type(loaded.experiment), "answer", SimpleNamespace(sentences=sentences))
     claim = f"It is {lead:.1f} points better.{f' {STALE}' if lead < 0 else ''}"
     shown = answers.answer(loaded)
-    told = [("The paper.", claim), ("Here.", "So."), ("Why.", "Reason.")]
+    told = [("Claim.", claim), ("Here.", "So."), ("Why.", "Reason.")]
     assert [f"<p><b>{part}</b> {text}</p>" in shown for part, text in told] == [True] * 3
     assert "Reason." not in answers.render({"table3": loaded})
     assert '<a href="table3.html">Table 3</a>' in answers.render({"table3": loaded})
@@ -74,11 +85,17 @@ def test_an_experiment_without_an_answer_says_so(tmp_path, monkeypatch):
     assert answers.in_words({"table3": loaded}).endswith(UNWRITTEN)
 
 
-def test_a_run_of_ones_own_closes_with_how_far_it_agrees(tmp_path):
+def test_a_run_of_ones_own_says_whose_the_finding_is_and_how_far_it_agrees(tmp_path, monkeypatch):
     """The record itself has nothing to be compared with."""
     kept, own = tmp_path / "kept", tmp_path / "own"
     save(kept, *(net("unet", 0.5 + s / 10, seed=s) for s in range(3)), net("unet-bn", 0.5))
     save(own, net("unet", 0.7), net("unet-bn", 0.9), net("gaussian-unet", 0.5))
     beside = {"table3": load(own, "paper", "table3", "tnbc-derived", kept)}
+    written = SimpleNamespace(sentences=lambda loaded: [Sentence(f"Of {len(loaded.records)}."), Sentence("Found.")])
+    monkeypatch.setattr(type(beside["table3"].experiment), "answer", written)
+    assert f"Claim. Of 4.Here, {OF_RECORD}. Found." in Page(answers.render(beside)).text
+    assert answers.in_words(beside) == f"Table 3, {OF_RECORD}: Of 4. Found."
     assert "1 of 2 trials of this run lie within the spread of the record: " in answers.render(beside)
-    assert "spread" not in answers.render({"table3": load(kept, "paper", "table3", "tnbc-derived", kept)})
+    record = answers.render({"table3": load(kept, "paper", "table3", "tnbc-derived", kept)})
+    assert "spread" not in record
+    assert OF_RECORD not in record

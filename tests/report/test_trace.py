@@ -217,7 +217,7 @@ def made_tables(name: str, loaded: dict[str, Loaded]) -> list[str]:
         return [answers.answer(own), page.table(own), *judged, page.residuals(own.records)]
     if name == "ablations":
         asked = [page.answer(own, question) for question in QUESTIONS]
-        return [answers.answer(own), *asked, page.table(own), *judged]
+        return [answers.answer(own), *asked, page.table(own), judgements.render(own)]
     if name == "scale":
         return [answers.answer(own), page.table(own), *judged]
     return [answers.answer(own), *(page.table(own, dataset=dataset) for dataset in own.datasets), *judged]

@@ -1,9 +1,10 @@
 """The answer on scale generalisation, written by hand."""
 
-from gdlayer.experiments.scale.claims import CLAIMED, with_changes
+from gdlayer.experiments.scale import EXPERIMENT
+from gdlayer.experiments.scale.claims import CLAIMED, change_at, with_changes
 from gdlayer.experiments.scale.layers import CHANNELS, LAYERS
 from gdlayer.experiments.scale.page import TRAINED, metric_at, numbers
-from gdlayer.report.answers import Numbers, Sentence, all_of, between, points
+from gdlayer.report.answers import Numbers, Sentence, between, count, points
 from gdlayer.report.claims import ABOVE
 from gdlayer.report.loaded import Loaded
 
@@ -13,7 +14,7 @@ def sentences(loaded: Loaded) -> list[Sentence]:
     record = Numbers(with_changes(loaded), metric_at(TRAINED))
     (n,) = numbers(loaded)
     others = [name for name in LAYERS if name != CHANNELS]
-    changes = [f"change_at_{size}" for size in CLAIMED]
+    changes = [change_at(size) for size in CLAIMED]
     better = [case for name in others for case in record.across(CHANNELS, name, n_train=[n], metric=changes)]
     own = [record.mean(CHANNELS, n_train=n, metric=metric) for metric in changes]
     theirs = {name: [record.mean(name, n_train=n, metric=metric) for metric in changes] for name in others}
@@ -27,8 +28,8 @@ def sentences(loaded: Loaded) -> list[Sentence]:
             f"They lose far less: {_points(own[0])} and {_points(own[-1])} points at half and at double the size, where"
             f" the paper's layer loses {_points(theirs['ours'][0])} and {_points(theirs['ours'][-1])} and free filters"
             f" {_points(theirs['free-form'][0])} and {_points(theirs['free-form'][-1])}; scale channels are ahead in"
-            f" {len(better)} of {len(better)} comparisons.",
-            all_of(better, ABOVE) and max(own[0], own[-1]) < 0,
+            f" {count(better, ABOVE)} of {len(better)} comparisons.",
+            count(better, ABOVE) == len(better) and max(own[0], own[-1]) < 0,
         ),
         Sentence(
             "A trained scale is no help by itself, since it is that of the training images: the paper's layer and N-Jet"
@@ -39,7 +40,7 @@ def sentences(loaded: Loaded) -> list[Sentence]:
         Sentence(
             f"The price is paid at the size of training: {accuracy[CHANNELS]:.1f} % with scale channels,"
             f" {accuracy['ours']:.1f} % with the paper's layer, {accuracy['free-form']:.1f} % with free filters, and"
-            " five evaluations of the network instead of one.",
+            f" {len(EXPERIMENT.choices['scales']['value'])} evaluations of the network instead of one.",
             accuracy["ours"] > accuracy[CHANNELS] > accuracy["free-form"],
         ),
     ]

@@ -17,7 +17,7 @@ def with_changes(loaded: Loaded) -> Loaded:
 
     def changed(metrics: dict[str, float]) -> dict[str, float]:
         found = [size for size in SIZES if {metric_at(size), metric_at(TRAINED)} <= metrics.keys()]
-        return metrics | {_change_at(size): metrics[metric_at(size)] - metrics[metric_at(TRAINED)] for size in found}
+        return metrics | {change_at(size): metrics[metric_at(size)] - metrics[metric_at(TRAINED)] for size in found}
 
     return loaded._replace(records=[record | {"metrics": changed(record["metrics"])} for record in loaded.records])
 
@@ -37,7 +37,7 @@ def stated(loaded: Loaded) -> list[Claim]:
                 f"at {factor(size)} the size{f', against {LAYERS[other].title}' * (len(others) > 1)}",
                 layer,
                 other,
-                _change_at(size),
+                change_at(size),
                 n,
             )
             for n in numbers(loaded)
@@ -69,5 +69,6 @@ def stated(loaded: Loaded) -> list[Claim]:
     ]
 
 
-def _change_at(size: int) -> str:
+def change_at(size: int) -> str:
+    """The name of the accuracy at a size minus that at the size of training."""
     return f"change_at_{size}"

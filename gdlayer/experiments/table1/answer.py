@@ -1,8 +1,8 @@
 """The answer to Table 1, written by hand."""
 
 from gdlayer.experiments.table1.page import MAIN, SIZES
-from gdlayer.report.answers import Numbers, Sentence, all_of, between, minus, points
-from gdlayer.report.claims import ABOVE, BELOW, EQUAL, UNDECIDED, decide
+from gdlayer.report.answers import Numbers, Sentence, all_of, between, count, minus, points
+from gdlayer.report.claims import ABOVE, BELOW, EQUAL, UNDECIDED
 from gdlayer.report.judgements import averaged
 from gdlayer.report.loaded import Loaded
 
@@ -18,7 +18,7 @@ def sentences(loaded: Loaded) -> list[Sentence]:
     free = across("ours", "free-form")
     rfnn, dau = (across("ours", other) for other in ("rfnn", "dau"))
     rfnn_mean, dau_mean = averaged("", rfnn), averaged("", dau)
-    clear = [outcome.verdict == ABOVE for outcome in decide([*free, *rfnn, *dau])][len(free) :]
+    clear = count([*free, *rfnn, *dau], ABOVE) - len(free)
     support, basis = across("ours", "free-form-same-support"), across("rfnn", "free-form-same-support", SIZES[:3])
     first, *later = across("ours", "n-jet")
     pooled = across("ours", "free-form", SIZES[:3], "pooled")
@@ -32,7 +32,7 @@ def sentences(loaded: Loaded) -> list[Sentence]:
         Sentence(
             f"We find the same against free-form filters, by {between(map(minus, free), points)} points, most at 1,000"
             f" images; averaged over the five sizes it is {points(minus(rfnn_mean))} points above RFNN and"
-            f" {points(minus(dau_mean))} above DAU, which is clear at {sum(clear)} of {len(clear)} single sizes alone.",
+            f" {points(minus(dau_mean))} above DAU, which is clear at {clear} of {len(rfnn + dau)} single sizes alone.",
             all_of(free, ABOVE) and all_of([rfnn_mean, dau_mean], ABOVE) and max(free, key=minus) is free[0],
         ),
         Sentence(

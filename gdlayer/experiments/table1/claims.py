@@ -58,13 +58,13 @@ def stated(loaded: Loaded) -> list[Claim]:
             for n in SIZES
         ]
 
-    def question(text: str, layer: str, other: str, network: str = MAIN, *, headline: bool = False) -> Question:
+    def question(text: str, layer: str, other: str, network: str = MAIN) -> Question:
         """One layer against another at each size that the profile has for both."""
         plan = select(loaded.plan, {"network": network})
         sizes = [set(select(plan, {"layer": name})["n_train"]) for name in (layer, other)]
         shared = sorted(set.intersection(*sizes))
         found = [comparer.case(f"{n:,} images", cell(layer, n, network), cell(other, n, network)) for n in shared]
-        return Question(text, found, headline)
+        return Question(text, found)
 
     means = [
         averaged(
@@ -130,7 +130,6 @@ def stated(loaded: Loaded) -> list[Claim]:
                     "ours",
                     "free-form",
                     "pooled",
-                    headline=True,
                 ),
             ],
         ),
@@ -138,7 +137,7 @@ def stated(loaded: Loaded) -> list[Claim]:
             "fully-trained",
             "Ours against RFNN, whose basis is fixed.",
             cases(["ours"], ["rfnn"]),
-            [question("Is one trained scale per layer enough? Ours against N-Jet", "ours", "n-jet", headline=True)],
+            [question("Is one trained scale per layer enough? Ours against N-Jet", "ours", "n-jet")],
         ),
         Claim("comparable", EQUAL_OR_ABOVE, cases(["ours-separated"], ["ours", "ours-few"]), (), NOT_BELOW),
         Claim("competitive", EQUAL_OR_ABOVE, cases(["ours"], PREVIOUS), (), NOT_BELOW),

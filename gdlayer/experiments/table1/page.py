@@ -182,17 +182,18 @@ def accuracy_by_size(loaded: Loaded) -> Figure | None:
     if cells.empty:
         return None
     figure, (paper, here) = plt.subplots(1, 2, figsize=(8, 4.2), sharex=True, sharey=True, layout="constrained")
-    for layer in LAYERS.values():
+    for layer in (layer for layer in LAYERS.values() if layer.in_paper):
         style = {"color": layer.colour, "marker": layer.marker, "label": layer.title, "ms": 5}
-        printed = {n: EXPERIMENT.published.get(((layer.name, str(n)), "test_accuracy")) for n in SIZES}
-        if layer.in_paper:
-            paper.plot([*printed], [*printed.values()], **style)
+        printed = [EXPERIMENT.published.get(((layer.name, str(n)), "test_accuracy")) for n in SIZES]
+        paper.plot(SIZES, printed, **style)
         own = select(cells, {"layer": layer.name}).sort_values("n_train")
-        if layer.in_paper and len(own):
+        if len(own):
             error = np.nan_to_num((own["high"] - own["mean"]).to_numpy(float))
             here.errorbar(own["n_train"], own["mean"], yerr=error, capsize=2, **style)
-    for axis, title in ((paper, "the paper"), (here, "here")):
-        axis.set(title=title, xlabel="training images", xscale="log")
+    run = f"here: {', '.join(loaded.datasets)}, profile {loaded.profile}"
+    for axis, title in ((paper, "the paper"), (here, run)):
+        axis.set(xlabel="training images", xscale="log")
+        axis.set_title(title, size=10)
         axis.set_xticks(SIZES, [f"{n:,}" for n in SIZES], size=8)
         axis.minorticks_off()
         axis.grid(alpha=0.3)

@@ -2,8 +2,9 @@
 
 from collections.abc import Sequence
 
+from gdlayer.datasets.nuclei import MONUSEG, TNBC_DERIVED
 from gdlayer.experiments.table3.trial import Table3Trial
-from gdlayer.report.answers import Numbers, Sentence, all_of, between, minus, points
+from gdlayer.report.answers import Numbers, Sentence, all_of, between, count, minus, points
 from gdlayer.report.claims import ABOVE, Case, decide
 from gdlayer.report.loaded import Loaded
 from gdlayer.trials.record import load_records, recorded_datasets
@@ -31,17 +32,20 @@ def sentences(loaded: Loaded) -> list[Sentence]:
             0 < printed[1] - printed[0] < 0.5 and 3.5 < large / small < 4.5,
         ),
         Sentence(
-            "We find no loss, rather a gain: on two data sets, split in two ways, the small Gaussian net has"
-            f" {_range(accuracy)} points more pixels right, a Dice {_range(dice)} points higher and an F1 by nucleus"
-            f" {_range(f1)} points higher; after correction five seeds make accuracy clear in {_clear(accuracy)} of"
-            f" {len(accuracy)} cases, Dice in {_clear(dice)} and F1 in {_clear(f1)}.",
-            min(map(minus, [*accuracy, *dice, *f1])) > 0 and all(outcome.not_below for outcome in decide(accuracy)),
+            "We find no loss, rather a gain: on a resolution-degraded copy of TNBC and on MoNuSeg crops, each split in"
+            f" two ways, the small Gaussian net has {_range(accuracy)} points more pixels right, a Dice {_range(dice)}"
+            f" points higher and an F1 by nucleus {_range(f1)} points higher; after the correction accuracy is clear in"
+            f" {count(accuracy, ABOVE)} of {len(accuracy)} cases, Dice in {count(dice, ABOVE)}, F1 in"
+            f" {count(f1, ABOVE)}.",
+            loaded.datasets == (TNBC_DERIVED, MONUSEG)
+            and min(map(minus, [*accuracy, *dice, *f1])) > 0
+            and all(outcome.not_below for outcome in decide(accuracy)),
         ),
         Sentence(
-            "It is the layer, not that U-net has parameters to spare: against a classical net of the Gaussian one's"
+            "It is not that U-net has parameters to spare: against a classical net of the Gaussian one's"
             f" size the lead is {_range(same_size)} points, and against U-net with batch normalisation"
-            f" {_range(normalised)}; each is clear by itself, {_clear(same_size)} and {_clear(normalised)} of"
-            f" {len(same_size)} after the correction for all.",
+            f" {_range(normalised)}; each is clear by itself, after the correction {count(same_size, ABOVE)} and"
+            f" {count(normalised, ABOVE)} of {len(same_size)}.",
             all(all_of([case], ABOVE) for case in (*same_size, *normalised)),
         ),
         Sentence(
@@ -50,8 +54,9 @@ def sentences(loaded: Loaded) -> list[Sentence]:
             min(background) > 50,
         ),
         Sentence(
-            "The paper's images are a copy with less detail here, so its accuracies cannot be compared with ours, and"
-            f" the learning rates were sought in {sought:,} steps, where the nets then train for {steps:,}.",
+            "The paper's images are a copy with less detail here, so its accuracies cannot be compared with ours. The"
+            f" learning rates were sought in {sought:,} steps, where the nets then train for {steps:,}: whether better"
+            " rates narrow the lead is open.",
             sought < steps,
         ),
     ]
@@ -59,11 +64,6 @@ def sentences(loaded: Loaded) -> list[Sentence]:
 
 def _range(cases: Sequence[Case]) -> str:
     return between(map(minus, cases), points)
-
-
-def _clear(cases: Sequence[Case]) -> int:
-    """How many of the cases are above, judged together."""
-    return sum(outcome.verdict == ABOVE for outcome in decide(cases))
 
 
 def _steps(loaded: Loaded, experiment: str) -> int:

@@ -87,7 +87,6 @@ def stated(loaded: Loaded) -> list[Claim]:
                         for dataset in loaded.datasets
                         for split in Table3Trial.splits
                     ],
-                    headline=True,
                 )
                 for control in LAYERS
                 if not LAYERS[control].in_paper

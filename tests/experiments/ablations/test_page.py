@@ -11,7 +11,6 @@ from matplotlib.colors import to_hex
 
 from gdlayer.experiments.ablations import page
 from gdlayer.experiments.ablations.layers import LAYERS, QUESTIONS
-from gdlayer.report import conclusion
 from gdlayer.report.loaded import Loaded, load
 
 pytestmark = pytest.mark.usefixtures("figures")
@@ -111,9 +110,3 @@ def test_the_table_has_no_numbers_of_the_paper(tmp_path):
     assert shown.rows[1][1].startswith("not run|")
     assert shown.text.strip().startswith("Percent. ± half")
     assert page.panels(loaded_from(tmp_path)) == []
-
-
-def test_the_conclusion_promises_no_explanation_where_none_is_asked_for(tmp_path):
-    text = Page(conclusion.render(loaded_from(tmp_path, *records(3)))).text
-    assert "What stays open." in text
-    assert "What explains it" not in text
